@@ -1,0 +1,3 @@
+//! The `mydocker` binary.
+
+fn main() {}

@@ -1,0 +1,44 @@
+#![doc = include_str!("README.md")]
+
+mod ids;
+mod names;
+mod policy;
+mod request;
+mod signal;
+mod units;
+
+pub use ids::{ContainerId, random_hex};
+pub use names::{InterfaceName, ObjectName};
+pub use policy::{Healthcheck, RestartPolicy};
+pub use request::{
+    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, IdMap, IdMaps, MountKind, MountRequest,
+    NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, Ulimit,
+};
+pub use signal::SignalNumber;
+pub use units::{ByteSize, parse_duration};
+
+/// Says why a text is not a value of one of these types.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("`{0}` is not a container id (64 hexadecimal digits)")]
+    ContainerId(String),
+    /// Not a byte value.
+    #[error("`{0}` is not a size (a number with an optional unit b, k, m, g, t or p: `512m`)")]
+    ByteSize(String),
+    /// Not a duration.
+    #[error("`{0}` is not a duration (numbers with the units us, ms, s, m or h: `1m30s`)")]
+    Duration(String),
+    /// Not a signal.
+    #[error("`{0}` is not a signal (a name such as `SIGTERM` or `RTMIN+3`, or a number from 1 to 64)")]
+    Signal(String),
+    /// Not an interface name.
+    #[error("`{0}` is not an interface name (1 to 15 bytes without `/`, `:`, `%` and white space)")]
+    InterfaceName(String),
+    /// Not a name of an object.
+    #[error("`{0}` is not a name (a letter or digit, then letters, digits, `_`, `.` and `-`)")]
+    ObjectName(String),
+    /// Not a restart policy.
+    #[error("`{0}` is not a restart policy (`no`, `always`, `on-failure`, `on-failure:N` or `unless-stopped`)")]
+    RestartPolicy(String),
+}

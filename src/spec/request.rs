@@ -1,0 +1,247 @@
+//! What a user may ask of one container. `compose`, `run` and the ancestor's form fill a [`ContainerRequest`];
+//! `container` turns it into an OCI `Spec` and that into a launch plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ByteSize, ContainerId, SignalNumber};
+
+/// Says everything that is asked of one container, checked and with all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRequest {
+    /// The container's identity.
+    pub id: ContainerId,
+    /// The name people use: `<project>-<service>-<n>` or what `--name` said.
+    pub name: String,
+    /// The directory that becomes the lower layer of the root overlay; it is never written to.
+    pub rootfs: PathBuf,
+    /// Makes `/` read-only inside (`read_only: true`, `--read-only`).
+    pub read_only: bool,
+    /// The program and its arguments: entrypoint and command joined. Never empty.
+    pub args: Vec<String>,
+    /// The whole environment; `PATH`, `HOME`, `HOSTNAME` (and `TERM` with a terminal) are added where absent.
+    pub env: BTreeMap<String, String>,
+    /// The working directory, absolute; created where it is missing. `/` where `None`.
+    pub working_dir: Option<PathBuf>,
+    /// `user`, `uid`, `user:group`, `uid:gid`: looked up in the container's own passwd and group files.
+    pub user: Option<String>,
+    /// Supplementary groups by name or number (`group_add`).
+    pub groups: Vec<String>,
+    /// The host name in the UTS namespace.
+    pub hostname: String,
+    /// Which namespaces the container gets.
+    pub namespaces: NamespaceRequest,
+    /// Binds, volumes and tmpfs mounts, in the order in which they are made.
+    pub mounts: Vec<MountRequest>,
+    /// Capabilities of the process.
+    pub capabilities: CapabilityRequest,
+    /// Sets the no_new_privs bit (prctl(2), PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
+    /// The seccomp filter.
+    pub seccomp: SeccompRequest,
+    /// Limits enforced through cgroups.
+    pub limits: ResourceLimits,
+    /// rlimits by lower-case name without `RLIMIT_` (`nofile`), soft and hard; -1 is unlimited.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Namespaced sysctls by dotted name.
+    pub sysctls: BTreeMap<String, String>,
+    /// Puts our built-in init in place of PID 1: it forwards signals and reaps (`init: true`).
+    pub init: bool,
+    /// Gives the process a terminal of the container's own (`tty: true`, `-t`).
+    pub tty: bool,
+    /// Keeps stdin open (`stdin_open: true`, `-i`); else it is /dev/null.
+    pub stdin_open: bool,
+    /// The signal that asks the process to end.
+    pub stop_signal: SignalNumber,
+    /// How long to wait between that signal and SIGKILL.
+    pub stop_grace_period: Duration,
+    /// Lines for /etc/hosts beyond localhost and the container's own: (name, address).
+    pub extra_hosts: Vec<(String, std::net::IpAddr)>,
+    /// Added to the OOM killer's score, -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i32>,
+    /// Labels, as written and as Compose adds.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Says which namespaces are made new and which are shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRequest {
+    /// A user namespace of its own with these maps, or none.
+    pub user: Option<IdMaps>,
+    /// The network namespace.
+    pub network: NetworkNamespace,
+    /// A cgroup namespace of its own.
+    pub cgroup: bool,
+}
+
+/// Says where a container's network namespace comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkNamespace {
+    /// A new one: `none`, or one that networks are attached to.
+    Private,
+    /// The one mydocker itself was started in (`network_mode: host`).
+    Host,
+    /// Another container's (`network_mode: service:NAME`, `container:NAME`).
+    Container(ContainerId),
+}
+
+/// Maps ids of a user namespace to ids outside (user_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Lines of uid_map.
+    pub uid: Vec<IdMap>,
+    /// Lines of gid_map.
+    pub gid: Vec<IdMap>,
+}
+
+/// Is one line of uid_map or gid_map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many ids follow one another.
+    pub count: u32,
+}
+
+impl IdMaps {
+    /// Returns the ancestor's map for `-U`: `0 → 100000 × 65536`, for users and groups.
+    pub fn ancestor() -> Self {
+        let map = vec![IdMap { inside: 0, outside: 100_000, count: 65_536 }];
+        Self { uid: map.clone(), gid: map }
+    }
+}
+
+/// Is one mount that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// Where in the container: an absolute path, resolved inside the container's root.
+    pub target: PathBuf,
+    /// Refuses writes through this mount.
+    pub read_only: bool,
+    /// What is mounted.
+    pub kind: MountKind,
+}
+
+/// Is the kind of a mount, with what only that kind has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountKind {
+    /// A directory or file of the host.
+    Bind {
+        /// The path on the host, absolute.
+        source: PathBuf,
+        /// `private`, `rprivate` (the default), `shared`, `rshared`, `slave`, `rslave`.
+        propagation: Option<String>,
+        /// Binds mounts below the source too.
+        recursive: bool,
+    },
+    /// A named or anonymous volume: a directory of ours on the host.
+    Volume {
+        /// The volume's `_data` directory on the host.
+        source: PathBuf,
+        /// Fills an empty volume with what the image has at the target, unless `nocopy`.
+        copy_up: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// Its greatest size; the kernel's default (half of memory) where `None`.
+        size: Option<ByteSize>,
+        /// Permission bits of its root, octal; 1777 where `None`.
+        mode: Option<u32>,
+        /// Owner of its root (`uid=`), 0 where `None`.
+        uid: Option<u32>,
+        /// Group of its root (`gid=`), 0 where `None`.
+        gid: Option<u32>,
+        /// Allows programs to be executed from it; `noexec` otherwise, as Docker.
+        exec: bool,
+    },
+}
+
+/// Names the set that a container's capabilities start from and what is added to and taken from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapabilityRequest {
+    /// Where to begin.
+    pub base: CapabilityBase,
+    /// Names with or without `CAP_`, any case, or `ALL`.
+    pub add: Vec<String>,
+    /// Names with or without `CAP_`, any case, or `ALL`.
+    pub drop: Vec<String>,
+}
+
+/// Is a named set of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapabilityBase {
+    /// Docker's fourteen.
+    Docker,
+    /// The ancestor's keep-set `0x425eb`.
+    Ancestor,
+    /// Everything the host lets us give.
+    All,
+}
+
+/// Names a seccomp filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeccompRequest {
+    /// Docker's allow-list: known and not allowed EPERM; newer than the list ENOSYS.
+    Default,
+    /// The default with the ancestor's denials except `socket`: the `-a` form's own.
+    AncestorDefault,
+    /// The ancestor's denials with `socket` among them.
+    Ancestor,
+    /// No filter.
+    Unconfined,
+    /// A profile in Docker's JSON format.
+    File(PathBuf),
+}
+
+/// Holds limits that cgroups enforce. `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourceLimits {
+    /// Bytes of memory (v2 `memory.max`, v1 `memory.limit_in_bytes`).
+    pub memory: Option<u64>,
+    /// Bytes of memory that are protected under pressure (v2 `memory.low`, v1 `memory.soft_limit_in_bytes`).
+    pub memory_reservation: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited swap.
+    pub memory_swap: Option<i64>,
+    /// CPU time in thousand-millionths of a CPU (`cpus: 0.5` is 500,000,000).
+    pub nano_cpus: Option<u64>,
+    /// CPU time of a period in microseconds (`cpu_quota`).
+    pub cpu_quota: Option<i64>,
+    /// The period in microseconds (`cpu_period`).
+    pub cpu_period: Option<u64>,
+    /// Relative CPU weight.
+    pub cpu_weight: Option<CpuWeight>,
+    /// CPUs that may be used, as `0-3,5`.
+    pub cpuset: Option<String>,
+    /// The greatest number of processes and threads; -1 is unlimited.
+    pub pids: Option<i64>,
+    /// Relative block I/O weight, 10 to 1000 (v1 `blkio.weight` or `blkio.bfq.weight`, v2 `io.bfq.weight` or `io.weight`).
+    pub io_weight: Option<u16>,
+}
+
+/// Is a relative CPU weight in one of the two scales people write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuWeight {
+    /// v1 `cpu.shares`, 2 to 262144; 1024 is the default.
+    Shares(u64),
+    /// The ancestor's `-C`, 1 to 100: shares = percent × 1024 / 100; v2 weight = percent.
+    Percent(u8),
+}
+
+/// Is one rlimit (getrlimit(2)); `u64::MAX` is RLIM_INFINITY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// What the kernel enforces.
+    pub soft: u64,
+    /// How high the process may raise it.
+    pub hard: u64,
+}

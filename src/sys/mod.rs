@@ -1,0 +1,5 @@
+#![doc = include_str!("README.md")]
+
+pub mod channel;
+
+pub use channel::{Channel, Frame, Received};
