@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod exit;
 mod ids;
 mod names;
 mod policy;
@@ -7,6 +8,7 @@ mod request;
 mod signal;
 mod units;
 
+pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
 pub use names::{InterfaceName, ObjectName};
 pub use policy::{Healthcheck, RestartPolicy};

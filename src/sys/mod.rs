@@ -1,5 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod channel;
+pub mod message;
 
 pub use channel::{Channel, Frame, Received};
+pub use message::{parse_message, send_message};
