@@ -1,4 +1,5 @@
 #![doc = include_str!("README.md")]
 
+pub mod compose;
 pub mod spec;
 pub mod sys;

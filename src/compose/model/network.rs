@@ -1,0 +1,157 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::project::hash_of;
+use crate::spec::InterfaceName;
+
+/// Is one network of the top-level `networks:`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The network's own name: `<project>_<key>`, or what `name:` said, or the key where it is external.
+    pub name: String,
+    /// The driver; ours is `bridge`, also where `None`.
+    pub driver: Option<String>,
+    /// Options for the driver.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Has no way out of the host: no NAT and no default route.
+    pub internal: bool,
+    /// Was made outside this project: it must be there, and `down` leaves it.
+    pub external: bool,
+    /// Lets containers outside the project join.
+    pub attachable: bool,
+    /// Gives IPv4 addresses (`enable_ipv4`, on by default).
+    pub enable_ipv4: bool,
+    /// Gives IPv6 addresses too.
+    pub enable_ipv6: bool,
+    /// How addresses are given.
+    pub ipam: Ipam,
+    /// Labels, as written.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Network {
+    /// Hashes what makes two networks different, for the label `com.docker.compose.config-hash`.
+    pub fn config_hash(&self) -> String {
+        hash_of(self)
+    }
+}
+
+/// Says how a network gives addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipam {
+    /// The driver; `None` and `default` are ours.
+    pub driver: Option<String>,
+    /// The pools; one is chosen where there is none.
+    pub config: Vec<IpamPool>,
+    /// Options for the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Is one subnet of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamPool {
+    /// The subnet, without host bits.
+    pub subnet: Option<IpNetwork>,
+    /// The part of it that containers get addresses from.
+    pub ip_range: Option<IpNetwork>,
+    /// The bridge's own address.
+    pub gateway: Option<IpAddr>,
+    /// Addresses that are never given, by host name.
+    pub aux_addresses: BTreeMap<String, IpAddr>,
+}
+
+/// Says how a service is attached to one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceNetwork {
+    /// Further names on this network, besides those of the service and the container.
+    pub aliases: Vec<String>,
+    /// A fixed address.
+    pub ipv4_address: Option<Ipv4Addr>,
+    /// A fixed address.
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// Link-local addresses.
+    pub link_local_ips: Vec<IpAddr>,
+    /// A fixed hardware address.
+    pub mac_address: Option<MacAddress>,
+    /// The interface's name inside; `ethN` where `None`.
+    pub interface_name: Option<InterfaceName>,
+    /// Interfaces are numbered by descending priority, then by name of the network.
+    pub priority: i32,
+    /// The network with the highest one gives the default route.
+    pub gw_priority: i32,
+    /// Options for the driver.
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+/// Says where a service's network namespace comes from, where that is not a network of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// A new namespace with only `lo`.
+    None,
+    /// The host's.
+    Host,
+    /// That of another service's container.
+    Service(String),
+    /// That of a container, by name or id.
+    Container(String),
+}
+
+impl fmt::Display for NetworkMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Host => f.write_str("host"),
+            Self::Service(name) => write!(f, "service:{name}"),
+            Self::Container(name) => write!(f, "container:{name}"),
+        }
+    }
+}
+
+/// Is the hardware address of an Ethernet interface: six bytes, not a multicast address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress(pub [u8; 6]);
+
+impl FromStr for MacAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a hardware address (six bytes such as `02:42:ac:11:00:02`)");
+        let mut bytes = [0_u8; 6];
+        let parts: Vec<&str> = text.split([':', '-']).collect();
+        if parts.len() != 6 || parts.iter().any(|part| part.len() != 2) {
+            return Err(bad());
+        }
+        for (byte, part) in bytes.iter_mut().zip(parts) {
+            *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        if bytes[0] & 1 == 1 { Err(bad()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(address: MacAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}

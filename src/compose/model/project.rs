@@ -1,0 +1,33 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Network, Service, Volume};
+
+/// Is one compose project: what all its files together ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Project {
+    /// The project's name: `[a-z0-9][a-z0-9_-]*`.
+    pub name: String,
+    /// The project directory, absolute; relative paths of the file were resolved against it.
+    pub working_dir: PathBuf,
+    /// The files it was loaded from, in merge order; `-` is standard input.
+    pub files: Vec<PathBuf>,
+    /// Services of the active profiles, by name.
+    pub services: BTreeMap<String, Service>,
+    /// Networks that some service uses, by their key in the file; `default` among them where a service names none.
+    pub networks: BTreeMap<String, Network>,
+    /// Named volumes, by their key in the file.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Services left out because none of their profiles is active, each with its profiles.
+    pub inactive: BTreeMap<String, Vec<String>>,
+}
+
+/// Hashes the JSON form of a value: 64 hexadecimal digits, the same for equal values.
+pub(super) fn hash_of(value: &impl Serialize) -> String {
+    // serde_json keeps struct order and every map in the model is a BTreeMap, so equal values give equal text.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
