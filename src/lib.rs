@@ -2,4 +2,5 @@
 
 pub mod compose;
 pub mod spec;
+pub mod store;
 pub mod sys;

@@ -112,7 +112,9 @@ fn unsafe_is_in_sys_alone() {
             continue;
         }
         for (number, line) in code_lines(&text) {
-            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") && !line.contains('"') {
+            if line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
+                && !line.contains('"')
+            {
                 wrong.push(format!("{}:{number}", path.display()));
             }
         }
