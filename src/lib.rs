@@ -1,6 +1,8 @@
 #![doc = include_str!("README.md")]
 
 pub mod compose;
+pub mod namespaces;
+pub mod network;
 pub mod spec;
 pub mod store;
 pub mod sys;

@@ -1,0 +1,29 @@
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use super::{NetnsError, in_namespace};
+use crate::sys::netdevice;
+
+/// What Docker sets in each network namespace of a container's own: ping without CAP_NET_RAW, low ports without
+/// CAP_NET_BIND_SERVICE. Both only open what the namespace holds by itself.
+const SYSCTLS: &[(&str, &str)] = &[("ipv4/ping_group_range", "0 2147483647"), ("ipv4/ip_unprivileged_port_start", "0")];
+
+/// Raises `lo` inside the namespace; the kernel then gives it 127.0.0.1/8 by itself.
+pub fn bring_up_loopback(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
+    in_namespace(netns, || netdevice::raise("lo").map_err(NetnsError::Loopback))?
+}
+
+/// Raises `lo` and opens ping and low ports to every user inside, as Docker does.
+pub fn prepare(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
+    in_namespace(netns, || {
+        netdevice::raise("lo").map_err(NetnsError::Loopback)?;
+        SYSCTLS.iter().try_for_each(|(name, value)| write_sysctl(name, value))
+    })?
+}
+
+/// Writes one sysctl of the calling thread's network namespace: what is seen below /proc/sys/net depends on who looks.
+fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
+    let path: PathBuf = Path::new("/proc/sys/net").join(name);
+    fs::write(&path, value).map_err(|source| NetnsError::Sysctl { path, value: value.to_owned(), source })
+}

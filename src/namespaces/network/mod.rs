@@ -1,0 +1,7 @@
+#![doc = include_str!("README.md")]
+
+mod enter;
+mod loopback;
+
+pub use enter::{NetnsError, in_namespace, open_current, spawn_in_namespace};
+pub use loopback::{bring_up_loopback, prepare};

@@ -1,0 +1,97 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::InterfaceName;
+
+/// Names the driver that makes a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// A Linux bridge of ours with addresses, NAT and published ports.
+    #[default]
+    Bridge,
+    /// Only `lo`.
+    None,
+    /// The namespace mydocker itself was started in.
+    Host,
+    /// A CNI network configuration list.
+    Cni,
+    /// Polycube's cubes.
+    Polycube,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "bridge",
+            Self::None => "none",
+            Self::Host => "host",
+            Self::Cni => "cni",
+            Self::Polycube => "polycube",
+        })
+    }
+}
+
+/// Says what a network is to be; what is `None` is chosen when the network is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// The full name, `<project>_<name>` for Compose.
+    pub name: String,
+    /// The project it belongs to, if any.
+    pub project: Option<String>,
+    /// Who makes it.
+    pub driver: DriverKind,
+    /// Its addresses; a free /24 where `None`.
+    pub subnet: Option<Ipv4Network>,
+    /// The bridge's own address; the subnet's first where `None`.
+    pub gateway: Option<Ipv4Addr>,
+    /// The part of the subnet that containers get addresses from.
+    pub ip_range: Option<Ipv4Network>,
+    /// The bridge's name; `br-` and 12 digits of the id where `None`.
+    pub bridge_name: Option<InterfaceName>,
+    /// Has no way out and no default route.
+    pub internal: bool,
+    /// The largest packet of its links, 1500 where `None`.
+    pub mtu: Option<u32>,
+    /// `driver_opts`, with Docker's keys.
+    pub options: BTreeMap<String, String>,
+    /// Labels, for people; a change of labels alone changes nothing else.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Is the transport protocol of a published port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// tcp(7).
+    #[default]
+    Tcp,
+    /// udp(7).
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// Asks for one port of a container to be reachable at one port of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// The host's address; all where `None`.
+    pub host_ip: Option<IpAddr>,
+    /// The host's port; a free one is chosen where `None`.
+    pub host_port: Option<u16>,
+    /// The container's port.
+    pub container_port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}

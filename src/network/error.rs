@@ -1,0 +1,251 @@
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnetwork::Ipv4Network;
+
+use super::config::{DriverKind, Protocol};
+use crate::namespaces::network::NetnsError;
+
+/// Says which operation on a network failed, with its object.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A driver that mydocker knows by name only.
+    #[error("use the driver `{driver}` for the network {network}: it is not there yet")]
+    DriverMissing {
+        /// The network.
+        network: String,
+        /// The driver.
+        driver: DriverKind,
+    },
+    /// A value of a network's configuration that cannot be.
+    #[error("make the network {network}: {reason}")]
+    Config {
+        /// The network.
+        network: String,
+        /// What is wrong, with the value.
+        reason: String,
+    },
+    /// The network exists and was asked for differently now.
+    #[error("use the network {network}: it exists with another {field} ({existing}, asked for: {wanted})")]
+    Different {
+        /// The network.
+        network: String,
+        /// The first field that differs.
+        field: &'static str,
+        /// What it has.
+        existing: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// No network has this name or id.
+    #[error("find the network {0}")]
+    UnknownNetwork(String),
+    /// Containers are still attached.
+    #[error("remove the network {network}: in use by {}", .users.join(", "))]
+    InUse {
+        /// The network.
+        network: String,
+        /// Names of the containers.
+        users: Vec<String>,
+    },
+    /// All of our pool is taken.
+    #[error("find a free subnet for the network {network}: all of {pools} is in use")]
+    NoFreeSubnet {
+        /// The network.
+        network: String,
+        /// The pools.
+        pools: String,
+    },
+    /// The subnet asked for is someone else's.
+    #[error("use the subnet {subnet} for the network {network}: it overlaps {other}")]
+    SubnetOverlap {
+        /// The network.
+        network: String,
+        /// What was asked for.
+        subnet: Ipv4Network,
+        /// Whose it is.
+        other: String,
+    },
+    /// No address is left.
+    #[error("find a free address in {subnet} of the network {network}")]
+    NoFreeAddress {
+        /// The network.
+        network: String,
+        /// Where it was looked for.
+        subnet: Ipv4Network,
+    },
+    /// The address asked for cannot be given.
+    #[error("give {address} of the network {network} to {container}: {reason}")]
+    Address {
+        /// The network.
+        network: String,
+        /// The container's name.
+        container: String,
+        /// What was asked for.
+        address: Ipv4Addr,
+        /// Why not.
+        reason: String,
+    },
+    /// An interface of that name exists and is not ours.
+    #[error("make the interface {name}: {reason}")]
+    LinkClash {
+        /// The interface.
+        name: String,
+        /// What stands there.
+        reason: String,
+    },
+    /// A netlink request failed.
+    #[error("{operation}")]
+    Netlink {
+        /// The operation and its object.
+        operation: String,
+        /// The errno.
+        #[source]
+        source: io::Error,
+    },
+    /// Work inside a container's network namespace failed.
+    #[error("set up the network inside {container}")]
+    Namespace {
+        /// The container's name.
+        container: String,
+        /// Why.
+        #[source]
+        source: NetnsError,
+    },
+    /// A state file could not be read or written.
+    #[error("{operation} {}", .path.display())]
+    State {
+        /// What was done.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A state file of a later mydocker.
+    #[error("read {}: it has format {found}, this mydocker knows up to {known}", .path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format it has.
+        found: u64,
+        /// The latest we know.
+        known: u64,
+    },
+    /// A sysctl of the host could not be read or written.
+    #[error("set {} to {value}", .path.display())]
+    Sysctl {
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A program we need is not installed.
+    #[error("find the program {0}")]
+    ToolMissing(&'static str),
+    /// A program could not be run.
+    #[error("run {program}")]
+    Tool {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The program ran and refused.
+    #[error("{program} refused the rules: {message}")]
+    ToolFailed {
+        /// The program.
+        program: String,
+        /// Its last words.
+        message: String,
+    },
+    /// The host's port is taken.
+    #[error("publish {protocol} port {host}: it is taken{}", owner_text(.owner))]
+    PortTaken {
+        /// Address and port.
+        host: String,
+        /// The protocol.
+        protocol: Protocol,
+        /// Who has it, as far as can be seen.
+        owner: Option<PortOwner>,
+    },
+    /// A socket could not be made.
+    #[error("{operation}")]
+    Socket {
+        /// The operation and its object.
+        operation: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Several parts of one teardown failed; each is told.
+    #[error("{operation}: {}", .errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several {
+        /// What was being done.
+        operation: String,
+        /// What went wrong, in order.
+        errors: Vec<NetworkError>,
+    },
+    /// The thread behind a request ended without an answer.
+    #[error("{0}: the worker thread ended")]
+    WorkerLost(&'static str),
+}
+
+/// Says which process holds a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortOwner {
+    /// Its process id.
+    pub pid: u32,
+    /// Its command line, shortened.
+    pub command: String,
+}
+
+fn owner_text(owner: &Option<PortOwner>) -> String {
+    owner.as_ref().map(|owner| format!(" by process {} ({})", owner.pid, owner.command)).unwrap_or_default()
+}
+
+impl NetworkError {
+    /// Names the known cause and the way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Namespace { source, .. } => source.hint(),
+            Self::Netlink { source, operation } => netlink_hint(source, operation),
+            Self::ToolMissing(program) => {
+                Some(format!("{program} is part of the package iptables: `apt install iptables`, `dnf install iptables-nft`"))
+            }
+            Self::ToolFailed { message, .. } if message.contains("Permission denied") => {
+                Some("changing rules needs CAP_NET_ADMIN; run as root".to_owned())
+            }
+            Self::ToolFailed { .. } => Some("`iptables-save` shows the rules; a kernel without nf_tables or nf_nat cannot do NAT".to_owned()),
+            Self::NoFreeSubnet { .. } => Some("give the network a `subnet:` of its own; `ip route show table all` shows what is in use".to_owned()),
+            Self::SubnetOverlap { .. } => Some("choose another `subnet:`, or none; `ip route show table all` shows what is in use".to_owned()),
+            Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1` outside".to_owned()),
+            Self::PortTaken { owner: None, .. } => Some("`ss -lntup` as root shows who has it".to_owned()),
+            Self::PortTaken { owner: Some(owner), .. } => Some(format!("end process {} or publish another port", owner.pid)),
+            Self::Socket { source, .. } if source.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                Some("no interface of the host has this address: `ip address` shows them".to_owned())
+            }
+            Self::Different { .. } => Some("it is made anew when no container uses it: `mydocker compose down`, then `up`".to_owned()),
+            Self::Several { errors, .. } => errors.iter().find_map(Self::hint),
+            _ => None,
+        }
+    }
+}
+
+fn netlink_hint(source: &io::Error, operation: &str) -> Option<String> {
+    match source.raw_os_error()? {
+        libc::EPERM => Some("changing interfaces needs CAP_NET_ADMIN in the network namespace; run as root".to_owned()),
+        libc::EOPNOTSUPP if operation.contains("bridge") => {
+            Some("this kernel has no bridge: `modprobe bridge`, or CONFIG_BRIDGE".to_owned())
+        }
+        libc::EOPNOTSUPP => Some("this kernel has no veth: `modprobe veth`, or CONFIG_VETH".to_owned()),
+        libc::EXFULL => Some("a bridge holds at most 1023 ports".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,214 @@
+//! What is written down of networks and of containers' places in them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
+use std::str::FromStr;
+
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+use super::config::{NetworkConfig, PortMapping, Protocol};
+use crate::spec::{ContainerId, InterfaceName};
+
+/// Is a network that exists: what was asked for and what was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// What was asked for.
+    pub config: NetworkConfig,
+    /// The bridge and its addresses; `None` for drivers that have none.
+    pub bridge: Option<BridgeRecord>,
+}
+
+/// Is what the bridge driver chose for one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeRecord {
+    /// The interface.
+    pub name: InterfaceName,
+    /// All addresses of the network.
+    pub subnet: Ipv4Network,
+    /// The bridge's own address, the containers' default gateway.
+    pub gateway: Ipv4Addr,
+    /// The IFLA_GROUP of all host ends of this network.
+    pub group: u32,
+    /// False where the bridge was there before us: then it also stays after us.
+    pub ours: bool,
+}
+
+impl NetworkRecord {
+    /// Returns the bridge's name.
+    pub fn bridge_name(&self) -> Option<&InterfaceName> {
+        self.bridge.as_ref().map(|bridge| &bridge.name)
+    }
+
+    /// Returns the addresses of the network.
+    pub fn subnet(&self) -> Option<Ipv4Network> {
+        self.bridge.as_ref().map(|bridge| bridge.subnet)
+    }
+
+    /// Returns the bridge's own address.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        self.bridge.as_ref().map(|bridge| bridge.gateway)
+    }
+
+    /// Returns the 12 digits that people see.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// Is an Ethernet address, written `02:42:0a:0b:00:02`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress([u8; 6]);
+
+impl MacAddress {
+    /// Makes the address that belongs to an IPv4 address: locally administered, unicast.
+    ///
+    /// An address that passes from one container to the next keeps its Ethernet address, so that no neighbour's ARP
+    /// cache is ever wrong.
+    pub fn of(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// Returns the six bytes.
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a unicast Ethernet address (`02:42:0a:0b:00:02`)");
+        let mut octets = [0_u8; 6];
+        let mut parts = text.split([':', '-']);
+        for octet in &mut octets {
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+                .ok_or_else(bad)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        let unicast = octets[0] & 1 == 0 && octets != [0; 6];
+        if unicast && parts.next().is_none() { Ok(Self(octets)) } else { Err(bad()) }
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(mac: MacAddress) -> Self {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Asks for a container's network namespace to be attached to one network.
+#[derive(Clone, Debug)]
+pub struct AttachRequest<'a> {
+    /// The network's name or id.
+    pub network: String,
+    /// The container.
+    pub container: ContainerId,
+    /// Its name, for messages.
+    pub container_name: String,
+    /// Its network namespace.
+    pub netns: BorrowedFd<'a>,
+    /// The interface's name inside: `eth0`, `eth1` …
+    pub ifname: InterfaceName,
+    /// A chosen address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// A chosen Ethernet address.
+    pub mac: Option<MacAddress>,
+    /// Whether the namespace's default route goes through this network (never through an internal one).
+    pub default_route: bool,
+    /// Ports to publish; the host's ports are those that were reserved.
+    pub ports: Vec<PortMapping>,
+}
+
+/// Is one container's place in one network, as it is written down before it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network's id.
+    pub network: String,
+    /// The network's name.
+    pub network_name: String,
+    /// The container.
+    pub container: ContainerId,
+    /// Its name.
+    pub container_name: String,
+    /// The interface inside.
+    pub ifname: InterfaceName,
+    /// The address; `None` for drivers that give none.
+    pub address: Option<Ipv4Network>,
+    /// The gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// The Ethernet address of the interface inside.
+    pub mac: Option<MacAddress>,
+    /// Whether the default route goes through it.
+    pub default_route: bool,
+    /// The host's end of the pair.
+    pub host_link: Option<HostLink>,
+    /// Ports that are published.
+    pub ports: Vec<PublishedPort>,
+}
+
+impl Attachment {
+    /// Returns the container's address without its prefix.
+    pub fn ip(&self) -> Option<Ipv4Addr> {
+        self.address.map(|address| address.ip())
+    }
+}
+
+/// Is the host's end of a veth pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLink {
+    /// `veth` and 8 digits made of container and network.
+    pub name: InterfaceName,
+}
+
+/// Is one port that is published, with the host's port chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// The host's address; all where `None`.
+    pub host_ip: Option<IpAddr>,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses_parse_and_follow_the_ip_address() {
+        let mac = MacAddress::of(Ipv4Addr::new(10, 11, 0, 2));
+        assert_eq!(mac.to_string(), "02:42:0a:0b:00:02");
+        assert_eq!(mac.to_string().parse::<MacAddress>().unwrap(), mac);
+        for text in ["", "02:42", "01:00:00:00:00:00", "02:42:0a:0b:00:02:03", "+2:42:0a:0b:00:02", "00:00:00:00:00:00"]
+        {
+            assert!(text.parse::<MacAddress>().is_err(), "{text}");
+        }
+    }
+}
