@@ -1,8 +1,10 @@
 #![doc = include_str!("README.md")]
 
 pub mod compose;
+pub mod keeper;
 pub mod namespaces;
 pub mod network;
 pub mod spec;
 pub mod store;
+pub mod supervisor;
 pub mod sys;

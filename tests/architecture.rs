@@ -1,6 +1,8 @@
 //! Holds the source tree to its layers: imports point down, never up, and never across two folders of one layer;
 //! `unsafe` stays in `sys`, tokio and the outside crates in the folders that own them.
 
+#![expect(clippy::unwrap_used, reason = "a test: the panic is the message")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -38,3 +38,9 @@ impl fmt::Display for ExitStatus {
         }
     }
 }
+
+impl From<crate::sys::wait::Ended> for ExitStatus {
+    fn from(ended: crate::sys::wait::Ended) -> Self {
+        if ended.signaled { Self::Signal(ended.status) } else { Self::Code(ended.status) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The socket between clients and the supervisor.
+
+pub mod protocol;
