@@ -1,5 +1,7 @@
 #![doc = include_str!("README.md")]
 
+mod capability_names;
+mod capability_set;
 mod exit;
 mod ids;
 mod names;
@@ -8,6 +10,7 @@ mod request;
 mod signal;
 mod units;
 
+pub use capability_set::CapabilitySet;
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
 pub use names::{InterfaceName, ObjectName};
@@ -43,4 +46,12 @@ pub enum SpecError {
     /// Not a restart policy.
     #[error("`{0}` is not a restart policy (`no`, `always`, `on-failure`, `on-failure:N` or `unless-stopped`)")]
     RestartPolicy(String),
+    /// No capability has this name.
+    #[error("`{name}` is not a capability{}", .nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
+    Capability {
+        /// The name as written.
+        name: String,
+        /// The capability whose name is most like it.
+        nearest: Option<&'static str>,
+    },
 }
