@@ -1,9 +1,11 @@
 #![doc = include_str!("README.md")]
 
+pub mod capabilities;
 pub mod compose;
 pub mod keeper;
 pub mod namespaces;
 pub mod network;
+pub mod seccomp;
 pub mod spec;
 pub mod store;
 pub mod supervisor;

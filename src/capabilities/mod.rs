@@ -1,0 +1,55 @@
+#![doc = include_str!("README.md")]
+
+mod thread;
+
+pub use crate::spec::CapabilitySet;
+pub use thread::{apply, intersect_host, limit_bounding, permitted};
+
+/// Says why capabilities cannot be read or taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum CapabilityError {
+    /// A set of the calling thread could not be read.
+    #[error("read the {set} capability set")]
+    Read {
+        /// Which set.
+        set: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: caps::errors::CapsError,
+    },
+    /// A set of the calling thread could not be changed.
+    #[error("set the {set} capability set to `{to}`")]
+    Set {
+        /// Which set.
+        set: &'static str,
+        /// What it was to become.
+        to: CapabilitySet,
+        /// What the kernel said.
+        #[source]
+        source: caps::errors::CapsError,
+    },
+    /// A capability that only a newer kernel knows could not be taken from the bounding set.
+    #[error("drop capability {number} from the bounding set")]
+    DropUnnamed {
+        /// Its number.
+        number: u32,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CapabilityError {
+    /// Returns what the host lacks, where the error has a known cause.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Set { set: "bounding", .. } | Self::DropUnnamed { .. } => {
+                Some("dropping needs CAP_SETPCAP: see CapEff in /proc/self/status (`capsh --decode=…`)".to_owned())
+            }
+            Self::Set { set: "effective" | "permitted", .. } => {
+                Some("a thread can only keep what it has: compare CapPrm and CapBnd in /proc/self/status".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
