@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub mod compose;
 pub mod keeper;
+pub mod logs;
 pub mod namespaces;
 pub mod network;
 pub mod seccomp;

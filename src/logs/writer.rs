@@ -1,0 +1,465 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::error::LogError;
+use super::frame::{HEADER, Line, PART, Stamp, Stream, Tail, frame, frame_line};
+use super::generations::{list, name_of, path_of};
+
+/// The most that is formatted before it is written: the formatted text of many short lines is far longer than they.
+const BATCH: usize = 512 * 1024;
+/// Holds the last record of any file of ours.
+const LAST_RECORDS: u64 = 2 * (PART + HEADER) as u64;
+
+/// Says when a log goes on in a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// A file that has so many bytes or more is ended (`max-size`).
+    pub max_size: u64,
+    /// So many files are kept, at least one (`max-file`).
+    pub max_files: u64,
+}
+
+/// Appends one container's output to its log. There is one writer a log, and many readers.
+///
+/// It never fails and never waits for room: what cannot be written is counted, and the count is written when it can be.
+#[derive(Debug)]
+pub struct LogWriter {
+    directory: PathBuf,
+    file: File,
+    generation: u64,
+    /// The bytes of the file; only rotation relies on it.
+    length: u64,
+    /// The bytes of all earlier files.
+    before: u64,
+    rotation: Option<Rotation>,
+    open: OpenLines,
+    loss: Option<Loss>,
+    /// Formatted records on their way to the file.
+    batch: Vec<u8>,
+}
+
+/// Says of which streams the last record is a part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct OpenLines {
+    stdout: bool,
+    stderr: bool,
+}
+
+impl OpenLines {
+    fn set(&mut self, stream: Stream, open: bool) {
+        match stream {
+            Stream::Stdout => self.stdout = open,
+            Stream::Stderr => self.stderr = open,
+            Stream::Notice | Stream::Opened | Stream::Rotate => {}
+        }
+    }
+
+    /// Appends records that end the open lines.
+    fn close(self, stamp: &Stamp, out: &mut Vec<u8>) {
+        for (open, stream) in [(self.stdout, Stream::Stdout), (self.stderr, Stream::Stderr)] {
+            if open {
+                frame_line(stream, b"", stamp, out);
+            }
+        }
+    }
+}
+
+/// Counts output that could not be written and was not reported yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    bytes: u64,
+    errno: Option<i32>,
+}
+
+impl LogWriter {
+    /// Opens a container's log for appending; makes it if need be. The directory must be there.
+    ///
+    /// A record that a killed writer left half-written is ended first.
+    ///
+    /// # Errors
+    /// [`LogError::Open`].
+    pub fn open(directory: &Path, rotation: Option<Rotation>) -> Result<Self, LogError> {
+        let failed = |source| LogError::Open { path: directory.to_owned(), source };
+        let generations = list(directory).map_err(failed)?;
+        let generation = generations.last().copied().unwrap_or(0);
+        if let [.., earlier, last] = generations[..] {
+            end_earlier(directory, earlier, last).map_err(failed)?;
+        }
+        let mut file = open_generation(directory, generation).map_err(failed)?;
+        let open = mend(&mut file).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let before = opened_at(&mut file).map_err(failed)?;
+        let directory = directory.to_owned();
+        Ok(Self { directory, file, generation, length, before, rotation, open, loss: None, batch: Vec::new() })
+    }
+
+    /// Appends what is whole of a chunk and returns how many bytes were taken; `tail` says what becomes of the rest.
+    pub fn append(&mut self, stream: Stream, chunk: &[u8], stamp: &Stamp, tail: Tail) -> usize {
+        let mut batch = std::mem::take(&mut self.batch);
+        let taken = self.append_with(&mut batch, stream, chunk, stamp, tail);
+        self.batch = batch;
+        taken
+    }
+
+    /// Does what [`LogWriter::append`] does, formatting in `batch`: writers of one thread can share its memory.
+    pub fn append_with(
+        &mut self,
+        batch: &mut Vec<u8>,
+        stream: Stream,
+        chunk: &[u8],
+        stamp: &Stamp,
+        tail: Tail,
+    ) -> usize {
+        let mut taken = 0;
+        while taken < chunk.len() {
+            let room = self.room(stamp);
+            batch.clear();
+            let notice = self.frame_notice(stamp, batch);
+            let limit = batch.len() + room;
+            let framed = frame(stream, &chunk[taken..], stamp, tail, limit, batch);
+            if framed.taken == 0 {
+                break;
+            }
+            if self.write(batch, notice) {
+                self.open.set(stream, framed.open);
+            }
+            taken += framed.taken;
+        }
+        taken
+    }
+
+    /// Appends a record of ours.
+    pub fn note(&mut self, text: &str, stamp: &Stamp) {
+        let mut batch = Vec::new();
+        let notice = self.frame_notice(stamp, &mut batch);
+        frame_line(Stream::Notice, text.replace('\n', " ").as_bytes(), stamp, &mut batch);
+        self.write(&batch, notice);
+    }
+
+    /// Ends a stream's open line, if it has one: nothing more comes from it.
+    pub fn close(&mut self, stream: Stream, stamp: &Stamp) {
+        let mut only = OpenLines::default();
+        only.set(
+            stream,
+            (stream == Stream::Stdout && self.open.stdout) || (stream == Stream::Stderr && self.open.stderr),
+        );
+        let mut batch = Vec::new();
+        only.close(stamp, &mut batch);
+        if !batch.is_empty() && self.write(&batch, 0) {
+            self.open.set(stream, false);
+        }
+    }
+
+    /// Says whether output was lost that the log does not tell of yet.
+    pub fn has_unreported_loss(&self) -> bool {
+        self.loss.is_some()
+    }
+
+    /// Tries to write down how much was lost; says whether nothing is left to report.
+    pub fn report_loss(&mut self, stamp: &Stamp) -> bool {
+        let mut batch = Vec::new();
+        let notice = self.frame_notice(stamp, &mut batch);
+        notice == 0 || self.write(&batch, notice)
+    }
+
+    /// Frames the report of what was lost, if anything was, and returns its length.
+    fn frame_notice(&self, stamp: &Stamp, batch: &mut Vec<u8>) -> usize {
+        let Some(loss) = self.loss else { return 0 };
+        let start = batch.len();
+        // The rest of an open line is among what was lost: what follows must not seem to belong to it.
+        self.open.close(stamp, batch);
+        let cause =
+            loss.errno.map_or_else(|| "short write".to_owned(), |n| io::Error::from_raw_os_error(n).to_string());
+        frame_line(
+            Stream::Notice,
+            format!("{} bytes of output lost here: {cause}", loss.bytes).as_bytes(),
+            stamp,
+            batch,
+        );
+        batch.len() - start
+    }
+
+    /// Writes records, the first `notice` bytes of which report a loss. Says whether all were written.
+    fn write(&mut self, batch: &[u8], notice: usize) -> bool {
+        let (written, error) = write_some(&self.file, batch);
+        self.length += written as u64;
+        let Some(error) = error else {
+            if let Some(loss) = self.loss.take() {
+                self.open = OpenLines::default();
+                tracing::info!(log = %self.directory.display(), bytes = loss.bytes, "the log is written again");
+            }
+            return true;
+        };
+        let whole = memchr::memrchr(b'\n', &batch[..written]).map_or(0, |at| at + 1);
+        self.cut((written - whole) as u64);
+        self.note_open(&batch[..whole]);
+        if notice > 0 && whole >= notice {
+            self.loss = None;
+        }
+        let lost = payload(&batch[whole.max(notice)..]);
+        if self.loss.is_none() {
+            tracing::warn!(log = %self.directory.display(), %error, "output is lost: the log cannot be written");
+        }
+        let bytes = self.loss.map_or(0, |loss| loss.bytes) + lost;
+        self.loss = Some(Loss { bytes, errno: error.raw_os_error() });
+        false
+    }
+
+    /// Takes the beginning of a record away from the end of the file.
+    fn cut(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        // Shortening needs no room. Where it fails all the same, `mend` ends the record when the log is next opened.
+        if let Ok(length) = self.file.metadata().map(|found| found.len().saturating_sub(bytes)) {
+            let _ = self.file.set_len(length);
+            self.length = length;
+        }
+    }
+
+    fn note_open(&mut self, records: &[u8]) {
+        for line in records.split(|b| *b == b'\n').filter_map(Line::parse) {
+            self.open.set(line.stream, line.partial);
+        }
+    }
+
+    /// Returns how many bytes fit into the file, at least one, after turning to a new file where this one is full.
+    fn room(&mut self, stamp: &Stamp) -> usize {
+        let Some(rotation) = self.rotation else { return BATCH };
+        if self.length >= rotation.max_size
+            && let Err(error) = self.rotate(rotation, stamp)
+        {
+            // A log that is too long is better than none.
+            tracing::debug!(log = %self.directory.display(), %error, "the log goes on in its file");
+            return BATCH;
+        }
+        usize::try_from(rotation.max_size.saturating_sub(self.length)).unwrap_or(BATCH).clamp(1, BATCH)
+    }
+
+    /// Turns to the next file. It is there before the old one names it, so that a follower finds it at once.
+    fn rotate(&mut self, rotation: Rotation, stamp: &Stamp) -> io::Result<()> {
+        let next = self.generation + 1;
+        let mut last = Vec::new();
+        frame_line(Stream::Rotate, name_of(next).as_bytes(), stamp, &mut last);
+        let before = self.before + self.length + last.len() as u64;
+        let mut first = Vec::new();
+        frame_line(Stream::Opened, before.to_string().as_bytes(), stamp, &mut first);
+        let file = open_generation(&self.directory, next)?;
+        let ended =
+            file.set_len(0).and_then(|()| (&file).write_all(&first)).and_then(|()| (&self.file).write_all(&last));
+        if let Err(error) = ended {
+            self.mend_after(last.len());
+            let _ = fs::remove_file(path_of(&self.directory, next));
+            return Err(error);
+        }
+        (self.file, self.generation, self.length, self.before) = (file, next, first.len() as u64, before);
+        for old in list(&self.directory)? {
+            if old + rotation.max_files.max(1) <= next {
+                fs::remove_file(path_of(&self.directory, old))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the beginning of a last record away again.
+    fn mend_after(&mut self, at_most: usize) {
+        if let Ok(found) = self.file.metadata()
+            && found.len() > self.length
+            && found.len() - self.length <= at_most as u64
+        {
+            let _ = self.file.set_len(self.length);
+        }
+    }
+}
+
+/// Writes until an error; a loop, as a full disk and a signal cut writes short.
+fn write_some(mut file: &File, bytes: &[u8]) -> (usize, Option<io::Error>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Some(error)),
+        }
+    }
+    (written, None)
+}
+
+/// Counts the bytes of output in records: texts, and a newline for each whole line.
+fn payload(records: &[u8]) -> u64 {
+    let lines = records.split(|b| *b == b'\n').filter_map(Line::parse);
+    let output = lines.filter(|line| matches!(line.stream, Stream::Stdout | Stream::Stderr));
+    output.map(|line| line.text.len() as u64 + u64::from(!line.partial)).sum()
+}
+
+fn open_generation(directory: &Path, generation: u64) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    options.open(path_of(directory, generation))
+}
+
+/// Reads the last records of a file.
+fn last_records(file: &mut File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_RECORDS)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Ends a half-written record, and tells which lines are open.
+fn mend(file: &mut File) -> io::Result<OpenLines> {
+    let mut bytes = last_records(file)?;
+    let start = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
+    let cut = bytes.len() - start;
+    if cut > 0 {
+        if Line::parse(&bytes[start..]).is_some() {
+            file.write_all(b"\n")?;
+        } else {
+            let length = file.metadata()?.len();
+            file.set_len(length - cut as u64)?;
+            bytes.truncate(start);
+        }
+    }
+    let mut open = OpenLines::default();
+    for line in bytes.split(|b| *b == b'\n').filter_map(Line::parse) {
+        open.set(line.stream, line.partial);
+    }
+    Ok(open)
+}
+
+/// Lets the last file but one name the last, where its writer was killed before it could.
+fn end_earlier(directory: &Path, earlier: u64, last: u64) -> io::Result<()> {
+    let mut file = open_generation(directory, earlier)?;
+    mend(&mut file)?;
+    let bytes = last_records(&mut file)?;
+    let ended = bytes.split(|b| *b == b'\n').filter_map(Line::parse).next_back();
+    if ended.is_none_or(|line| line.stream != Stream::Rotate) {
+        let mut record = Vec::new();
+        frame_line(Stream::Rotate, name_of(last).as_bytes(), &Stamp::now(), &mut record);
+        file.write_all(&record)?;
+    }
+    Ok(())
+}
+
+/// Reads from a file's first record how many bytes the earlier files had.
+fn opened_at(file: &mut File) -> io::Result<u64> {
+    let mut start = [0; HEADER + 24];
+    file.rewind()?;
+    let mut filled = 0;
+    while let count @ 1.. = file.read(&mut start[filled..])? {
+        filled += count;
+    }
+    Ok(parse_opened(start[..filled].split(|b| *b == b'\n').next().unwrap_or_default()).unwrap_or(0))
+}
+
+/// Parses a first record; `None` for any other.
+pub(super) fn parse_opened(line: &[u8]) -> Option<u64> {
+    let line = Line::parse(line).filter(|line| line.stream == Stream::Opened)?;
+    std::str::from_utf8(line.text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(directory: &Path) -> Vec<String> {
+        let mut all = Vec::new();
+        for generation in list(directory).unwrap() {
+            let bytes = fs::read(path_of(directory, generation)).unwrap();
+            for line in bytes.split_inclusive(|b| *b == b'\n') {
+                let line = Line::parse(line.strip_suffix(b"\n").unwrap()).unwrap();
+                let word = std::str::from_utf8(line.stream.word()).unwrap();
+                let tag = if line.partial { 'P' } else { 'F' };
+                all.push(format!("{word} {tag} {}", String::from_utf8_lossy(line.text)));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn runs_append_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for run in ["one\n", "two\n"] {
+            let mut writer = LogWriter::open(dir.path(), None).unwrap();
+            assert_eq!(writer.append(Stream::Stdout, run.as_bytes(), &Stamp::now(), Tail::Keep), 4);
+        }
+        assert_eq!(texts(dir.path()), ["stdout F one", "stdout F two"]);
+    }
+
+    #[test]
+    fn a_killed_writer_s_last_record_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::open(dir.path(), None).unwrap();
+        writer.append(Stream::Stdout, b"one\nab", &Stamp::now(), Tail::Part);
+        let whole = fs::read(dir.path().join("log")).unwrap();
+        for cut in 1..whole.len() {
+            fs::write(dir.path().join("log"), &whole[..cut]).unwrap();
+            let mut writer = LogWriter::open(dir.path(), None).unwrap();
+            writer.close(Stream::Stdout, &Stamp::now());
+            let found = texts(dir.path());
+            assert!(
+                found.iter().all(|line| !line.starts_with("stdout P") || line.contains('a') || line.ends_with("P "))
+            );
+            assert!(found.last().is_none_or(|line| line.starts_with("stdout F")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_line_is_ended_by_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::open(dir.path(), None).unwrap();
+        writer.append(Stream::Stderr, b"> ", &Stamp::now(), Tail::Part);
+        writer.close(Stream::Stdout, &Stamp::now());
+        writer.close(Stream::Stderr, &Stamp::now());
+        writer.close(Stream::Stderr, &Stamp::now());
+        writer.note("stopped\nhere", &Stamp::now());
+        assert_eq!(texts(dir.path()), ["stderr P > ", "stderr F ", "notice F stopped here"]);
+    }
+
+    #[test]
+    fn files_are_ended_by_size_and_old_ones_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation { max_size: 200, max_files: 3 };
+        let mut writer = LogWriter::open(dir.path(), Some(rotation)).unwrap();
+        let input: String = (0..40).map(|n| format!("line {n}\n")).collect();
+        writer.append(Stream::Stdout, input.as_bytes(), &Stamp::now(), Tail::Keep);
+        let kept = list(dir.path()).unwrap();
+        assert_eq!(kept.len(), 3);
+        let found = texts(dir.path());
+        assert_eq!(found.last().unwrap(), "stdout F line 39");
+        let trailers = found.iter().filter(|line| line.starts_with("rotate")).count();
+        assert_eq!(trailers, 2);
+        for pair in kept.windows(2) {
+            let size = |n| fs::metadata(path_of(dir.path(), n)).unwrap().len();
+            let at = |n| opened_at(&mut File::open(path_of(dir.path(), n)).unwrap()).unwrap();
+            assert_eq!(at(pair[1]), at(pair[0]) + size(pair[0]));
+            assert!(size(pair[0]) < 200 + 100);
+        }
+        let before = writer.before;
+        drop(writer);
+        assert_eq!(LogWriter::open(dir.path(), Some(rotation)).unwrap().before, before);
+    }
+
+    #[test]
+    fn a_missing_last_record_is_written_at_the_next_open() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("log"), "").unwrap();
+        fs::write(dir.path().join("log.1"), "").unwrap();
+        LogWriter::open(dir.path(), None).unwrap();
+        LogWriter::open(dir.path(), None).unwrap();
+        assert_eq!(texts(dir.path()), ["rotate F log.1"]);
+    }
+
+    #[test]
+    fn payload_counts_newlines_of_whole_lines() {
+        let mut records = Vec::new();
+        frame(Stream::Stdout, b"ab\n\nc", &Stamp::now(), Tail::Part, usize::MAX, &mut records);
+        frame_line(Stream::Notice, b"not output", &Stamp::now(), &mut records);
+        assert_eq!(payload(&records), 5);
+    }
+}
