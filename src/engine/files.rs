@@ -1,0 +1,161 @@
+//! The files of one container on the host: overlay directories and the three files below /etc that engines generate.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::spec::{ContainerId, ContainerRequest};
+use crate::store::{Directories, StoreError};
+
+/// The server that answers inside a container with networks of ours.
+pub const EMBEDDED_DNS: &str = "127.0.0.11";
+
+/// Says which file of a container could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// Its directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file or directory in it.
+    #[error("write {}", .path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Says where a container's names are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolver {
+    /// By our own server in its network namespace.
+    Embedded,
+    /// As on the host.
+    Host,
+}
+
+/// Is the directory of one container, `<data>/containers/<id>`.
+#[derive(Clone, Debug)]
+pub struct ContainerFiles {
+    directory: PathBuf,
+}
+
+impl ContainerFiles {
+    /// Names the directory without making it.
+    pub fn of(dirs: &Directories, id: &ContainerId) -> Self {
+        Self { directory: dirs.container(id.as_str()) }
+    }
+
+    /// Makes the directory and all in it that is not there yet.
+    ///
+    /// # Errors
+    /// [`FilesError`] with the path.
+    pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver) -> Result<Self, FilesError> {
+        let files = Self { directory: dirs.create_container(request.id.as_str())? };
+        for path in [files.overlay(), files.upper(), files.work(), files.mountpoint(), files.etc()] {
+            match fs::create_dir(&path) {
+                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(FilesError::Write { path, source });
+                }
+                _ => {}
+            }
+        }
+        files.write("hostname", &format!("{}\n", request.hostname))?;
+        files.write("resolv.conf", &resolv_conf(resolver, &host_resolv_conf()))?;
+        files.write_hosts(request, &[])?;
+        Ok(files)
+    }
+
+    /// Writes /etc/hosts anew, in place: it is bound into the container.
+    ///
+    /// # Errors
+    /// [`FilesError`] with the path.
+    pub fn write_hosts(&self, request: &ContainerRequest, addresses: &[IpAddr]) -> Result<(), FilesError> {
+        self.write("hosts", &hosts(request, addresses))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), FilesError> {
+        let path = self.etc().join(name);
+        fs::write(&path, text).map_err(|source| FilesError::Write { path, source })
+    }
+
+    /// Returns the directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the directory that holds the overlay's two.
+    pub fn overlay(&self) -> PathBuf {
+        self.directory.join("overlay")
+    }
+
+    /// Returns the directory that takes all that the container writes.
+    pub fn upper(&self) -> PathBuf {
+        self.overlay().join("upper")
+    }
+
+    /// Returns the directory that overlayfs works in.
+    pub fn work(&self) -> PathBuf {
+        self.overlay().join("work")
+    }
+
+    /// Returns the directory that the root is mounted on inside the container's mount namespace.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// Returns the directory of hosts, hostname and resolv.conf.
+    pub fn etc(&self) -> PathBuf {
+        self.directory.join("etc")
+    }
+}
+
+fn hosts(request: &ContainerRequest, addresses: &[IpAddr]) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    for (name, address) in &request.extra_hosts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{address}\t{name}");
+    }
+    for address in addresses {
+        let _ = writeln!(text, "{address}\t{}", request.hostname);
+    }
+    text
+}
+
+fn host_resolv_conf() -> String {
+    // A host without the file resolves no names, and neither does its container.
+    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// Behind our own server the host's search list stays and its servers go.
+fn resolv_conf(resolver: Resolver, host: &str) -> String {
+    match resolver {
+        Resolver::Host => host.to_owned(),
+        Resolver::Embedded => {
+            let kept = host.lines().filter(|line| line.starts_with("search ") || line.starts_with("domain "));
+            let search: String = kept.map(|line| format!("{line}\n")).collect();
+            format!("nameserver {EMBEDDED_DNS}\n{search}options ndots:0\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_server_replaces_the_host_s() {
+        let host = "# by hand\nnameserver 192.0.2.1\nsearch example.org\noptions rotate\n";
+        assert_eq!(
+            resolv_conf(Resolver::Embedded, host),
+            "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"
+        );
+        assert_eq!(resolv_conf(Resolver::Host, host), host);
+    }
+}

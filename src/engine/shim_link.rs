@@ -1,0 +1,186 @@
+//! The way to the shim: requests with answers, and the ends of its children as events.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::container::{ExecRequest, SpawnRequest};
+use crate::shim::{ShimChild, ShimReply, ShimRequest};
+use crate::spec::ExitStatus;
+use crate::sys::{Channel, Frame, Received, parse_message, send_message};
+
+/// Is a process that the shim has made for us.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its process id.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// Says why the shim did not make a process.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    /// The shim ended before it answered; the keeper starts another.
+    #[error("the shim ended while it made the process")]
+    Gone,
+    /// The request did not reach it.
+    #[error("ask the shim for a process")]
+    Send(#[source] io::Error),
+    /// The kernel refused.
+    #[error("{}", .0.join(": "))]
+    Refused(Vec<String>),
+}
+
+/// Is what the shim tells unasked.
+#[derive(Debug)]
+pub enum ShimEvent {
+    /// A shim is there, with these children.
+    Hello(Vec<ShimChild>),
+    /// A child has ended. It stays a zombie until [`ShimLink::recorded`].
+    Exited {
+        /// Its name.
+        key: String,
+        /// Its process id.
+        pid: i32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The shim has died.
+    Lost,
+}
+
+type Answer = Result<Spawned, ShimError>;
+
+#[derive(Default)]
+struct State {
+    sender: Option<Channel>,
+    last_token: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// Talks to whichever shim the project has at the moment. Clones share it.
+#[derive(Clone, Default)]
+pub struct ShimLink {
+    state: Arc<Mutex<State>>,
+}
+
+impl ShimLink {
+    /// Takes a connection to a new shim; requests to an earlier one fail. The future reads until the shim ends.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn connect(
+        &self,
+        socket: OwnedFd,
+        events: mpsc::Sender<ShimEvent>,
+    ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let sender = Channel::new(socket.try_clone()?);
+        let receiver = AsyncFd::new(Channel::new(socket))?;
+        self.with(|state| {
+            state.waiting.clear();
+            state.sender = Some(sender);
+        });
+        let link = self.clone();
+        Ok(async move { link.read(receiver, events).await })
+    }
+
+    /// Makes a container's first process. `fds` as [`ShimRequest::Spawn`] wants them.
+    ///
+    /// # Errors
+    /// [`ShimError`].
+    pub async fn spawn(&self, key: &str, request: SpawnRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
+        let key = key.to_owned();
+        self.ask(|token| ShimRequest::Spawn { token, key, request, cgroup }, fds).await
+    }
+
+    /// Makes a process in a running container. `fds` as [`ShimRequest::Exec`] wants them.
+    ///
+    /// # Errors
+    /// [`ShimError`].
+    pub async fn exec(&self, key: &str, request: ExecRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
+        let key = key.to_owned();
+        self.ask(|token| ShimRequest::Exec { token, key, request, cgroup }, fds).await
+    }
+
+    /// Lets the shim reap a child whose end is on record.
+    pub fn recorded(&self, pid: i32) {
+        self.with(|state| {
+            if let Some(sender) = &state.sender {
+                // A shim that has died needs no leave: its children are the keeper's now.
+                let _ = send_message(sender, &ShimRequest::Recorded { pid }, &[]);
+            }
+        });
+    }
+
+    async fn ask(&self, request: impl FnOnce(u64) -> ShimRequest, fds: &[BorrowedFd<'_>]) -> Answer {
+        let (answer, waiting) = oneshot::channel();
+        self.with(|state| {
+            state.last_token += 1;
+            let token = state.last_token;
+            let sender = state.sender.as_ref().ok_or(ShimError::Gone)?;
+            send_message(sender, &request(token), fds).map_err(ShimError::Send)?;
+            state.waiting.insert(token, answer);
+            Ok(())
+        })?;
+        waiting.await.unwrap_or(Err(ShimError::Gone))
+    }
+
+    async fn read(&self, mut receiver: AsyncFd<Channel>, events: mpsc::Sender<ShimEvent>) {
+        loop {
+            let Ok(mut ready) = receiver.readable_mut().await else { break };
+            match ready.get_inner_mut().try_recv() {
+                Ok(Received::Frame(frame)) => {
+                    let Some(event) = self.take(frame) else { continue };
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Received::Nothing) => ready.clear_ready(),
+                Ok(Received::Closed) | Err(_) => break,
+            }
+        }
+        // Whoever waits is told so by its dropped sender.
+        self.with(|state| state.waiting.clear());
+        let _ = events.send(ShimEvent::Lost).await;
+    }
+
+    fn take(&self, mut frame: Frame) -> Option<ShimEvent> {
+        let (token, answer) = match parse_message(&frame) {
+            Ok(ShimReply::Hello { children }) => return Some(ShimEvent::Hello(children)),
+            Ok(ShimReply::Exited { key, pid, status }) => return Some(ShimEvent::Exited { key, pid, status }),
+            Ok(ShimReply::Failed { token, chain }) => (token, Err(ShimError::Refused(chain))),
+            Ok(ShimReply::Spawned { token, pid }) => {
+                let pidfd = frame.fds.pop()?;
+                (token, Ok(Spawned { pid, pidfd }))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an unknown message from the shim");
+                return None;
+            }
+        };
+        // Nobody waits where the request was given up; the child's end is told as any other's.
+        if let Some(waiting) = self.with(|state| state.waiting.remove(&token)) {
+            let _ = waiting.send(answer);
+        }
+        None
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Waits until the process behind a pidfd has ended (it may still be a zombie).
+///
+/// # Errors
+/// What epoll says.
+pub async fn process_ended(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let watched = AsyncFd::with_interest(pidfd.as_fd().try_clone_to_owned()?, tokio::io::Interest::READABLE)?;
+    watched.readable().await?;
+    Ok(())
+}

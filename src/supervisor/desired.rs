@@ -1,0 +1,408 @@
+//! From the compose model to what each container is to be: services become [`Desired`] containers, networks become
+//! [`NetworkConfig`]s, volumes become directories.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::control::protocol::Up;
+use crate::compose::model::{
+    HostAddress, ImageRef, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
+};
+use crate::network::{DriverKind, MacAddress, NetworkConfig, PortMapping, Protocol};
+use crate::spec::{
+    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, MountKind,
+    MountRequest, NamespaceRequest, NetworkNamespace, RestartPolicy,
+};
+use crate::store::Directories;
+
+/// Says why a service cannot become a container.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DesiredError {
+    /// `image: root_fs` without a root filesystem.
+    #[error("service `{service}` wants the default root filesystem and there is none")]
+    NoRootfs {
+        /// The service.
+        service: String,
+    },
+    /// Neither entrypoint nor command: `root_fs` names no program of its own.
+    #[error("service `{service}` has neither `command` nor `entrypoint`")]
+    NoCommand {
+        /// The service.
+        service: String,
+    },
+    /// A driver that is not one of ours.
+    #[error("network `{network}` wants the driver `{driver}`, which is none of bridge, none, host, cni, polycube")]
+    Driver {
+        /// The network's name in the file.
+        network: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// Something that bridges of ours cannot do.
+    #[error("network `{network}`: {reason}")]
+    Network {
+        /// The network's name in the file.
+        network: String,
+        /// What it is.
+        reason: String,
+    },
+    /// A container shares the network of a service that has none running.
+    #[error("service `{service}` shares the network of `{other}`, which has no container")]
+    SharedNetwork {
+        /// The service.
+        service: String,
+        /// The other.
+        other: String,
+    },
+}
+
+impl DesiredError {
+    /// Says how to mend it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRootfs { .. } => {
+                Some("make one with `root_fs/build` and name it with `--rootfs DIR` or MYDOCKER_ROOTFS".to_owned())
+            }
+            Self::NoCommand { .. } => Some("add `command: [\"/bin/sh\", \"-c\", \"…\"]` to the service".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Is what one container of a project is to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    /// The container's name.
+    pub name: String,
+    /// The service.
+    pub service: String,
+    /// Counts the service's containers from 1.
+    pub number: u32,
+    /// The image, as written.
+    pub image: String,
+    /// Everything about the container itself. Its id is a fresh one.
+    pub request: ContainerRequest,
+    /// Tells whether an existing container is still what the file says.
+    pub config_hash: String,
+    /// What follows when it ends.
+    pub restart: RestartPolicy,
+    /// How its health is probed.
+    pub healthcheck: Option<Healthcheck>,
+    /// Its networks in the order of their interfaces.
+    pub networks: Vec<NetworkWish>,
+    /// The service whose container's network it shares.
+    pub shares_network_of: Option<String>,
+    /// Names of directories that `bind` makes on the host when missing.
+    pub create_host_paths: Vec<PathBuf>,
+    /// Volume directories that must exist, by volume name.
+    pub volumes: Vec<String>,
+}
+
+/// Is what one container wants of one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkWish {
+    /// The network's full name.
+    pub network: String,
+    /// The interface inside.
+    pub ifname: InterfaceName,
+    /// Names under which others on this network find it, besides its own.
+    pub aliases: Vec<String>,
+    /// A chosen address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// A chosen Ethernet address.
+    pub mac: Option<MacAddress>,
+    /// Whether the default route goes through it, and published ports come in.
+    pub default_route: bool,
+    /// Ports to publish on it.
+    pub ports: Vec<PortMapping>,
+}
+
+/// Makes a list of all containers that `up` is to bring about, by service and number.
+///
+/// # Errors
+/// The first [`DesiredError`].
+pub fn desired_containers(up: &Up, dirs: &Directories) -> Result<Vec<Desired>, DesiredError> {
+    let mut all = Vec::new();
+    for service in up.project.services.values() {
+        let count = up.scale.get(&service.name).copied().unwrap_or(service.scale);
+        for number in 1..=count {
+            all.push(desired_container(up, service, number, dirs)?);
+        }
+    }
+    Ok(all)
+}
+
+fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories) -> Result<Desired, DesiredError> {
+    let project = &up.project;
+    let name = service.container_name.clone().unwrap_or_else(|| format!("{}-{}-{number}", project.name, service.name));
+    let rootfs = match &service.image {
+        ImageRef::Directory(path) => path.clone(),
+        ImageRef::RootFs => {
+            up.default_rootfs.clone().ok_or_else(|| DesiredError::NoRootfs { service: service.name.clone() })?
+        }
+    };
+    let args = service.args();
+    if args.is_empty() {
+        return Err(DesiredError::NoCommand { service: service.name.clone() });
+    }
+    let id = ContainerId::generate();
+    let config_hash = config_hash(service, &rootfs);
+    let mounts = Mounts::of(project, service, &name, dirs);
+    let request = ContainerRequest {
+        hostname: service.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
+        id,
+        name: name.clone(),
+        rootfs,
+        read_only: service.read_only,
+        args,
+        env: service.environment.clone(),
+        working_dir: service.working_dir.clone(),
+        user: service.user.clone(),
+        groups: service.group_add.clone(),
+        namespaces: NamespaceRequest { user: None, network: network_namespace(service), cgroup: true },
+        mounts: mounts.requests,
+        capabilities: CapabilityRequest {
+            base: CapabilityBase::Docker,
+            add: service.cap_add.clone(),
+            drop: service.cap_drop.clone(),
+        },
+        no_new_privileges: service.no_new_privileges,
+        seccomp: service.seccomp.clone(),
+        limits: service.limits.clone(),
+        ulimits: service.ulimits.clone(),
+        sysctls: service.sysctls.clone(),
+        init: service.init,
+        tty: service.tty,
+        stdin_open: service.stdin_open,
+        stop_signal: service.stop_signal,
+        stop_grace_period: service.stop_grace_period,
+        extra_hosts: extra_hosts(service),
+        oom_score_adj: service.oom_score_adj,
+        labels: labels(project, service, number, &config_hash),
+    };
+    Ok(Desired {
+        name,
+        service: service.name.clone(),
+        number,
+        image: image_text(&service.image),
+        request,
+        config_hash,
+        restart: service.restart,
+        healthcheck: service.healthcheck.clone(),
+        networks: network_wishes(project, service),
+        shares_network_of: match &service.network_mode {
+            Some(NetworkMode::Service(other)) => Some(other.clone()),
+            _ => None,
+        },
+        create_host_paths: mounts.create_host_paths,
+        volumes: mounts.volumes,
+    })
+}
+
+/// The hash of a service as Compose makes it, and of the root filesystem that its image stands for.
+fn config_hash(service: &Service, rootfs: &std::path::Path) -> String {
+    let text = format!("{}\0{}", service.config_hash(), rootfs.display());
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The text of `image:` as `ps` shows it.
+fn image_text(image: &ImageRef) -> String {
+    match image {
+        ImageRef::RootFs => "root_fs".to_owned(),
+        ImageRef::Directory(path) => format!("rootfs:{}", path.display()),
+    }
+}
+
+fn network_namespace(service: &Service) -> NetworkNamespace {
+    match &service.network_mode {
+        Some(NetworkMode::Host) => NetworkNamespace::Host,
+        // Which container it is, is known only when that one runs.
+        _ => NetworkNamespace::Private,
+    }
+}
+
+fn labels(project: &Project, service: &Service, number: u32, config_hash: &str) -> BTreeMap<String, String> {
+    let mut labels = service.labels.clone();
+    let files: Vec<_> = project.files.iter().map(|file| file.display().to_string()).collect();
+    let dependencies: Vec<_> = service
+        .depends_on
+        .iter()
+        .map(|(name, dependency)| format!("{name}:{}:{}", dependency.condition.as_str(), dependency.restart))
+        .collect();
+    for (key, value) in [
+        ("project", project.name.clone()),
+        ("service", service.name.clone()),
+        ("container-number", number.to_string()),
+        ("config-hash", config_hash.to_owned()),
+        ("oneoff", "False".to_owned()),
+        ("depends_on", dependencies.join(",")),
+        ("project.working_dir", project.working_dir.display().to_string()),
+        ("project.config_files", files.join(",")),
+    ] {
+        labels.insert(format!("com.docker.compose.{key}"), value);
+    }
+    labels
+}
+
+fn extra_hosts(service: &Service) -> Vec<(String, IpAddr)> {
+    let fixed = |(name, address): &(String, HostAddress)| match address {
+        HostAddress::Ip(ip) => Some((name.clone(), *ip)),
+        // The gateway is known when the container is attached; the engine adds it then.
+        HostAddress::HostGateway => None,
+    };
+    service.extra_hosts.iter().filter_map(fixed).collect()
+}
+
+/// Interfaces are numbered by falling priority, then by name; the default route goes through the network with the
+/// greatest gateway priority that leads out.
+fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
+    if service.network_mode.is_some() {
+        return Vec::new();
+    }
+    let mut order: Vec<_> = service.networks.iter().collect();
+    order.sort_by_key(|(name, network)| (-network.priority, (*name).clone()));
+    let leads_out = |name: &str| project.networks.get(name).is_none_or(|network| !network.internal);
+    let gateway = order
+        .iter()
+        .filter(|(name, _)| leads_out(name))
+        .min_by_key(|(name, network)| (-network.gw_priority, (*name).clone()))
+        .map(|(name, _)| (*name).clone());
+    let mut wishes = Vec::new();
+    for (index, (name, network)) in order.into_iter().enumerate() {
+        let default_route = gateway.as_ref() == Some(name);
+        let ifname = network.interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
+        let Some(ifname) = ifname else { continue };
+        wishes.push(NetworkWish {
+            network: project.networks.get(name).map_or_else(|| name.clone(), |network| network.name.clone()),
+            ifname,
+            aliases: network.aliases.clone(),
+            ipv4: network.ipv4_address,
+            mac: network.mac_address.and_then(|mac| mac.to_string().parse().ok()),
+            default_route,
+            ports: if default_route { port_mappings(service) } else { Vec::new() },
+        });
+    }
+    wishes
+}
+
+fn port_mappings(service: &Service) -> Vec<PortMapping> {
+    let mapping = |port: &crate::compose::model::Port| PortMapping {
+        host_ip: port.host_ip,
+        host_port: port.published,
+        container_port: port.target,
+        protocol: match port.protocol {
+            PortProtocol::Tcp => Protocol::Tcp,
+            PortProtocol::Udp => Protocol::Udp,
+        },
+    };
+    service.ports.iter().map(mapping).collect()
+}
+
+/// The mounts of one container and what they need on the host.
+struct Mounts {
+    requests: Vec<MountRequest>,
+    create_host_paths: Vec<PathBuf>,
+    volumes: Vec<String>,
+}
+
+impl Mounts {
+    fn of(project: &Project, service: &Service, container: &str, dirs: &Directories) -> Self {
+        let mut mounts = Self { requests: Vec::new(), create_host_paths: Vec::new(), volumes: Vec::new() };
+        if let Some(size) = service.shm_size {
+            mounts.requests.push(MountRequest {
+                target: "/dev/shm".into(),
+                read_only: false,
+                kind: MountKind::Tmpfs { size: Some(size), mode: Some(0o1777), uid: None, gid: None, exec: false },
+            });
+        }
+        for mount in &service.volumes {
+            mounts.add(project, mount, container, dirs);
+        }
+        mounts
+    }
+
+    fn add(&mut self, project: &Project, mount: &VolumeMount, container: &str, dirs: &Directories) {
+        let kind = match &mount.kind {
+            VolumeMountKind::Bind { source, propagation, create_host_path, recursive } => {
+                if *create_host_path {
+                    self.create_host_paths.push(source.clone());
+                }
+                MountKind::Bind { source: source.clone(), propagation: propagation.clone(), recursive: *recursive }
+            }
+            VolumeMountKind::Volume { name, nocopy, subpath } => {
+                let volume = match name {
+                    Some(name) => project.volumes.get(name).map_or_else(|| name.clone(), |volume| volume.name.clone()),
+                    None => anonymous_volume(container, mount),
+                };
+                let data = dirs.volume(&volume);
+                self.volumes.push(volume);
+                let source = subpath.as_ref().map_or_else(|| data.clone(), |below| data.join(below));
+                MountKind::Volume { source, copy_up: !nocopy }
+            }
+            VolumeMountKind::Tmpfs { size, mode, uid, gid, exec } => {
+                MountKind::Tmpfs { size: *size, mode: *mode, uid: *uid, gid: *gid, exec: *exec }
+            }
+        };
+        self.requests.push(MountRequest { target: mount.target.clone(), read_only: mount.read_only, kind });
+    }
+}
+
+/// A volume without a name belongs to one container and one place in it, and is found again by them.
+fn anonymous_volume(container: &str, mount: &VolumeMount) -> String {
+    hex(&Sha256::digest(format!("{container}\0{}", mount.target.display()).as_bytes()))
+}
+
+/// Turns a network of the file into what the network folder makes; `None` for one that must be there already.
+///
+/// # Errors
+/// A driver or an address range that bridges of ours do not have.
+pub fn network_config(project: &Project, key: &str, network: &Network) -> Result<NetworkConfig, DesiredError> {
+    let driver = match network.driver.as_deref() {
+        None | Some("" | "bridge" | "default") => DriverKind::Bridge,
+        Some("none" | "null") => DriverKind::None,
+        Some("host") => DriverKind::Host,
+        Some("cni") => DriverKind::Cni,
+        Some("polycube") => DriverKind::Polycube,
+        Some(other) => {
+            return Err(DesiredError::Driver { network: key.to_owned(), driver: other.to_owned() });
+        }
+    };
+    let mut config = NetworkConfig {
+        name: network.name.clone(),
+        project: Some(project.name.clone()),
+        driver,
+        internal: network.internal,
+        options: network.driver_opts.clone(),
+        labels: network.labels.clone(),
+        ..NetworkConfig::default()
+    };
+    let refuse = |reason: &str| DesiredError::Network { network: key.to_owned(), reason: reason.to_owned() };
+    for pool in &network.ipam.config {
+        match (pool.subnet, pool.gateway) {
+            (Some(IpNetwork::V6(_)), _) | (_, Some(IpAddr::V6(_))) => return Err(refuse("IPv6 is not there yet")),
+            _ if config.subnet.is_some() => return Err(refuse("has more than one IPv4 subnet")),
+            (subnet, gateway) => {
+                config.subnet = subnet.and_then(ipv4);
+                config.gateway = gateway.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
+                config.ip_range = pool.ip_range.and_then(ipv4);
+            }
+        }
+    }
+    Ok(config)
+}
+
+fn ipv4(network: IpNetwork) -> Option<ipnetwork::Ipv4Network> {
+    match network {
+        IpNetwork::V4(network) => Some(network),
+        IpNetwork::V6(_) => None,
+    }
+}
