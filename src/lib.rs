@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod compose;
+pub mod container;
 pub mod keeper;
 pub mod logs;
 pub mod namespaces;

@@ -1,0 +1,155 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::sys::CloneError;
+
+/// Says what about a request cannot be turned into a launch plan.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// No program to run.
+    #[error("a container without a command")]
+    NoCommand,
+    /// A mount's target that is refused.
+    #[error("mount target `{}`: {reason}", .target.display())]
+    Target {
+        /// The target as asked for.
+        target: PathBuf,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// Two mounts on one target.
+    #[error("two mounts on `{}`", .0.display())]
+    DuplicateTarget(PathBuf),
+    /// A propagation type that the kernel does not know.
+    #[error("propagation `{0}` (private, rprivate, shared, rshared, slave or rslave)")]
+    Propagation(String),
+    /// A working directory that is refused.
+    #[error("working directory `{}`: {reason}", .path.display())]
+    WorkingDirectory {
+        /// The path as asked for.
+        path: PathBuf,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A user that cannot be one.
+    #[error("user `{user}`: {reason}")]
+    User {
+        /// The text as asked for.
+        user: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A sysctl that would change the host.
+    #[error("sysctl `{key}`: {reason}")]
+    Sysctl {
+        /// The dotted name.
+        key: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// An rlimit that is none, or whose soft limit is over the hard one.
+    #[error("ulimit `{name}`: {reason}")]
+    Limit {
+        /// The name as asked for.
+        name: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// An environment entry or argument that the kernel cannot take.
+    #[error("{what} `{text}`: {reason}")]
+    Text {
+        /// What it is.
+        what: &'static str,
+        /// Its text, never a value that may be secret.
+        text: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
+    /// A path that is not UTF-8.
+    #[error("path `{}` is not UTF-8", .0.display())]
+    PathText(PathBuf),
+    /// The root file system cannot be used.
+    #[error("root file system {}", .path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory of the container could not be made.
+    #[error("make directory {}", .path.display())]
+    MakeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The OCI `Spec` holds something this engine does not do.
+    #[error("the OCI specification's {field}: {reason}")]
+    Spec {
+        /// The field's path.
+        field: String,
+        /// Why not.
+        reason: &'static str,
+    },
+}
+
+impl ContainerError {
+    /// Says what may be the cause, or what to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Root { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("`root_fs/build {}` makes one from busybox; `--rootfs DIR` names another", path.display()))
+            }
+            Self::NoCommand => Some("name a program after the options: `mydocker run --rootfs DIR /bin/sh`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Says why a process could not be spawned.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The clone itself.
+    #[error("make the container's process")]
+    Clone(#[from] CloneError),
+    /// The number of descriptors is not what the request says.
+    #[error("{got} namespace descriptors for a request that names {wanted}")]
+    Joins {
+        /// How many came.
+        got: usize,
+        /// How many were named.
+        wanted: usize,
+    },
+    /// A pipe or socket for the process's report.
+    #[error("make a channel for the new process")]
+    Channel(#[source] io::Error),
+    /// The intermediate process of an exec failed.
+    #[error("enter the container: {step}")]
+    Enter {
+        /// What it was doing.
+        step: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The intermediate process of an exec was killed.
+    #[error("enter the container: the process that enters it died")]
+    EnterDied,
+}
+
+impl SpawnError {
+    /// Says what may be the cause, or what to do.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Clone(CloneError::Clone { source, .. }) = self else { return None };
+        match source.raw_os_error()? {
+            libc::EPERM => Some("namespaces need root, or a user namespace that this host allows (`sysctl user.max_user_namespaces`)".to_owned()),
+            libc::ENOSPC | libc::EUSERS => Some("the limit of namespaces is reached: `sysctl -a | grep 'user.max_.*_namespaces'`".to_owned()),
+            libc::EAGAIN => Some("the limit of processes is reached: `ulimit -u`, pids.max of the cgroup".to_owned()),
+            libc::EBUSY => Some("the cgroup has children with controllers: a process cannot live beside them (cgroups(7), \"no internal processes\")".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("README.md")]
+
+mod error;
+mod init;
+mod plan;
+mod prepare;
+mod protocol;
+pub mod spawn;
+
+pub use error::{ContainerError, SpawnError};
+pub use plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};
+pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, UserNamespacePlan, prepare};
+pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
+pub use spawn::{ExecFds, ExecPending, ExecRequest, SpawnFds, SpawnRequest, spawn_exec, spawn_init};

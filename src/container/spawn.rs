@@ -1,0 +1,204 @@
+//! Makes the processes. None of these calls waits: the new process waits for its plan, its parent waits for nothing.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::SpawnError;
+use super::init;
+use crate::namespaces::{Namespace, NamespaceSet};
+use crate::sys::clone::exit_now;
+use crate::sys::process::{join_namespaces, place_descriptors, reset_signals};
+use crate::sys::{Channel, Child, CloneRequest, clone_process, parse_message, send_message};
+
+/// Says what clone3(2) is to make for a container; it travels from the supervisor to the shim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnRequest {
+    /// Namespaces that are made new.
+    pub create: NamespaceSet,
+    /// Namespaces that are joined, one descriptor each in this order. A user namespace must come first.
+    pub join: Vec<Namespace>,
+}
+
+/// Holds the descriptors of a spawn. All of them stay the caller's.
+#[derive(Debug)]
+pub struct SpawnFds<'a> {
+    /// The new process's end of [`super::InitChannel::pair`].
+    pub channel: BorrowedFd<'a>,
+    /// What becomes 0.
+    pub stdin: BorrowedFd<'a>,
+    /// What becomes 1.
+    pub stdout: BorrowedFd<'a>,
+    /// What becomes 2.
+    pub stderr: BorrowedFd<'a>,
+    /// A cgroup v2 directory to start in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Namespaces to join, as [`SpawnRequest::join`] names them.
+    pub joins: Vec<BorrowedFd<'a>>,
+}
+
+/// Makes a container's first process: one clone3(2) with all its namespaces. It closes every descriptor but its own,
+/// has default signals, and waits for its plan.
+///
+/// # Errors
+/// [`SpawnError::Clone`], also where the caller has more than one thread.
+pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, SpawnError> {
+    if fds.joins.len() != request.join.len() {
+        return Err(SpawnError::Joins { got: fds.joins.len(), wanted: request.join.len() });
+    }
+    // The cgroup namespace is unshared by the plan, after the v1 cgroups were joined.
+    let namespaces = request.create.without(Namespace::Cgroup).bits();
+    let clone = CloneRequest { namespaces, cgroup: fds.cgroup, sibling: false };
+    Ok(clone_process(&clone, || {
+        init::hide_memory();
+        for (kind, fd) in request.join.iter().zip(&fds.joins) {
+            if let Err(error) = join_namespaces(*fd, kind.bits()) {
+                init::fail_on(fds.channel, &format!("join the {kind} namespace"), &error);
+            }
+        }
+        become_init(fds.channel, [fds.stdin, fds.stdout, fds.stderr])
+    })?)
+}
+
+/// Sets descriptors and signals right and carries out what comes through `channel`.
+fn become_init(channel: BorrowedFd<'_>, stdio: [BorrowedFd<'_>; 3]) -> Infallible {
+    reset_signals();
+    let [stdin, stdout, stderr] = stdio;
+    match place_descriptors(&[stdin, stdout, stderr, channel], 3) {
+        Ok(mut placed) => match placed.pop() {
+            Some(socket) => init::run(Channel::new(socket)),
+            None => exit_now(125),
+        },
+        Err(error) => init::fail_on(channel, "place the standard descriptors", &error),
+    }
+}
+
+/// Says which process's namespaces an exec enters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The namespaces in which the container differs from us: what was created and joined for it.
+    pub namespaces: NamespaceSet,
+}
+
+/// Holds the descriptors of an exec. All of them stay the caller's.
+#[derive(Debug)]
+pub struct ExecFds<'a> {
+    /// The new process's end of [`super::InitChannel::pair`].
+    pub channel: BorrowedFd<'a>,
+    /// What becomes 0.
+    pub stdin: BorrowedFd<'a>,
+    /// What becomes 1.
+    pub stdout: BorrowedFd<'a>,
+    /// What becomes 2.
+    pub stderr: BorrowedFd<'a>,
+    /// The pidfd of the container's first process.
+    pub target: BorrowedFd<'a>,
+    /// The container's cgroup v2 directory.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The container's v1 `tasks` files, open for writing.
+    pub tasks: Vec<BorrowedFd<'a>>,
+}
+
+/// Is an exec whose process is not there yet. Poll [`ExecPending::as_fd`] for reading.
+#[derive(Debug)]
+pub struct ExecPending {
+    /// The process in between, a child of ours: to be reaped when its pidfd is readable.
+    pub intermediate: Child,
+    report: Channel,
+}
+
+/// Is what the intermediate process reports; the new process's pidfd rides on the frame.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EnterReport {
+    Entered { pid: i32 },
+    Failed { step: String, errno: i32 },
+}
+
+/// Starts an exec: one process joins cgroup and namespaces, then makes the process that will run the command as a
+/// sibling of itself (CLONE_PARENT), so that the caller is its parent.
+///
+/// # Errors
+/// [`SpawnError::Clone`], also where the caller has more than one thread.
+pub fn spawn_exec(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<ExecPending, SpawnError> {
+    let (ours, theirs) = Channel::pair().map_err(SpawnError::Channel)?;
+    let intermediate = clone_process(&CloneRequest::default(), || {
+        init::hide_memory();
+        let report = match enter(request, fds) {
+            Ok(child) => {
+                let message = EnterReport::Entered { pid: child.pid.as_raw_nonzero().get() };
+                send_message(&theirs, &message, &[child.pidfd.as_fd()])
+            }
+            Err((step, error)) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                send_message(&theirs, &EnterReport::Failed { step, errno }, &[])
+            }
+        };
+        exit_now(if report.is_ok() { 0 } else { 125 })
+    })?;
+    Ok(ExecPending { intermediate, report: ours })
+}
+
+/// Runs in the intermediate process.
+fn enter(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child, (String, std::io::Error)> {
+    for tasks in &fds.tasks {
+        rustix::io::write(tasks, b"0").map_err(|errno| ("join the container's cgroups".to_owned(), errno.into()))?;
+    }
+    join_namespaces(fds.target, request.namespaces.bits())
+        .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
+    let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
+    clone_process(&clone, || become_init(fds.channel, [fds.stdin, fds.stdout, fds.stderr])).map_err(|error| match error
+    {
+        crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
+        other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
+    })
+}
+
+impl ExecPending {
+    /// Takes the new process if it was reported; `None` if it was not yet.
+    ///
+    /// # Errors
+    /// [`SpawnError::Enter`] with the step that failed; [`SpawnError::EnterDied`].
+    pub fn try_finish(&mut self) -> Result<Option<Child>, SpawnError> {
+        match self.report.try_recv().map_err(SpawnError::Channel)? {
+            crate::sys::Received::Frame(frame) => read_report(frame).map(Some),
+            crate::sys::Received::Nothing => Ok(None),
+            crate::sys::Received::Closed => Err(SpawnError::EnterDied),
+        }
+    }
+
+    /// Waits for the new process and reaps the one in between.
+    ///
+    /// # Errors
+    /// As [`ExecPending::try_finish`].
+    pub fn finish(mut self) -> Result<Child, SpawnError> {
+        let frame = self.report.recv().map_err(SpawnError::Channel)?;
+        let id = rustix::process::WaitId::PidFd(self.intermediate.pidfd.as_fd());
+        // Whoever else reaps our children may have been faster: that is as good.
+        let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
+        read_report(frame.ok_or(SpawnError::EnterDied)?)
+    }
+}
+
+impl AsFd for ExecPending {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+}
+
+fn read_report(mut frame: crate::sys::Frame) -> Result<Child, SpawnError> {
+    match parse_message(&frame).map_err(SpawnError::Channel)? {
+        EnterReport::Failed { step, errno } => {
+            Err(SpawnError::Enter { step, source: std::io::Error::from_raw_os_error(errno) })
+        }
+        EnterReport::Entered { pid } => {
+            let pidfd: Option<OwnedFd> = frame.fds.pop();
+            match (Pid::from_raw(pid), pidfd) {
+                (Some(pid), Some(pidfd)) => Ok(Child { pid, pidfd }),
+                _ => Err(SpawnError::EnterDied),
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use serde::{Deserialize, Serialize};
+
+use super::copy_up::copy_up;
+use super::filesystem::attach;
+use super::target::{TargetKind, open_target};
+use super::{MountAttributes, MountError, Propagation};
+use crate::sys::mount::{MountChange, change_mount};
+
+/// Is a bind mount whose source was opened before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindMount {
+    /// The number of its source.
+    pub source: usize,
+    /// Where, inside the root.
+    pub target: PathBuf,
+    /// Flags that are added to the source's; `read_only` holds for mounts below it too.
+    pub attributes: MountAttributes,
+    /// How mounts travel between source and target.
+    pub propagation: Propagation,
+    /// Fills an empty source from what the image has at the target.
+    pub copy_up: bool,
+}
+
+/// Is a detached clone of a tree of the host.
+#[derive(Debug)]
+pub struct Source {
+    tree: OwnedFd,
+    kind: TargetKind,
+}
+
+/// Clones the tree at `path` (open_tree(2) with OPEN_TREE_CLONE): from now on it does not matter what happens to the path.
+///
+/// # Errors
+/// [`MountError::Open`].
+pub fn open_source(path: &Path, recursive: bool) -> Result<Source, MountError> {
+    let error = |errno: rustix::io::Errno| MountError::Open { path: path.to_owned(), source: errno.into() };
+    let tree = clone_tree(CWD, path, recursive).map_err(error)?;
+    let stat = rustix::fs::fstat(&tree).map_err(error)?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+    Ok(Source { tree, kind: if is_directory { TargetKind::Directory } else { TargetKind::File } })
+}
+
+/// Clones the mount (with `recursive` the mounts below it too) at `path`, detached. An empty path means `at` itself.
+pub(super) fn clone_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if path.as_os_str().is_empty() {
+        flags |= OpenTreeFlags::from_bits_retain(AtFlags::EMPTY_PATH.bits());
+    }
+    open_tree(at, path, flags)
+}
+
+impl BindMount {
+    /// Attaches `source` at the target, which is made where it is missing.
+    ///
+    /// # Errors
+    /// Those of [`open_target`]; [`MountError::Change`]; [`MountError::CopyUp`].
+    pub fn attach(&self, root: BorrowedFd<'_>, source: &Source) -> Result<(), MountError> {
+        let target = open_target(root, &self.target, source.kind)?;
+        let stat = rustix::fs::fstat(&target).map_err(|errno| MountError::target(&self.target, errno))?;
+        if FileType::from_raw_mode(stat.st_mode).is_dir() != (source.kind == TargetKind::Directory) {
+            return Err(MountError::target(&self.target, rustix::io::Errno::NOTDIR));
+        }
+        if self.copy_up && source.kind == TargetKind::Directory {
+            copy_up(target.as_fd(), source.tree.as_fd())
+                .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
+        }
+        let change = MountChange {
+            set: self.attributes.bits(),
+            clear: if self.attributes.noatime || self.attributes.strictatime { libc::MOUNT_ATTR__ATIME } else { 0 },
+            propagation: self.propagation.bits(),
+            id_map: None,
+            recursive: true,
+        };
+        change_mount(source.tree.as_fd(), &change)
+            .map_err(|e| MountError::change("set the flags of", &self.target, e))?;
+        attach(source.tree.as_fd(), target.as_fd()).map_err(|e| MountError::change("bind on", &self.target, e))
+    }
+}
+
+impl fmt::Display for BindMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, target, attributes, propagation, copy_up } = self;
+        write!(f, "source {source} on {} ({attributes},{propagation})", target.display())?;
+        if *copy_up { f.write_str(", filled from the image where empty") } else { Ok(()) }
+    }
+}

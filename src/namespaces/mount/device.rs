@@ -1,0 +1,103 @@
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::MountError;
+use super::bind::clone_tree;
+use super::filesystem::attach;
+use super::target::{TargetKind, open_plain};
+
+/// Is a device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Where, inside the root; on the host too where it is bound.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Its major number.
+    pub major: u32,
+    /// Its minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// Says what a device node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A FIFO.
+    Fifo,
+}
+
+impl Device {
+    /// Makes the node (mknod(2)). The umask must be 0, or the mode comes out wrong.
+    ///
+    /// # Errors
+    /// [`MountError::Change`]: EPERM without CAP_MKNOD or in a user namespace.
+    pub fn make(&self, root: BorrowedFd<'_>) -> Result<(), MountError> {
+        let error = |errno: Errno| MountError::change("make device", &self.path, errno);
+        let (parent, name) = open_parent(root, &self.path)?;
+        let kind = match self.kind {
+            DeviceKind::Character => FileType::CharacterDevice,
+            DeviceKind::Block => FileType::BlockDevice,
+            DeviceKind::Fifo => FileType::Fifo,
+        };
+        let number = rustix::fs::makedev(self.major, self.minor);
+        rustix::fs::mknodat(&parent, &name, kind, Mode::from_raw_mode(self.mode), number).map_err(error)?;
+        if (self.uid, self.gid) != (0, 0) {
+            let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&parent, &name, Some(uid), Some(gid), flags).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Binds the host's node of the same path over an empty file.
+    ///
+    /// # Errors
+    /// [`MountError::Open`] where the host has no such node.
+    pub fn bind(&self, root: BorrowedFd<'_>) -> Result<(), MountError> {
+        let node = clone_tree(CWD, &self.path, false)
+            .map_err(|errno| MountError::Open { path: self.path.clone(), source: errno.into() })?;
+        let target = open_plain(root, &self.path, TargetKind::File)?;
+        attach(node.as_fd(), target.as_fd()).map_err(|error| MountError::change("bind device", &self.path, error))
+    }
+}
+
+/// Makes a symbolic link inside `root`. One that is there already stays.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn make_symlink(root: BorrowedFd<'_>, points_to: &str, path: &Path) -> Result<(), MountError> {
+    let (parent, name) = open_parent(root, path)?;
+    match rustix::fs::symlinkat(points_to, &parent, &name) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(MountError::change("make the link", path, errno)),
+    }
+}
+
+fn open_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, PathBuf), MountError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().ok_or_else(|| MountError::target(path, Errno::INVAL))?;
+    Ok((open_plain(root, parent, TargetKind::Directory)?, PathBuf::from(name)))
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, major, minor, mode, .. } = self;
+        write!(f, "{} {major}:{minor} mode {mode:04o}", path.display())
+    }
+}

@@ -1,0 +1,123 @@
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
+};
+use serde::{Deserialize, Serialize};
+
+use super::target::{TargetKind, open_plain, open_target};
+use super::{MountAttributes, MountError};
+
+/// Is a mount of a file system of its own, as opposed to a bind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesystemMount {
+    /// Its type: `proc`, `tmpfs` …
+    pub fstype: String,
+    /// What /proc/mounts shows as its source.
+    pub source: String,
+    /// Where, inside the root.
+    pub target: PathBuf,
+    /// Options of the file system, one key each: a value with a comma is still one value.
+    pub options: Vec<(String, Option<String>)>,
+    /// Flags of the mount.
+    pub attributes: MountAttributes,
+    /// Refuses symbolic links on the way to the target: for what the kernel's interfaces hang on.
+    pub plain_target: bool,
+}
+
+impl FilesystemMount {
+    /// Mounts it below `root` and returns the mount.
+    ///
+    /// # Errors
+    /// [`MountError::Filesystem`] with the kernel's words; those of [`open_target`].
+    pub fn mount(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, MountError> {
+        let open = if self.plain_target { open_plain } else { open_target };
+        let target = open(root, &self.target, TargetKind::Directory)?;
+        let context = Context::open(&self.fstype, &self.target)?;
+        context.set("source", Some(&self.source))?;
+        for (key, value) in &self.options {
+            context.set(key, value.as_deref())?;
+        }
+        let mount = context.mount(self.attributes)?;
+        attach(mount.as_fd(), target.as_fd()).map_err(|source| MountError::change("attach", &self.target, source))?;
+        Ok(mount)
+    }
+}
+
+impl fmt::Display for FilesystemMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {} ({}", self.fstype, self.target.display(), self.attributes)?;
+        for (key, value) in &self.options {
+            match value {
+                Some(value) => write!(f, ",{key}={value}")?,
+                None => write!(f, ",{key}")?,
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+/// Is a file system that is being configured (fsopen(2)).
+pub(super) struct Context<'a> {
+    fd: OwnedFd,
+    fstype: &'a str,
+    target: &'a Path,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn open(fstype: &'a str, target: &'a Path) -> Result<Self, MountError> {
+        let fd = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| MountError::Filesystem {
+            fstype: fstype.to_owned(),
+            target: target.to_owned(),
+            kernel: None,
+            source: errno.into(),
+        })?;
+        Ok(Self { fd, fstype, target })
+    }
+
+    /// Sets one option.
+    pub(super) fn set(&self, key: &str, value: Option<&str>) -> Result<(), MountError> {
+        self.try_set(key, value).map_err(|errno| self.error(errno))
+    }
+
+    /// Sets one option, where the caller knows what to do if the kernel does not have it.
+    pub(super) fn try_set(&self, key: &str, value: Option<&str>) -> Result<(), Errno> {
+        match value {
+            Some(value) => fsconfig_set_string(self.fd.as_fd(), key, value),
+            None => fsconfig_set_flag(self.fd.as_fd(), key),
+        }
+    }
+
+    /// Makes the file system and a detached mount of it.
+    pub(super) fn mount(&self, attributes: MountAttributes) -> Result<OwnedFd, MountError> {
+        fsconfig_create(self.fd.as_fd()).map_err(|errno| self.error(errno))?;
+        let flags = MountAttrFlags::from_bits_retain(attributes.bits() as u32);
+        fsmount(self.fd.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(|errno| self.error(errno))
+    }
+
+    fn error(&self, errno: Errno) -> MountError {
+        // Reading the descriptor gives the kernel's messages, one a read: "e overlay: …" (fsopen(2)).
+        let mut buffer = [0_u8; 512];
+        let kernel = rustix::io::read(&self.fd, &mut buffer)
+            .ok()
+            .map(|count| String::from_utf8_lossy(&buffer[..count]).trim().to_owned())
+            .map(|text| text.strip_prefix("e ").map_or(text.clone(), str::to_owned));
+        MountError::Filesystem {
+            fstype: self.fstype.to_owned(),
+            target: self.target.to_owned(),
+            kernel,
+            source: errno.into(),
+        }
+    }
+}
+
+/// Attaches a detached mount over `target`, both by handle (move_mount(2)).
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}

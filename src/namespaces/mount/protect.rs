@@ -1,0 +1,73 @@
+//! Read-only and masked paths: what remains of the host's interfaces in /proc and /sys.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use super::bind::clone_tree;
+use super::filesystem::{Context, attach};
+use super::target::open_inside;
+use super::{MountAttributes, MountError};
+use crate::sys::mount::{MountChange, RDONLY, change_mount};
+
+/// Makes `path` read-only by binding it over itself. A path that is missing is left out.
+///
+/// # Errors
+/// [`MountError::Target`] and [`MountError::Change`].
+pub fn protect_path(root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
+    let Some(target) = open_existing(root, path)? else { return Ok(()) };
+    let error = |error: std::io::Error| MountError::change("protect", path, error);
+    let tree = clone_tree(target.as_fd(), Path::new(""), true).map_err(|errno| error(errno.into()))?;
+    change_mount(tree.as_fd(), &MountChange { set: RDONLY, recursive: true, ..MountChange::default() })
+        .map_err(error)?;
+    attach(tree.as_fd(), target.as_fd()).map_err(error)
+}
+
+/// Hides paths: /dev/null over a file, one empty read-only tmpfs over all directories.
+#[derive(Debug, Default)]
+pub struct Masks {
+    empty: Option<OwnedFd>,
+}
+
+impl Masks {
+    /// Hides `path`. A path that is missing is left out.
+    ///
+    /// # Errors
+    /// [`MountError::Target`], [`MountError::Filesystem`] and [`MountError::Change`].
+    pub fn hide(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
+        let Some(target) = open_existing(root, path)? else { return Ok(()) };
+        let error = |errno: Errno| MountError::change("mask", path, errno);
+        let stat = rustix::fs::fstat(&target).map_err(error)?;
+        let cover = if FileType::from_raw_mode(stat.st_mode).is_dir() {
+            clone_tree(self.empty_directory(path)?, Path::new(""), false).map_err(error)?
+        } else {
+            let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH).map_err(error)?;
+            clone_tree(null.as_fd(), Path::new(""), false).map_err(error)?
+        };
+        attach(cover.as_fd(), target.as_fd()).map_err(|source| MountError::change("mask", path, source))
+    }
+
+    fn empty_directory(&mut self, path: &Path) -> Result<BorrowedFd<'_>, MountError> {
+        if self.empty.is_none() {
+            let context = Context::open("tmpfs", path)?;
+            context.set("source", Some("tmpfs"))?;
+            context.set("nr_inodes", Some("2"))?;
+            context.set("mode", Some("755"))?;
+            let attributes =
+                MountAttributes { read_only: true, nosuid: true, nodev: true, noexec: true, ..Default::default() };
+            self.empty = Some(context.mount(attributes)?);
+        }
+        self.empty.as_ref().map(AsFd::as_fd).ok_or_else(|| MountError::target(path, Errno::BADF))
+    }
+}
+
+fn open_existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, MountError> {
+    match open_inside(root, path, OFlags::PATH) {
+        Ok(fd) => Ok(Some(fd)),
+        // ELOOP: proc and sysfs have links of their own (/proc/net); what they lead to is protected where it stands.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(MountError::target(path, errno)),
+    }
+}

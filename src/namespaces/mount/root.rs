@@ -1,0 +1,61 @@
+//! The way from the host's tree into the container's.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+
+use super::bind::clone_tree;
+use super::filesystem::attach;
+use super::{MountError, Propagation};
+use crate::sys::mount::{MountChange, RDONLY, change_mount};
+
+/// Sets the propagation type of the namespace's mounts (mount(2), MS_PRIVATE …).
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn set_propagation(propagation: Propagation) -> Result<(), MountError> {
+    let mut flags = MountPropagationFlags::from_bits_retain(propagation.bits() as u32);
+    if propagation.recursive() {
+        flags |= MountPropagationFlags::REC;
+    }
+    mount_change("/", flags).map_err(|errno| MountError::change("set the propagation of", Path::new("/"), errno))
+}
+
+/// Binds `source`, with what is mounted below it, over itself and returns the mount.
+///
+/// # Errors
+/// [`MountError::Open`] and [`MountError::Change`].
+pub fn bind_root(source: &Path) -> Result<OwnedFd, MountError> {
+    let open = |errno: rustix::io::Errno| MountError::Open { path: source.to_owned(), source: errno.into() };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(CWD, source, flags, Mode::empty()).map_err(open)?;
+    let tree = clone_tree(target.as_fd(), Path::new(""), true).map_err(open)?;
+    attach(tree.as_fd(), target.as_fd()).map_err(|error| MountError::change("bind the root on", source, error))?;
+    Ok(tree)
+}
+
+/// Makes the mount behind `root` this namespace's `/` and detaches the old one.
+///
+/// `pivot_root(".", ".")` puts the old root on top of the new one, where `umount2(".", MNT_DETACH)` finds it: no
+/// directory for it is needed in the image (pivot_root(2), "pivot_root(".", ".")").
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn enter_root(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    let error = |operation| move |errno: rustix::io::Errno| MountError::change(operation, Path::new("/"), errno);
+    rustix::process::fchdir(root).map_err(error("go into"))?;
+    rustix::process::pivot_root(".", ".").map_err(error("pivot into"))?;
+    unmount(".", UnmountFlags::DETACH).map_err(error("detach the old"))?;
+    rustix::process::chdir("/").map_err(error("go into"))
+}
+
+/// Makes the root mount read-only, not what is mounted below it.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn protect_root(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    change_mount(root, &MountChange { set: RDONLY, ..MountChange::default() })
+        .map_err(|error| MountError::change("protect", Path::new("/"), error))
+}

@@ -1,0 +1,7 @@
+#![doc = include_str!("README.md")]
+
+mod layers;
+mod maps;
+
+pub use layers::{OwnedLayers, map_layers};
+pub use maps::{SetGroups, UserNamespaceError, write_maps};

@@ -1,0 +1,141 @@
+//! clone3(2): one call makes a process together with all its namespaces.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+// clone3's two flags above 32 bits; libc has them in a type that is too small.
+const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Says what clone3(2) is to make.
+#[derive(Debug, Default)]
+pub struct CloneRequest<'a> {
+    /// `CLONE_NEW*` bits of the namespaces that are made new.
+    pub namespaces: u64,
+    /// A cgroup v2 directory in which the child starts (CLONE_INTO_CGROUP, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Makes the child a sibling: the caller's parent becomes its parent (CLONE_PARENT).
+    pub sibling: bool,
+}
+
+/// Is a child process, held by a descriptor that no other process can take the place of.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid as the caller sees it.
+    pub pid: Pid,
+    /// Its pidfd (pidfd_open(2)), close-on-exec.
+    pub pidfd: OwnedFd,
+}
+
+/// Says why a process could not be cloned.
+#[derive(Debug, thiserror::Error)]
+pub enum CloneError {
+    /// The caller has more than one thread: a lock held by another thread would stay locked for ever in the child.
+    #[error("clone from a process with {threads} threads")]
+    Threads {
+        /// How many there are.
+        threads: usize,
+    },
+    /// /proc could not be asked how many threads there are.
+    #[error("count the threads in /proc/self/stat")]
+    CountThreads(#[source] io::Error),
+    /// The kernel refused.
+    #[error("clone3 with flags {flags:#x}")]
+    Clone {
+        /// The flags that were asked for.
+        flags: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Clones this single-threaded process and runs `body` in the child, which has a copy of all our memory.
+///
+/// Signal handlers of ours are reset in the child (CLONE_CLEAR_SIGHAND); ignored signals stay ignored. A `body` that
+/// panics ends the child with status 125: nothing of the parent's stack runs twice.
+///
+/// # Errors
+/// [`CloneError::Threads`] where the caller is not single-threaded, which is what makes this function safe.
+pub fn clone_process(request: &CloneRequest<'_>, body: impl FnOnce() -> Infallible) -> Result<Child, CloneError> {
+    let threads = count_threads().map_err(CloneError::CountThreads)?;
+    if threads != 1 {
+        return Err(CloneError::Threads { threads });
+    }
+    let mut pidfd: i32 = -1;
+    let mut flags = request.namespaces | libc::CLONE_PIDFD as u64 | CLEAR_SIGHAND;
+    if request.sibling {
+        flags |= libc::CLONE_PARENT as u64;
+    }
+    if request.cgroup.is_some() {
+        flags |= INTO_CGROUP;
+    }
+    let args = libc::clone_args {
+        flags,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        // With CLONE_PARENT the child signals what its sibling signals, and clone3 wants 0 here.
+        exit_signal: if request.sibling { 0 } else { libc::SIGCHLD as u64 },
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: request.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: `args` is a whole clone_args of the size given and `pidfd` outlives the call; no stack is given, so the
+    // child goes on with a copy of ours (no CLONE_VM). The process has one thread (counted above, and nobody else
+    // can start one), so no lock of the allocator or of libc is held by a thread that the child lacks.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match result {
+        -1 => Err(CloneError::Clone { flags, source: io::Error::last_os_error() }),
+        0 => {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            exit_now(125)
+        }
+        pid => {
+            // SAFETY: the kernel has just put a new descriptor of ours into `pidfd` (CLONE_PIDFD).
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid =
+                Pid::from_raw(pid as i32).ok_or(CloneError::Clone { flags, source: io::Error::from(Errno::CHILD) })?;
+            Ok(Child { pid, pidfd })
+        }
+    }
+}
+
+/// Ends this process at once: no destructors, no atexit handlers, no buffers flushed (_exit(2)).
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit takes any status and touches no memory of ours.
+    unsafe { libc::_exit(status) }
+}
+
+/// Counts the threads of this process: field 20 of /proc/self/stat (proc_pid_stat(5)).
+pub(super) fn count_threads() -> io::Result<usize> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // The command name in parentheses may hold spaces and parentheses: fields count from the last one.
+    let after = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
+    after.split_ascii_whitespace().nth(17).and_then(|text| text.parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_refused() {
+        let (stop, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv().is_err());
+        assert!(matches!(
+            clone_process(&CloneRequest::default(), || exit_now(0)),
+            Err(CloneError::Threads { threads }) if threads > 1
+        ));
+        drop(stop);
+        assert!(other.join().unwrap());
+    }
+}
