@@ -1,0 +1,9 @@
+//! YAML as a tree in which every node knows its place.
+
+mod node;
+mod parse;
+mod scalar;
+
+pub(super) use node::{Entry, Map, Node, NodeTag, Value};
+pub(super) use parse::parse;
+pub(super) use scalar::resolve_plain;
