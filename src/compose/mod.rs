@@ -4,6 +4,7 @@ mod diagnostic;
 mod interpolate;
 mod key_path;
 pub mod model;
+mod schema;
 mod source;
 mod yaml;
 

@@ -1,0 +1,19 @@
+//! Which keys there are, what type each has, how it is merged and what mydocker does with it: one table, read by
+//! the type check, the suggestions, the merge and the support check alike.
+
+mod conform;
+mod deploy;
+mod kind;
+mod ports;
+mod root;
+mod scalars;
+mod service;
+mod shell;
+mod short;
+mod support;
+
+pub(super) use conform::Conform;
+pub(super) use kind::{Field, Kind, Merge, Support, Table};
+pub(super) use root::ROOT;
+pub(super) use service::SERVICE;
+pub(super) use support::check_support;
