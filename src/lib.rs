@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod capabilities;
+pub mod cli;
 pub mod compose;
 pub mod container;
 pub mod keeper;

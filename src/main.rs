@@ -1,3 +1,36 @@
-//! The `mydocker` binary.
+//! The `mydocker` binary: one of the roles of a project's processes, or the command line.
+//!
+//! Rust's runtime has opened /dev/null where stdin, stdout or stderr was closed before this begins, so that no file
+//! of ours can become one of them; tests/cli.rs holds it to that.
 
-fn main() {}
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use mydocker::cli;
+use mydocker::keeper::{self, Role};
+
+fn main() -> ExitCode {
+    cli::report::install_panic_hook();
+    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    match words.first().and_then(|word| Role::from_argument(word)) {
+        Some(role) => play(role),
+        None => cli::run(words),
+    }
+}
+
+/// Runs one of the three processes of a project; its standard error is the project's supervision log.
+fn play(role: Role) -> ExitCode {
+    let result = match role {
+        Role::Keeper => keeper::run(),
+        Role::Shim | Role::Supervisor => Err(io::Error::other("this role is not built yet")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::report::say(&format!("error: {}: {error}\n", role.process_name().to_string_lossy()));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{ComposeArgs, RunArgs, VersionArgs};
+use crate::cli::legacy::HELP as ANCESTOR_HELP;
+
+/// A daemonless container engine and compose supervisor.
+#[derive(Debug, Parser)]
+#[command(name = "mydocker", version, max_term_width = 120, subcommand_required = true, disable_help_subcommand = true)]
+#[command(after_help = ANCESTOR_HELP)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the services of a compose file
+    Compose(Box<ComposeArgs>),
+    /// Run a command in a new container
+    Run(Box<RunArgs>),
+    /// Show the version
+    #[command(after_help = "Example: mydocker version --short")]
+    Version(VersionArgs),
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Sockets, locks and records of what runs [env: MYDOCKER_RUN_DIR] [default: /run/mydocker]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Volumes, logs and writable layers [env: MYDOCKER_DATA_DIR] [default: /var/lib/mydocker]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The cgroup all of ours lie in, from each hierarchy's mount root [env: MYDOCKER_CGROUP_PARENT] [default: /mydocker]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// The root filesystem that `image: root_fs` means; in `run`: instead of IMAGE [env: MYDOCKER_ROOTFS]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// How much mydocker tells of its own work, on stderr [env: MYDOCKER_LOG_LEVEL] [default: warn]
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    pub log_level: Option<LogLevel>,
+}
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "each variant is the word that is written")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// Returns the word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The command line as types.
+
+mod compose;
+mod global;
+mod run;
+mod usage;
+
+pub use compose::{
+    AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs,
+    ProgressMode, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
+};
+pub use global::{Cli, Command, GlobalArgs, LogLevel};
+pub use run::{AncestorLimits, PullPolicy, RunArgs, RunOptions};
+pub(super) use usage::{Meant, shown, usage_error};
+pub use usage::{Parsed, UsageError, parse};

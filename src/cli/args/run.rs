@@ -1,0 +1,218 @@
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::spec::{ByteSize, SignalNumber};
+
+/// `run`: a command in a new container. The ancestor's form fills the same, see [`crate::cli::legacy`].
+#[derive(Debug, Default, PartialEq, Args)]
+#[command(disable_help_flag = true)] // `-h` is `--hostname`, as Docker has it
+#[command(after_help = "Example: mydocker run --rm -it --memory 64m root_fs sh")]
+pub struct RunArgs {
+    /// What is asked.
+    #[command(flatten)]
+    pub options: RunOptions,
+    /// The image, the program and its arguments; with --rootfs there is no image.
+    // One list, so that what follows the image is never taken for an option of ours.
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 0.., trailing_var_arg = true)]
+    pub words: Vec<String>,
+    /// Show this help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Set by the ancestor's form alone.
+    #[arg(skip)]
+    pub ancestor: Option<AncestorLimits>,
+}
+
+/// What the ancestor's form (`-aUc -M -C -P -I`) says; without `-c` nothing is limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AncestorLimits {
+    /// `-U`: a user namespace with the map `0 → 100000 × 65536`.
+    pub user_namespace: bool,
+    /// `-c`: the four limits below hold.
+    pub limited: bool,
+    /// `-M`: bytes of memory.
+    pub memory: u64,
+    /// `-C`: percent of the default CPU weight.
+    pub cpu_percent: u8,
+    /// `-P`: the greatest number of processes.
+    pub pids: i64,
+    /// `-I`: relative block I/O weight.
+    pub io_weight: u16,
+}
+
+/// The options of `run`, by Docker's names.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct RunOptions {
+    /// Keep stdin open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal of its own
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Leave the container running and print its id
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Remove the container when it ends (in the foreground it always is)
+    #[arg(long)]
+    pub rm: bool,
+    /// The container's name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Host name [default: the container's short id]
+    #[arg(short = 'h', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// NIS domain name
+    #[arg(long, value_name = "NAME")]
+    pub domainname: Option<String>,
+    /// Set a variable; without `=`: as it is here
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Program before the command; an empty one clears the image's
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// `user`, `uid`, `user:group` or `uid:gid`
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Supplementary group
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// Mount a directory or a volume: SOURCE:TARGET[:ro]
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// Mount by keys: type=bind|volume|tmpfs,source=…,target=…
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub mount: Vec<String>,
+    /// Mount a file system in memory: TARGET[:size=64m,mode=1777]
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Make the root filesystem read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<ByteSize>,
+    /// `none`, `host`, `bridge`, `container:NAME` or a network's name
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Publish a port: [ADDRESS:][HOST-PORT:]PORT[/udp]
+    #[arg(short, long, value_name = "PORT")]
+    pub publish: Vec<String>,
+    /// Line of /etc/hosts: NAME:ADDRESS
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Name server
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// Address in the network
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Capability to add, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Capability to take away, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, no seccomp filter
+    #[arg(long)]
+    pub privileged: bool,
+    /// `no-new-privileges`, `seccomp=default|ancestor|unconfined|FILE`
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// As --security-opt seccomp=…
+    #[arg(long, value_name = "PROFILE")]
+    pub seccomp: Option<String>,
+    /// rlimit: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Namespaced sysctl
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub sysctl: Vec<String>,
+    /// Most memory
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<ByteSize>,
+    /// Memory protected under pressure
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<ByteSize>,
+    /// Memory and swap together; -1 is unlimited swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Number of CPUs: 0.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Relative CPU weight
+    #[arg(short, long, value_name = "SHARES", value_parser = clap::value_parser!(u64).range(2..=262_144))]
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of a period
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Length of a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_period: Option<u64>,
+    /// CPUs that may be used: 0-3,5
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Most processes and threads; -1 is unlimited
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Relative block I/O weight
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000))]
+    pub blkio_weight: Option<u16>,
+    /// Added to the OOM killer's score
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: Option<i32>,
+    /// Put an init in place of PID 1 that forwards signals and reaps
+    #[arg(long)]
+    pub init: bool,
+    /// Give it a device of the host: HOST[:INSIDE[:rwm]]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// PID namespace: `host` or `container:NAME`
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
+    /// IPC namespace: `private`, `host` or `container:NAME`
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
+    /// UTS namespace: `host`
+    #[arg(long, value_name = "MODE")]
+    pub uts: Option<String>,
+    /// Cgroup namespace: `private` or `host`
+    #[arg(long, value_name = "MODE")]
+    pub cgroupns: Option<String>,
+    /// User namespace map for users: INSIDE:OUTSIDE:COUNT[,…]
+    #[arg(long, value_name = "MAP")]
+    pub uid_map: Vec<String>,
+    /// User namespace map for groups: INSIDE:OUTSIDE:COUNT[,…]
+    #[arg(long, value_name = "MAP")]
+    pub gid_map: Vec<String>,
+    /// Label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// `no`, `always`, `on-failure[:N]` or `unless-stopped`
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<crate::spec::RestartPolicy>,
+    /// Signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<SignalNumber>,
+    /// Seconds to wait before the command is killed
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// Whether to fetch the image
+    #[arg(long, value_enum, value_name = "WHEN", hide = true)]
+    pub pull: Option<PullPolicy>,
+}
+
+/// Whether to fetch an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "each variant is the word that is written")]
+pub enum PullPolicy {
+    Always,
+    Missing,
+    Never,
+}

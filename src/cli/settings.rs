@@ -1,0 +1,130 @@
+//! Where everything lies: options, then the environment, then defaults (DESIGN: names and defaults).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::args::{GlobalArgs, LogLevel, UsageError, shown};
+use crate::store::Directories;
+
+/// Is what holds for every command, with all defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The run and the data directory, absolute.
+    pub directories: Directories,
+    /// The parent of our cgroups, from each hierarchy's mount root.
+    pub cgroup_parent: String,
+    /// How much is told.
+    pub log_level: LogLevel,
+    /// What `--rootfs` said, absolute: in `run` there is no IMAGE then.
+    pub rootfs: Option<PathBuf>,
+    /// What `image: root_fs` means, absolute; `None` when none is found.
+    pub default_rootfs: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Fills in what the command line leaves open.
+    ///
+    /// # Errors
+    /// [`UsageError`] for values that cannot be meant.
+    pub fn new(args: &GlobalArgs, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, UsageError> {
+        let variable = |name: &str| env(name).filter(|value| !value.is_empty());
+        let root = rustix::process::geteuid().is_root();
+        let home = |name: &str, below_home: &str, last: &str| {
+            let own = variable(name).map(PathBuf::from);
+            let base = own.or_else(|| Some(PathBuf::from(variable("HOME")?).join(below_home)));
+            base.map_or_else(|| PathBuf::from(last), |base| base.join("mydocker"))
+        };
+        let default_run =
+            if root { "/run/mydocker".into() } else { home("XDG_RUNTIME_DIR", ".cache", "/run/mydocker") };
+        let default_data =
+            if root { "/var/lib/mydocker".into() } else { home("XDG_DATA_HOME", ".local/share", "/var/lib/mydocker") };
+        let directory = |given: &Option<PathBuf>, name: &str, default: PathBuf| {
+            absolute(&given.clone().or_else(|| variable(name).map(PathBuf::from)).unwrap_or(default))
+        };
+        let run = directory(&args.run_dir, "MYDOCKER_RUN_DIR", default_run)?;
+        let data = directory(&args.data_dir, "MYDOCKER_DATA_DIR", default_data)?;
+        let cgroup_parent = match (&args.cgroup_parent, variable("MYDOCKER_CGROUP_PARENT")) {
+            (Some(given), _) => given.clone(),
+            (None, Some(value)) => value.to_string_lossy().into_owned(),
+            (None, None) => "/mydocker".into(),
+        };
+        let rootfs = args.rootfs.as_deref().map(absolute).transpose()?;
+        let named = variable("MYDOCKER_ROOTFS").map(|path| absolute(Path::new(&path))).transpose()?;
+        let found = || {
+            // A binary that is used where it was built needs no installation.
+            let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/rootfs");
+            [data.join("root_fs"), built].into_iter().find(|path| path.is_dir())
+        };
+        Ok(Self {
+            default_rootfs: rootfs.clone().or(named).or_else(found),
+            rootfs,
+            cgroup_parent: checked_cgroup(&cgroup_parent)?,
+            log_level: match args.log_level {
+                Some(level) => level,
+                None => log_level(variable("MYDOCKER_LOG_LEVEL"))?,
+            },
+            directories: Directories::new(run, data),
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
+    std::path::absolute(path)
+        .map_err(|error| UsageError::new(format!("path `{}`: {error}", shown(&path.to_string_lossy()))))
+}
+
+/// The path is joined to each hierarchy's mount point: it must not lead out of there.
+fn checked_cgroup(path: &str) -> Result<String, UsageError> {
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    if parts.clone().all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control)) {
+        return Ok(format!("/{}", parts.collect::<Vec<_>>().join("/")));
+    }
+    let hint = "a path from each hierarchy's mount root: /mydocker";
+    Err(UsageError::new(format!("`{}` is not the path of a cgroup", shown(path))).hint(hint))
+}
+
+fn log_level(value: Option<OsString>) -> Result<LogLevel, UsageError> {
+    use clap::ValueEnum;
+    let Some(value) = value else { return Ok(LogLevel::Warn) };
+    LogLevel::from_str(&value.to_string_lossy(), true).map_err(|_| {
+        let message = format!("MYDOCKER_LOG_LEVEL cannot be `{}`", shown(&value.to_string_lossy()));
+        UsageError::new(message).hint("it can be error, warn, info, debug, trace")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(args: GlobalArgs, env: &[(&str, &str)]) -> Result<Settings, UsageError> {
+        Settings::new(&args, |name| env.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value)))
+    }
+
+    #[test]
+    fn options_win_over_the_environment_and_that_over_defaults() {
+        let env = [("MYDOCKER_RUN_DIR", "/e/run"), ("MYDOCKER_DATA_DIR", "rel"), ("MYDOCKER_ROOTFS", "/e/root")];
+        let args = GlobalArgs { run_dir: Some("/o/run".into()), ..Default::default() };
+        let found = settings(args, &env).unwrap();
+        assert_eq!(found.directories.run(), "/o/run");
+        assert_eq!(found.directories.data(), std::env::current_dir().unwrap().join("rel"));
+        assert_eq!((found.default_rootfs, found.rootfs), (Some("/e/root".into()), None));
+        let found = settings(GlobalArgs { rootfs: Some("/o/root".into()), ..Default::default() }, &env).unwrap();
+        assert_eq!((found.default_rootfs, found.rootfs), (Some("/o/root".into()), Some("/o/root".into())));
+        let found = settings(GlobalArgs::default(), &[("MYDOCKER_RUN_DIR", "")]).unwrap();
+        assert_eq!((found.directories.run(), &found.cgroup_parent[..]), ("/run/mydocker".as_ref(), "/mydocker"));
+        assert_eq!(found.log_level, LogLevel::Warn);
+    }
+
+    #[test]
+    fn cgroups_stay_below_their_root() {
+        let parent = |text: &str| {
+            settings(GlobalArgs { cgroup_parent: Some(text.into()), ..Default::default() }, &[])
+                .map(|s| s.cgroup_parent)
+        };
+        assert_eq!(parent("a/b").unwrap(), "/a/b");
+        for bad in ["", "/", "/../x", "a//b", "/a/", "."] {
+            assert!(parent(bad).is_err(), "{bad}");
+        }
+        assert!(settings(GlobalArgs::default(), &[("MYDOCKER_LOG_LEVEL", "loud")]).is_err());
+    }
+}
