@@ -2,6 +2,7 @@
 
 pub mod ipc;
 pub mod mount;
+pub mod cgroup;
 pub mod network;
 pub mod pid;
 pub mod user;

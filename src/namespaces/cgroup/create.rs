@@ -1,0 +1,233 @@
+//! Making a cgroup in the hierarchies that it needs, with its limits.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{is_gone, try_write, write};
+use super::handle::{V1, V2};
+use super::hierarchy::Mount;
+use super::limits::{self, Controller};
+use super::{Cgroup, CgroupError, CgroupPath, Hierarchies, v1};
+use crate::spec::ResourceLimits;
+
+/// How often a directory is tried again whose parent somebody else is removing at the same moment.
+const RACES: usize = 8;
+
+/// Which controllers are used on v2 and which on v1.
+struct Split {
+    v2: Vec<Controller>,
+    v1: Vec<Controller>,
+    warnings: Vec<String>,
+}
+
+impl Hierarchies {
+    /// Makes a cgroup with these limits; one that exists gets them.
+    ///
+    /// Every limit is looked up before anything is touched: a limit whose controller no hierarchy has is an error, but for
+    /// the I/O weight, which is a warning. Where a step fails, the directories made here are removed again.
+    pub fn create(&self, path: &CgroupPath, limits: &ResourceLimits) -> Result<Cgroup, CgroupError> {
+        limits::check(limits)?;
+        let split = self.split(limits)?;
+        let mut made = Vec::new();
+        let result = self.build(path, limits, split, &mut made);
+        if result.is_err() {
+            for dir in made.iter().rev() {
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        result
+    }
+
+    /// Finds a hierarchy for each controller that the limits need.
+    fn split(&self, limits: &ResourceLimits) -> Result<Split, CgroupError> {
+        let mut split = Split { v2: Vec::new(), v1: Vec::new(), warnings: Vec::new() };
+        for controller in limits::needed(limits) {
+            if self.v1_with(controller.v1_name()).is_some() {
+                split.v1.push(controller);
+            } else if self.v2_has(controller) {
+                split.v2.push(controller);
+            } else if controller == Controller::Io {
+                split
+                    .warnings
+                    .push("the i/o weight has no effect: no cgroup hierarchy has the controller `io`".to_owned());
+            } else {
+                return Err(CgroupError::MissingController { controller, limit: controller.limits() });
+            }
+        }
+        Ok(split)
+    }
+
+    fn build(
+        &self,
+        path: &CgroupPath,
+        limits: &ResourceLimits,
+        split: Split,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Cgroup, CgroupError> {
+        let mut warnings = split.warnings;
+        let v2 = match &self.v2 {
+            Some(mount) => Some(self.build_v2(mount, path, limits, &split.v2, made, &mut warnings)?),
+            None => None,
+        };
+        let mut v1: Vec<V1> = Vec::new();
+        for controller in &split.v1 {
+            let mount = self.v1_with(controller.v1_name()).ok_or(CgroupError::NoHierarchy)?;
+            let dir = open_v1(&mut v1, mount, path, made)?;
+            v1::apply(*controller, mount, &dir, limits, &mut warnings)?;
+        }
+        if v2.is_none() {
+            // Somewhere the container's processes have to be found and stopped: the freezer can do both.
+            let holder = self.v1_with("freezer").or_else(|| self.v1_with("pids")).or_else(|| self.v1.first());
+            open_v1(&mut v1, holder.ok_or(CgroupError::NoHierarchy)?, path, made)?;
+        }
+        Ok(Cgroup::new(path.clone(), v2, v1, warnings))
+    }
+
+    fn build_v2(
+        &self,
+        mount: &Mount,
+        path: &CgroupPath,
+        limits: &ResourceLimits,
+        controllers: &[Controller],
+        made: &mut Vec<PathBuf>,
+        warnings: &mut Vec<String>,
+    ) -> Result<V2, CgroupError> {
+        mount.check()?;
+        let dir = make(mount, path, made)?;
+        let v2 = V2::open(dir)?;
+        self.enable(mount, &v2.dir, controllers)?;
+        for controller in controllers {
+            for setting in limits::v2_settings(*controller, limits) {
+                write_v2(&v2.dir, setting.file, &setting.value, warnings)?;
+            }
+        }
+        if let Some(weight) = limits.io_weight.filter(|_| controllers.contains(&Controller::Io)) {
+            // BFQ takes the weight as it is; the kernel's own cost model has a scale of its own.
+            let bfq = try_write(&v2.dir.join("io.bfq.weight"), &weight.to_string());
+            let set = bfq.or_else(|_| try_write(&v2.dir.join("io.weight"), &limits::v2_io_weight(weight).to_string()));
+            if let Err(error) = set {
+                warnings.push(format!("the i/o weight {weight} has no effect: io.bfq.weight and io.weight: {error}"));
+            }
+        }
+        Ok(v2)
+    }
+
+    /// Gives a v2 cgroup the controllers it needs, from the root of what we see down to its parent.
+    ///
+    /// memory and pids are given even where nothing is limited: without them the cgroup counts nothing. That may fail.
+    fn enable(&self, mount: &Mount, leaf: &Path, needed: &[Controller]) -> Result<(), CgroupError> {
+        let counting =
+            [Controller::Memory, Controller::Pids].into_iter().filter(|c| !needed.contains(c) && self.v2_has(*c));
+        let wanted: Vec<Controller> = needed.iter().copied().chain(counting).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let has = fs::read_to_string(leaf.join("cgroup.controllers")).unwrap_or_default();
+        let missing: Vec<Controller> =
+            wanted.into_iter().filter(|c| !has.split_whitespace().any(|name| name == c.v2_name())).collect();
+        for controller in missing {
+            let line = format!("+{controller}");
+            for dir in lineage(mount, leaf) {
+                match write(&dir.join("cgroup.subtree_control"), &line) {
+                    Err(error) if needed.contains(&controller) => return Err(error),
+                    Err(_) => break,
+                    Ok(()) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the ancestors of a cgroup that are empty, deepest first, in every hierarchy.
+    ///
+    /// One that is in use, by us or by anyone, stays; so does what cannot be removed.
+    pub fn remove_empty_parents(&self, path: &CgroupPath) {
+        for mount in self.mounts() {
+            let leaf = path.below(&mount.point);
+            let mut parents = lineage(mount, &leaf);
+            parents.remove(0);
+            while let Some(dir) = parents.pop() {
+                match fs::remove_dir(&dir) {
+                    Ok(()) => {}
+                    Err(error) if is_gone(&error) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+}
+
+/// Writes a v2 value. What only some kernels have, protection and swap, is a warning there where it is missing.
+fn write_v2(dir: &Path, file: &'static str, value: &str, warnings: &mut Vec<String>) -> Result<(), CgroupError> {
+    match write(&dir.join(file), value) {
+        Err(CgroupError::Write { source, .. }) if file == "memory.swap.max" && is_gone(&source) => {
+            warnings.push(
+                "the limit of swap has no effect: this kernel does not count swap (memory.swap.max is missing)"
+                    .to_owned(),
+            );
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Makes, once, a cgroup's directory in a v1 hierarchy and returns it.
+fn open_v1(
+    had: &mut Vec<V1>,
+    mount: &Mount,
+    path: &CgroupPath,
+    made: &mut Vec<PathBuf>,
+) -> Result<PathBuf, CgroupError> {
+    let dir = path.below(&mount.point);
+    if had.iter().any(|v1| v1.dir == dir) {
+        return Ok(dir);
+    }
+    mount.check()?;
+    let dir = make(mount, path, made)?;
+    had.push(V1 { dir: dir.clone(), controllers: mount.controllers.clone() });
+    Ok(dir)
+}
+
+/// Makes a cgroup's directory and those above it, and notes what was not there before.
+fn make(mount: &Mount, path: &CgroupPath, made: &mut Vec<PathBuf>) -> Result<PathBuf, CgroupError> {
+    let leaf = path.below(&mount.point);
+    for _ in 0..RACES {
+        // The parents are there in all but the first container of a project: one call instead of three.
+        match mkdir(&leaf, made) {
+            Err(error) if is_gone(&error) => {}
+            Err(source) => return Err(CgroupError::Create { path: leaf, source }),
+            Ok(()) => return Ok(leaf),
+        }
+        for dir in lineage(mount, &leaf).into_iter().skip(1) {
+            match mkdir(&dir, made) {
+                Err(error) if is_gone(&error) && dir.parent() != Some(&mount.point) => break,
+                Err(source) => return Err(CgroupError::Create { path: dir, source }),
+                Ok(()) => {}
+            }
+        }
+    }
+    Err(CgroupError::Create { path: leaf, source: io::ErrorKind::NotFound.into() })
+}
+
+fn mkdir(dir: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Ok(()) => {
+            made.push(dir.to_owned());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // A file of the kernel's has the name, say `tasks`.
+            if fs::symlink_metadata(dir)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Lists the directories from a hierarchy's mount point down to a cgroup's parent.
+pub(super) fn lineage(mount: &Mount, leaf: &Path) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> =
+        leaf.ancestors().skip(1).take_while(|dir| dir.starts_with(&mount.point)).map(Path::to_owned).collect();
+    dirs.reverse();
+    dirs
+}

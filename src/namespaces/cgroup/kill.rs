@@ -1,0 +1,146 @@
+//! Stopping everything in a cgroup: for a while, or for good.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::files::{is_gone, keyed, read, try_write, write};
+use super::{Cgroup, CgroupError};
+
+/// How long the kernel may take to bring every process to a stop.
+const FREEZING: Duration = Duration::from_secs(2);
+
+/// How long to wait between two looks at a file that cannot be polled.
+const LOOK: Duration = Duration::from_millis(2);
+
+impl Cgroup {
+    /// Sends SIGKILL to every process in it and below it; none that forks meanwhile gets away.
+    ///
+    /// It does not wait for them to end. A cgroup that is gone has nobody in it.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        if let Some(v2) = &self.v2 {
+            let path = v2.dir.join("cgroup.kill");
+            match try_write(&path, "1") {
+                Ok(()) => return self.kill_strays(),
+                // Since Linux 5.14; a host may also have taken the cgroup away.
+                Err(error) if is_gone(&error) => {}
+                Err(source) => return Err(CgroupError::Write { path, value: "1".to_owned(), source }),
+            }
+        }
+        self.sweep()
+    }
+
+    /// Kills what is in a v1 directory and not in v2's: a process that had not joined everywhere yet.
+    fn kill_strays(&self) -> Result<(), CgroupError> {
+        if self.v1.is_empty() { Ok(()) } else { self.kill_listed() }
+    }
+
+    /// Kills by list. Nobody may fork while the list is read: the cgroup is frozen, or its pids run out.
+    fn sweep(&self) -> Result<(), CgroupError> {
+        let pids = self.v1_with("pids").map(|dir| dir.join("pids.max"));
+        let frozen = self.freeze().is_ok();
+        if let Some(file) = pids.as_ref().filter(|_| !frozen) {
+            let _ = try_write(file, "0");
+        }
+        let killed = self.kill_listed();
+        // A frozen v1 process dies when it thaws.
+        if frozen {
+            self.thaw()?;
+        }
+        killed
+    }
+
+    fn kill_listed(&self) -> Result<(), CgroupError> {
+        let mut killed: BTreeSet<i32> = BTreeSet::new();
+        loop {
+            let fresh: Vec<i32> = self.processes()?.into_iter().filter(|pid| !killed.contains(pid)).collect();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            for number in fresh {
+                killed.insert(number);
+                // 0 stands for a process of another pid namespace.
+                let Some(pid) = Pid::from_raw(number).filter(|_| number > 0) else { continue };
+                match kill_process(pid, Signal::KILL) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                    Err(errno) => {
+                        let path = self.directories().next().unwrap_or(Path::new("/")).to_owned();
+                        return Err(CgroupError::Kill { path, pid: number, source: errno.into() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops every process in it and waits until they stand still.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        if let Some(v2) = &self.v2 {
+            write(&v2.dir.join("cgroup.freeze"), "1")?;
+            return wait_for(&v2.dir, "frozen", 1, "frozen", FREEZING);
+        }
+        let dir = self.v1_with("freezer").ok_or_else(|| CgroupError::NoFreezer { path: self.path().to_string() })?;
+        let file = dir.join("freezer.state");
+        let deadline = Instant::now() + FREEZING;
+        while Instant::now() < deadline {
+            // A process that forked in between makes it stick in FREEZING until it is asked again.
+            write(&file, "FROZEN")?;
+            if read(&file)?.trim() == "FROZEN" {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+        write(&file, "THAWED")?;
+        Err(CgroupError::Slow { path: dir.to_owned(), state: "frozen", patience: FREEZING })
+    }
+
+    /// Lets every process in it go on.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        if let Some(v2) = &self.v2 {
+            return write(&v2.dir.join("cgroup.freeze"), "0");
+        }
+        let dir = self.v1_with("freezer").ok_or_else(|| CgroupError::NoFreezer { path: self.path().to_string() })?;
+        write(&dir.join("freezer.state"), "THAWED")
+    }
+}
+
+/// Waits until a key of a v2 directory's `cgroup.events` has a value; a cgroup that is gone has every value.
+pub(super) fn wait_for(
+    dir: &Path,
+    key: &str,
+    value: u64,
+    state: &'static str,
+    patience: Duration,
+) -> Result<(), CgroupError> {
+    let path = dir.join("cgroup.events");
+    let failed = |source| CgroupError::Read { path: path.clone(), source };
+    let deadline = Instant::now() + patience;
+    let mut file = match File::open(&path) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
+    loop {
+        // Reading is what arms the next notification.
+        let mut text = String::new();
+        match file.rewind().and_then(|()| file.read_to_string(&mut text)) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            done => done.map_err(failed)?,
+        };
+        if keyed(&text, key) == Some(value) {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CgroupError::Slow { path: dir.to_owned(), state, patience });
+        }
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        match poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+}
