@@ -69,7 +69,7 @@ impl std::fmt::Debug for Stamp {
 }
 
 /// Says where a record comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
     /// The container's standard output, or its terminal.
     Stdout,

@@ -1,14 +1,22 @@
 #![doc = include_str!("README.md")]
 
+mod clean;
+mod cursor;
 mod error;
+mod follow;
 pub mod frame;
 mod generations;
+mod mux;
 mod pipe;
+mod place;
 mod pump;
 mod writer;
 
 pub use error::LogError;
+pub use follow::{LogReader, LogSink, Progress, SourceId};
 pub use frame::{Line, Stamp, Stream, Tail};
+pub use mux::{Mux, MuxOptions};
 pub use pipe::{make_stdio_pipe, pipe_inode, reopen_stdio_pipe};
+pub use place::LogQuery;
 pub use pump::{ContainerOutput, Pump, PumpEnd};
 pub use writer::{LogWriter, Rotation};

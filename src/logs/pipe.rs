@@ -58,8 +58,8 @@ pub fn reopen_stdio_pipe(pid: i32, fd: i32, inode: u64) -> Result<Option<OwnedFd
 
 /// Says whether a descriptor is of a pipe without a name: a FIFO of any file system could have the same inode number.
 fn is_pipe(fd: &OwnedFd) -> bool {
-    const PIPEFS_MAGIC: i64 = 0x5049_5045;
-    rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type as i64 == PIPEFS_MAGIC)
+    const PIPEFS_MAGIC: i128 = 0x5049_5045;
+    rustix::fs::fstatfs(fd).is_ok_and(|found| i128::from(found.f_type) == PIPEFS_MAGIC)
 }
 
 #[cfg(test)]

@@ -462,4 +462,79 @@ mod tests {
         frame_line(Stream::Notice, b"not output", &Stamp::now(), &mut records);
         assert_eq!(payload(&records), 5);
     }
+
+    /// Runs in a thread with a mount namespace of its own, on a file system that holds `kib`.
+    fn on_small_disk(kib: usize, test: impl FnOnce(&Path) + Send + 'static) {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            use nix::mount::{MsFlags, mount};
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+            let size = format!("size={kib}k");
+            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some(&size[..])).unwrap();
+            test(&path);
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_costs_output_and_the_log_says_how_much() {
+        on_small_disk(64, |dir| {
+            fs::write(dir.join("ballast"), vec![0; 40 * 1024]).unwrap();
+            let mut writer = LogWriter::open(dir, None).unwrap();
+            let mut written = 0;
+            for n in 0..1000 {
+                let line = format!("line {n:04}\n");
+                assert_eq!(writer.append(Stream::Stdout, line.as_bytes(), &Stamp::now(), Tail::Keep), line.len());
+                written += line.len() as u64;
+            }
+            assert!(writer.has_unreported_loss() && !writer.report_loss(&Stamp::now()));
+            fs::remove_file(dir.join("ballast")).unwrap();
+            assert!(writer.report_loss(&Stamp::now()));
+            writer.append(Stream::Stdout, b"back\n", &Stamp::now(), Tail::Keep);
+            let found = texts(dir);
+            assert_eq!(found.last().unwrap(), "stdout F back");
+            let notice = &found[found.len() - 2];
+            let lost: u64 = notice.strip_prefix("notice F ").unwrap().split(' ').next().unwrap().parse().unwrap();
+            let kept: u64 =
+                found[..found.len() - 2].iter().map(|l| l.len() as u64 - "stdout F ".len() as u64 + 1).sum();
+            assert!(lost > 0 && kept > 0);
+            assert_eq!(lost + kept, written);
+        });
+    }
+
+    #[test]
+    fn a_line_that_was_cut_by_a_full_disk_is_ended() {
+        on_small_disk(64, |dir| {
+            let mut writer = LogWriter::open(dir, None).unwrap();
+            writer.append(Stream::Stderr, b"begun ", &Stamp::now(), Tail::Part);
+            fs::write(dir.join("ballast"), vec![0; 60 * 1024]).unwrap();
+            writer.append(Stream::Stderr, &[b'x'; 3 * PART], &Stamp::now(), Tail::Part);
+            fs::remove_file(dir.join("ballast")).unwrap();
+            writer.append(Stream::Stderr, b"after\n", &Stamp::now(), Tail::Keep);
+            let found = texts(dir);
+            let (last, before) = found.split_last().unwrap();
+            assert_eq!(last, "stderr F after");
+            assert_eq!(before[before.len() - 2], "stderr F ", "the open line ends before the notice");
+            assert!(before.last().unwrap().starts_with("notice F 49152 bytes"), "{before:?}");
+        });
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_followed_by_another_grows_on() {
+        on_small_disk(64, |dir| {
+            let mut writer = LogWriter::open(dir, Some(Rotation { max_size: 300, max_files: 2 })).unwrap();
+            // A directory in the place of the next file.
+            fs::create_dir(dir.join("log.1")).unwrap();
+            for n in 0..20 {
+                writer.append(Stream::Stdout, format!("{n}\n").as_bytes(), &Stamp::now(), Tail::Keep);
+            }
+            fs::remove_dir(dir.join("log.1")).unwrap();
+            writer.append(Stream::Stdout, b"next\n", &Stamp::now(), Tail::Keep);
+            assert_eq!(list(dir).unwrap(), [0, 1]);
+            let found = texts(dir);
+            assert_eq!(found.iter().filter(|line| line.starts_with("stdout")).count(), 21);
+        });
+    }
 }
