@@ -1,8 +1,8 @@
 #![doc = include_str!("README.md")]
 
+pub mod cgroup;
 pub mod ipc;
 pub mod mount;
-pub mod cgroup;
 pub mod network;
 pub mod pid;
 pub mod user;

@@ -36,16 +36,34 @@ fn find(
     capabilities: CapabilitySet,
     dir: Option<&Path>,
 ) -> Result<Option<CompiledFilter>, SeccompError> {
-    let Some(plan) = plan(request, capabilities)? else { return Ok(None) };
-    let key = plan.fingerprint();
+    let built_in = match request {
+        SeccompRequest::Unconfined => return Ok(None),
+        SeccompRequest::File(path) => {
+            let plan = json::plan(path, capabilities)?;
+            let key = plan.fingerprint();
+            return get(key, dir, || Ok(plan)).map(Some);
+        }
+        SeccompRequest::Default => BuiltIn::Docker,
+        SeccompRequest::AncestorDefault => BuiltIn::Ancestor { socket: false },
+        SeccompRequest::Ancestor => BuiltIn::Ancestor { socket: true },
+    };
+    get(name(built_in, capabilities), dir, || Plan::built_in(built_in, capabilities)).map(Some)
+}
+
+/// Returns the program of this key: from this process, else from the directory, else compiled.
+fn get(
+    key: String,
+    dir: Option<&Path>,
+    plan: impl FnOnce() -> Result<Plan, SeccompError>,
+) -> Result<CompiledFilter, SeccompError> {
     // A poisoned lock guards a map that is whole: entries are only ever added.
     if let Some(filter) = COMPILED.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-        return Ok(Some(filter.clone()));
+        return Ok(filter.clone());
     }
     let filter = match dir.and_then(|dir| cache::read(dir, &key)) {
         Some(filter) => filter,
         None => {
-            let filter = plan.compile()?;
+            let filter = plan()?.compile()?;
             if let Some(dir) = dir {
                 cache::write(dir, &key, &filter);
             }
@@ -53,35 +71,39 @@ fn find(
         }
     };
     COMPILED.lock().unwrap_or_else(PoisonError::into_inner).insert(key, filter.clone());
-    Ok(Some(filter))
+    Ok(filter)
 }
 
-fn plan(request: &SeccompRequest, capabilities: CapabilitySet) -> Result<Option<Plan>, SeccompError> {
-    let built_in = match request {
-        SeccompRequest::Unconfined => return Ok(None),
-        SeccompRequest::File(path) => return json::plan(path, capabilities).map(Some),
-        SeccompRequest::Default => BuiltIn::Docker,
-        SeccompRequest::AncestorDefault => BuiltIn::Ancestor { socket: false },
-        SeccompRequest::Ancestor => BuiltIn::Ancestor { socket: true },
+/// Names a built-in profile and all that its program depends on: finding it takes no plan and no hash.
+pub(super) fn name(which: BuiltIn, capabilities: CapabilitySet) -> String {
+    let which = match which {
+        BuiltIn::Docker => "docker",
+        BuiltIn::Ancestor { socket: false } => "ancestor",
+        BuiltIn::Ancestor { socket: true } => "ancestor-socket",
     };
-    Plan::built_in(built_in, capabilities).map(Some)
+    format!("{which}-{:x}-{}-{:x}", capabilities.bits(), library(), WRITTEN)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_built_in_profiles_compile() {
-        for request in [SeccompRequest::Default, SeccompRequest::AncestorDefault, SeccompRequest::Ancestor] {
-            for capabilities in [CapabilitySet::EMPTY, CapabilitySet::docker(), CapabilitySet::all()] {
-                let plan = plan(&request, capabilities).unwrap().unwrap();
-                let before = std::time::Instant::now();
-                let key = plan.fingerprint();
-                let named = before.elapsed();
-                let filter = plan.compile().unwrap();
-                println!("{request:?}: {filter:?} in {:?}, fingerprint {named:?} {key}", before.elapsed());
-            }
-        }
+/// Names libseccomp's version and the machine.
+pub(super) fn library() -> String {
+    let arch = std::env::consts::ARCH;
+    match libseccomp::ScmpVersion::current() {
+        Ok(version) => format!("{arch}-{}.{}.{}", version.major, version.minor, version.micro),
+        Err(_) => arch.to_owned(),
     }
+}
+
+/// A number that changes with the profiles and with what is made of them (FNV-1a over the source).
+const WRITTEN: u64 = fnv(
+    include_bytes!("profile.rs"),
+    fnv(include_bytes!("plan.rs"), fnv(include_bytes!("guard.rs"), 0xcbf2_9ce4_8422_2325)),
+);
+
+const fn fnv(bytes: &[u8], start: u64) -> u64 {
+    let (mut hash, mut at) = (start, 0);
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
 }

@@ -1,5 +1,6 @@
 //! What libseccomp cannot say, in front of its program: numbers that nobody has judged are answered ENOSYS, calls it has no
-//! name for are refused by number, and personality(2) is compared twice in one rule.
+//! name for are refused by number, personality(2) is compared twice in one rule, and socket(2) is judged without its 32-bit
+//! double socketcall(2), whose arguments lie in memory.
 //!
 //! The program is classic BPF (seccomp(2), "Filters"): it reads words of `struct seccomp_data`, jumps forward, returns.
 
@@ -25,7 +26,46 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 pub(super) struct Block {
     audit: u32,
     known: Vec<RangeInclusive<u32>>,
-    personality: Option<(u32, u32)>,
+    checks: Vec<(u32, Check)>,
+}
+
+/// Judges a call by the lower half of its first argument.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Check {
+    /// Refuses every value with other bits than these, but for one.
+    Bits {
+        /// What may be set.
+        allowed: u32,
+        /// What passes all the same.
+        but: u32,
+    },
+    /// Refuses these values.
+    Not(&'static [u32]),
+}
+
+impl Check {
+    /// Returns the instructions behind the comparison of the number; each way through them is decided.
+    fn steps(self) -> Vec<Step> {
+        let refuse = Step(RETURN, refusal(libc::EPERM), To::Next, To::Next);
+        let mut steps = vec![Step(LOAD, ARG0, To::Next, To::Next)];
+        match self {
+            Self::Bits { allowed, but } => {
+                steps.push(Step(EQUAL, but, To::Pass, To::Next));
+                steps.push(Step(AND, !allowed, To::Next, To::Next));
+                steps.push(Step(EQUAL, 0, To::Pass, To::Next));
+            }
+            Self::Not(values) => {
+                for (at, value) in values.iter().enumerate() {
+                    // All that is left behind the last value is the refusal.
+                    let left = u8::try_from(values.len() - at - 1).unwrap_or(u8::MAX);
+                    let otherwise = if left == 0 { To::Pass } else { To::Next };
+                    steps.push(Step(EQUAL, *value, To::Skip(left), otherwise));
+                }
+            }
+        }
+        steps.push(refuse);
+        steps
+    }
 }
 
 impl Block {
@@ -34,9 +74,9 @@ impl Block {
         self.known = ranges.to_vec();
     }
 
-    /// Refuses personalities with other bits than these, but not 0xffffffff, which only asks.
-    pub(super) fn personality(&mut self, number: Option<u32>, bits: u32) {
-        self.personality = number.map(|number| (number, bits));
+    /// Judges a call by its first argument; one that the architecture does not have needs no judging.
+    pub(super) fn check(&mut self, number: Option<u32>, check: Check) {
+        self.checks.extend(number.map(|number| (number, check)));
     }
 }
 
@@ -98,13 +138,10 @@ impl Guard {
                 steps.push(Step(RETURN, refusal(*errno), To::Next, To::Next));
             }
         }
-        if let Some((number, bits)) = block.personality {
-            steps.push(Step(EQUAL, number, To::Next, To::Skip(5)));
-            steps.push(Step(LOAD, ARG0, To::Next, To::Next));
-            steps.push(Step(EQUAL, u32::MAX, To::Pass, To::Next));
-            steps.push(Step(AND, !bits, To::Next, To::Next));
-            steps.push(Step(EQUAL, 0, To::Pass, To::Next));
-            steps.push(Step(RETURN, refusal(libc::EPERM), To::Next, To::Next));
+        for (number, check) in &block.checks {
+            let judged = check.steps();
+            steps.push(Step(EQUAL, *number, To::Next, To::Skip(u8::try_from(judged.len()).unwrap_or(u8::MAX))));
+            steps.extend(judged);
         }
         for range in &block.known {
             steps.push(Step(AT_LEAST, *range.start(), To::Next, To::Unknown));

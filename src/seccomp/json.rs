@@ -95,7 +95,14 @@ impl Reader<'_> {
                 self.rules(syscall, &mut rules)?;
             }
         }
-        let guard = guard(default, &arches, &rules);
+        let named: Vec<&str> = profile
+            .syscalls
+            .iter()
+            .flatten()
+            .flat_map(|syscall| syscall.names.iter().chain(&syscall.name))
+            .map(String::as_str)
+            .collect();
+        let guard = guard(default, &arches, &named);
         Ok(Plan { default, arches, rules, guard })
     }
 
@@ -203,14 +210,14 @@ impl Reader<'_> {
 
 /// Returns the guard of a profile that refuses by default: what is numbered above everything it names is newer than the
 /// profile, and is answered as an older kernel would, so that programs fall back instead of giving up.
-fn guard(default: ScmpAction, arches: &[ScmpArch], rules: &[Rule]) -> Guard {
+fn guard(default: ScmpAction, arches: &[ScmpArch], named: &[&str]) -> Guard {
     let mut guard = Guard::default();
     let refuses = matches!(default, ScmpAction::Errno(errno) if errno != libc::ENOSYS);
     let known = KNOWN.iter().find(|(name, _)| *name == std::env::consts::ARCH).map_or(&[][..], |(_, known)| known);
     for arch in known.iter().filter(|known| refuses && arches.contains(&known.arch)) {
-        let newest = rules
+        let newest = named
             .iter()
-            .filter_map(|rule| ScmpSyscall::from_name_by_arch(&rule.name, arch.arch).ok())
+            .filter_map(|name| ScmpSyscall::from_name_by_arch(name, arch.arch).ok())
             .filter_map(|call| u32::try_from(call.as_raw_syscall()).ok())
             .filter(|number| *number < 0x1_0000)
             .max();

@@ -7,6 +7,8 @@ mod guard;
 mod json;
 mod plan;
 mod profile;
+#[cfg(test)]
+mod tests;
 
 pub use compile::{compile, compile_cached};
 pub use filter::CompiledFilter;

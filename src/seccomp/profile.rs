@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use libseccomp::ScmpArch;
 
+use super::guard::Check;
 use super::plan::{Arg, Deny};
 
 /// A group of system calls that are refused for one reason.
@@ -123,9 +124,6 @@ pub(super) const DOCKER: &[Refusal] = &[
 
 /// What no capability lifts.
 const NEVER: &[Deny] = &[
-    // The kernel's crypto engine and the hypervisor's socket have no namespaces.
-    when("socket", 0, INT, libc::AF_ALG as u64),
-    when("socket", 0, INT, libc::AF_VSOCK as u64),
     // Keyrings have no namespace of their own outside a user namespace.
     call("add_key"),
     call("request_key"),
@@ -262,8 +260,15 @@ const S_ISGID: u64 = libc::S_ISGID as u64;
 /// ioctl_console(2): among much else, pastes into the console.
 const TIOCLINUX: u64 = 0x541c;
 
-/// The values of personality(2) that pass: PER_LINUX, PER_LINUX32, either with UNAME26, and asking without changing.
-pub(super) const PERSONALITY_BITS: u32 = 0x0002_0008;
+/// Calls that are judged by their first argument, in the guard.
+///
+/// personality(2): PER_LINUX, PER_LINUX32, either with UNAME26, and 0xffffffff, which only asks. socket(2): the kernel's crypto
+/// engine and the hypervisor's socket have no namespaces; told to libseccomp, the rule would close `socketcall` to every family,
+/// which is how old 32-bit programs make theirs.
+pub(super) const CHECKED: &[(&str, Check)] = &[
+    ("personality", Check::Bits { allowed: 0x0002_0008, but: u32::MAX }),
+    ("socket", Check::Not(&[libc::AF_ALG as u32, libc::AF_VSOCK as u32])),
+];
 
 /// The numbers of calls that libseccomp may be too old to name; since 424 a number is the same on every architecture.
 pub(super) const NEW_NUMBERS: &[(&str, u32)] = &[
