@@ -13,8 +13,22 @@ use super::yaml::{Map, Node, Value};
 
 static SERVICE_KIND: Kind = Kind::Object(SERVICE);
 
-/// One link of the chain that is being resolved: a file and a service of it.
+/// A file and a service of it.
 type Link = (PathBuf, String);
+
+/// Is one file whose services are being resolved.
+struct Scope<'a> {
+    root: Rc<Node>,
+    file: &'a Path,
+    context: Context<'a>,
+}
+
+/// Says which services are being resolved, outermost first, and holds those that are done.
+#[derive(Default)]
+struct Trail {
+    chain: Vec<Link>,
+    done: BTreeMap<Link, Node>,
+}
 
 impl Loader {
     /// Resolves `extends` in every service of one file.
@@ -24,80 +38,56 @@ impl Loader {
         if !any {
             return;
         }
-        let whole = Rc::new(root.clone());
-        let mut done = BTreeMap::new();
-        let Some(services) =
-            root.as_map_mut().and_then(|map| map.get_mut("services")).and_then(|e| e.node.as_map_mut())
-        else {
-            return;
-        };
-        for (name, entry) in services.iter_mut() {
-            if uses(&entry.node) {
-                let mut chain = Vec::new();
-                if let Some(service) = self.service(&whole, file, name, entry.key, context, &mut chain, &mut done) {
-                    entry.node = service;
-                }
+        let scope = Scope { root: Rc::new(root.clone()), file, context };
+        let mut trail = Trail::default();
+        let services = root.as_map_mut().and_then(|map| map.get_mut("services")).and_then(|e| e.node.as_map_mut());
+        for (name, entry) in services.into_iter().flatten() {
+            if uses(&entry.node)
+                && let Some(service) = self.extended_service(&scope, name, entry.key, &mut trail)
+            {
+                entry.node = service;
             }
         }
     }
 
     /// Returns a service with all that it extends put under it.
-    #[expect(clippy::too_many_arguments, reason = "one step of a recursion that carries its whole state")]
-    fn service(
-        &mut self,
-        root: &Rc<Node>,
-        file: &Path,
-        name: &str,
-        asked: Span,
-        context: Context<'_>,
-        chain: &mut Vec<Link>,
-        done: &mut BTreeMap<Link, Node>,
-    ) -> Option<Node> {
-        let link: Link = (file.to_owned(), name.to_owned());
-        if let Some(node) = done.get(&link) {
+    fn extended_service(&mut self, scope: &Scope<'_>, name: &str, asked: Span, trail: &mut Trail) -> Option<Node> {
+        let link: Link = (scope.file.to_owned(), name.to_owned());
+        if let Some(node) = trail.done.get(&link) {
             return Some(node.clone());
         }
-        if let Some(at) = chain.iter().position(|other| *other == link) {
-            self.report_cycle(&chain[at..], &link, asked);
+        if let Some(at) = trail.chain.iter().position(|other| *other == link) {
+            self.report_cycle(&trail.chain[at..], &link, asked);
             return None;
         }
-        let Some(entry) = services_of(root).and_then(|services| services.get(name)) else {
-            self.report_missing(root, file, name, asked);
+        let Some(entry) = services_of(&scope.root).and_then(|services| services.get(name)) else {
+            self.report_missing(&scope.root, scope.file, name, asked);
             return None;
         };
         let mut service = entry.node.clone();
         let Some(extends) = take_extends(&mut service) else { return Some(service) };
-        let (base_name, base_file) = (text_of(&extends, "service")?, text_of(&extends, "file"));
-        chain.push(link.clone());
-        let asked = extends.get("service").map_or(extends.span, |node| node.span);
-        let base = match base_file {
-            Some(other) => self.from_file(Path::new(&other), &extends, &base_name, asked, context, chain, done),
-            None => self.service(root, file, &base_name, asked, context, chain, done),
-        };
-        chain.pop();
+        trail.chain.push(link.clone());
+        let base = self.base(scope, &extends, trail);
+        trail.chain.pop();
         let mut merged = base?;
         merge::settle(&mut merged, &SERVICE_KIND);
-        merge::merge_service(&mut merged, service, &mut self.report);
-        done.insert(link, merged.clone());
+        merge::merge(&mut merged, service, &SERVICE_KIND, &mut self.report);
+        trail.done.insert(link, merged.clone());
         Some(merged)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of a recursion that carries its whole state")]
-    fn from_file(
-        &mut self,
-        other: &Path,
-        extends: &Node,
-        name: &str,
-        asked: Span,
-        context: Context<'_>,
-        chain: &mut Vec<Link>,
-        done: &mut BTreeMap<Link, Node>,
-    ) -> Option<Node> {
-        let place = extends.get("file").map_or(extends.span, |node| node.span);
-        let root = self.extended_file(other, place, context)?;
-        let dir = other.parent().unwrap_or(Path::new("/")).to_owned();
-        let context = Context { dir: &dir, environment: context.environment };
-        self.service(&root, other, name, asked, context, chain, done)
+    /// Returns what an `extends` names, resolved itself.
+    fn base(&mut self, scope: &Scope<'_>, extends: &Node, trail: &mut Trail) -> Option<Node> {
+        let name = extends.get("service")?;
+        let text = name.as_str()?;
+        let Some(file) = extends.get("file").filter(|node| !node.is_null()) else {
+            return self.extended_service(scope, text, name.span, trail);
+        };
+        let path = Path::new(file.as_str()?);
+        let root = self.extended_file(path, file.span, scope.context)?;
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let context = Context { dir, environment: scope.context.environment };
+        self.extended_service(&Scope { root, file: path, context }, text, name.span, trail)
     }
 
     /// Reads the file of an `extends`, once a load.
@@ -144,8 +134,4 @@ fn services_of(root: &Node) -> Option<&Map> {
 fn take_extends(service: &mut Node) -> Option<Node> {
     let entry = service.as_map_mut()?.shift_remove("extends")?;
     (!matches!(entry.node.value, Value::Null)).then_some(entry.node)
-}
-
-fn text_of(node: &Node, key: &str) -> Option<String> {
-    node.get(key)?.as_str().map(str::to_owned)
 }

@@ -136,9 +136,3 @@ fn settle_as(node: &mut Node, kind: &'static Kind, how: Merge) {
         _ => {}
     }
 }
-
-/// Puts a service over the one it extends.
-pub(super) fn merge_service(base: &mut Node, over: Node, report: &mut Report) {
-    static SERVICE_KIND: Kind = Kind::Object(super::schema::SERVICE);
-    merge(base, over, &SERVICE_KIND, report);
-}

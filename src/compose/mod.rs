@@ -1,5 +1,7 @@
 #![doc = include_str!("README.md")]
 
+mod api;
+mod build;
 mod check;
 mod diagnostic;
 mod dotenv;
@@ -14,10 +16,13 @@ mod merge;
 pub mod model;
 mod normalize;
 mod paths;
+mod render;
 mod schema;
 mod source;
 mod yaml;
 
+pub use api::{Config, LoadErrors, Loaded, config, load};
 pub use diagnostic::{Diagnostic, Place, Severity, escape};
 pub use load::LoadRequest;
+pub use render::Document;
 pub use source::SourceError;

@@ -151,11 +151,6 @@ impl Sources {
     pub(super) fn file(&self, id: FileId) -> Option<&SourceFile> {
         self.files.get(usize::from(id))
     }
-
-    /// Counts the files.
-    pub(super) fn len(&self) -> usize {
-        self.files.len()
-    }
 }
 
 impl SourceFile {

@@ -14,6 +14,7 @@ mod support;
 
 pub(super) use conform::Conform;
 pub(super) use kind::{Field, Kind, Merge, Support, Table};
+pub(super) use ports::range as port_range;
 pub(super) use root::ROOT;
 pub(super) use service::SERVICE;
 pub(super) use support::check_support;

@@ -1,0 +1,156 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::super::model::{VolumeMount, VolumeMountKind};
+use super::super::yaml::{Node, Value};
+use super::reader::Reader;
+use crate::spec::ByteSize;
+
+/// Builds the mounts of `volumes`, then those of `tmpfs`.
+pub(super) fn mounts(reader: &mut Reader<'_>) -> Vec<VolumeMount> {
+    let mut mounts: Vec<VolumeMount> = Vec::new();
+    let mut places: BTreeMap<PathBuf, &Node> = BTreeMap::new();
+    for (index, node) in reader.items("volumes").iter().enumerate() {
+        let path = format!("{}.volumes[{index}]", reader.path);
+        let built = volume(&mut Reader { node, path, report: reader.report });
+        if let Some(mount) = built {
+            places.insert(mount.target.clone(), node);
+            mounts.push(mount);
+        }
+    }
+    for (index, node) in reader.items("tmpfs").iter().enumerate() {
+        let path = format!("{}.tmpfs[{index}]", reader.path);
+        let mut below = Reader { node, path, report: reader.report };
+        let Some(mount) = short_tmpfs(&mut below) else { continue };
+        if places.contains_key(&mount.target) {
+            let message = format!("{} is a mount of `volumes` already", mount.target.display());
+            below.fault(node, "", message, None);
+            continue;
+        }
+        mounts.push(mount);
+    }
+    mounts
+}
+
+fn volume(reader: &mut Reader<'_>) -> Option<VolumeMount> {
+    let target = target(reader, reader.get("target")?)?;
+    let read_only = reader.flag("read_only");
+    let kind_node = reader.get("type")?;
+    let kind = match kind_node.as_str()? {
+        "bind" => bind(reader)?,
+        "volume" => {
+            let below = reader.below("volume");
+            VolumeMountKind::Volume {
+                nocopy: below.as_ref().is_some_and(|below| below.flag("nocopy")),
+                subpath: below.and_then(|below| below.string("subpath")).map(PathBuf::from),
+                name: reader.string("source").filter(|name| !name.is_empty()),
+            }
+        }
+        "tmpfs" => {
+            let below = reader.below("tmpfs");
+            VolumeMountKind::Tmpfs {
+                size: below.as_ref().and_then(|below| below.int("size")).filter(|n| *n > 0).map(|n| ByteSize(n as u64)),
+                mode: below.and_then(|below| below.int("mode")).map(|mode| mode as u32),
+                uid: None,
+                gid: None,
+                exec: false,
+            }
+        }
+        other => {
+            let help = "there are bind, volume and tmpfs";
+            reader.fault(kind_node, "type", format!("volumes of the type `{other}` are not supported"), Some(help));
+            return None;
+        }
+    };
+    if let VolumeMountKind::Volume { subpath: Some(subpath), .. } = &kind
+        && (subpath.is_absolute() || has_parent(subpath))
+    {
+        reader.fault(
+            reader.node,
+            "volume.subpath",
+            format!("the subpath {} leaves the volume", subpath.display()),
+            None,
+        );
+    }
+    Some(VolumeMount { target, read_only, kind })
+}
+
+fn bind(reader: &mut Reader<'_>) -> Option<VolumeMountKind> {
+    let source = reader.string("source").filter(|source| !source.is_empty());
+    let Some(source) = source else {
+        let message = "invalid mount config for type `bind`: the source must not be empty".to_owned();
+        reader.fault(reader.node, "source", message, None);
+        return None;
+    };
+    if !source.starts_with('/') {
+        let node = reader.get("source")?;
+        reader.fault(node, "source", format!("`{source}` is not a path of this system"), None);
+        return None;
+    }
+    let below = reader.below("bind");
+    let below = below.as_ref();
+    let recursive = below.and_then(|below| below.text("recursive")).is_none_or(|word| word != "disabled");
+    Some(VolumeMountKind::Bind {
+        source: PathBuf::from(source),
+        propagation: below.and_then(|below| below.string("propagation")),
+        create_host_path: below
+            .and_then(|below| below.get("create_host_path"))
+            .is_none_or(|node| node.value != Value::Bool(false)),
+        recursive,
+    })
+}
+
+fn has_parent(path: &Path) -> bool {
+    path.components().any(|part| part == std::path::Component::ParentDir)
+}
+
+/// A target is absolute, has no `..`, and is neither `/` nor in `/proc`, which must be the kernel's own view of the container.
+fn target(reader: &mut Reader<'_>, node: &Node) -> Option<PathBuf> {
+    let text = node.as_str()?;
+    let path = super::super::paths::cleaned(Path::new(text));
+    let reason = if !text.starts_with('/') {
+        "must be absolute"
+    } else if has_parent(Path::new(text)) {
+        "must not have `..` in it"
+    } else if text.contains('\0') {
+        "has a NUL in it"
+    } else if path == Path::new("/") {
+        "must not be `/`: that is the image's place"
+    } else if path.starts_with("/proc") {
+        "must not lie in /proc: programs trust what they find there"
+    } else {
+        return Some(path);
+    };
+    reader.fault(node, "target", format!("the mount target `{text}` {reason}"), None);
+    None
+}
+
+/// `/run:size=64m,mode=1777,uid=1,gid=1,exec`.
+fn short_tmpfs(reader: &mut Reader<'_>) -> Option<VolumeMount> {
+    let node = reader.node;
+    let text = node.as_str()?;
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    let target = target(reader, &node.text_here(path))?;
+    let (mut size, mut mode, mut uid, mut gid, mut exec, mut read_only) = (None, None, None, None, false, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        let sound = match key {
+            "size" => value.parse().map(|value| size = Some(value)).is_ok(),
+            "mode" => {
+                u32::from_str_radix(value, 8).map(|value| mode = Some(value)).is_ok_and(|()| mode <= Some(0o7777))
+            }
+            "uid" => value.parse().map(|value| uid = Some(value)).is_ok(),
+            "gid" => value.parse().map(|value| gid = Some(value)).is_ok(),
+            "exec" => std::mem::replace(&mut exec, true) || exec,
+            "noexec" => !std::mem::replace(&mut exec, false) || !exec,
+            "ro" => std::mem::replace(&mut read_only, true) || read_only,
+            "rw" | "nosuid" | "nodev" | "suid" | "dev" | "noatime" | "relatime" => value.is_empty(),
+            _ => false,
+        };
+        if !sound {
+            let help = "known are size=64m, mode=1777, uid=N, gid=N, exec, noexec and ro";
+            reader.fault(node, "", format!("`{option}` is not an option of a tmpfs"), Some(help));
+        }
+    }
+    Some(VolumeMount { target, read_only, kind: VolumeMountKind::Tmpfs { size, mode, uid, gid, exec } })
+}

@@ -1,0 +1,266 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::super::diagnostic::Finding;
+use super::super::load::Loader;
+use super::super::model::{Ipam, IpamPool, MacAddress, Network, NetworkMode, Service, ServiceNetwork};
+use super::super::yaml::{Node, Value};
+use super::reader::Reader;
+
+const DRIVERS: [&str; 5] = ["bridge", "cni", "polycube", "host", "none"];
+
+/// Builds one network.
+pub(super) fn network(reader: &mut Reader<'_>) -> Network {
+    if let Some(node) = reader.get("name")
+        && let Some(Err(error)) = node.as_str().map(str::parse::<crate::spec::ObjectName>)
+    {
+        reader.fault(node, "name", error.to_string(), None);
+    }
+    if let Some(node) = reader.get("driver")
+        && let Some(driver) = node.as_str()
+        && !driver.is_empty()
+        && !DRIVERS.contains(&driver)
+    {
+        let help = super::super::diagnostic::suggest(driver, DRIVERS);
+        reader.fault(node, "driver", format!("unknown network driver `{driver}`"), help.as_deref());
+    }
+    let enable_ipv6 = reader.flag("enable_ipv6");
+    let off = |key: &str| reader.get(key).is_some_and(|node| node.value == Value::Bool(false));
+    let enable_ipv4 = !off("enable_ipv4");
+    Network {
+        name: reader.string("name").unwrap_or_default(),
+        driver: reader.string("driver").filter(|driver| !driver.is_empty()),
+        driver_opts: reader.pairs("driver_opts"),
+        internal: reader.flag("internal"),
+        external: reader.flag("external"),
+        attachable: reader.flag("attachable"),
+        enable_ipv4,
+        enable_ipv6,
+        labels: reader.pairs("labels"),
+        ipam: reader.below("ipam").map(|mut below| ipam(&mut below, enable_ipv6)).unwrap_or_default(),
+    }
+}
+
+fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
+    if let Some(node) = reader.get("driver")
+        && let Some(driver) = node.as_str()
+        && !matches!(driver, "" | "default")
+    {
+        reader.fault(node, "driver", format!("unknown ipam driver `{driver}`"), Some("there is `default`"));
+    }
+    let mut config: Vec<IpamPool> = Vec::new();
+    for (index, node) in reader.items("config").iter().enumerate() {
+        let path = format!("{}.config[{index}]", reader.path);
+        let mut below = Reader { node, path, report: reader.report };
+        let pool = pool(&mut below, ipv6);
+        let overlap = config.iter().find_map(|other| {
+            let (a, b) = (other.subnet?, pool.subnet?);
+            a.is_ipv4().eq(&b.is_ipv4()).then_some(())?;
+            (a.contains(b.network()) || b.contains(a.network())).then_some(a)
+        });
+        if let (Some(other), Some(subnet)) = (overlap, pool.subnet) {
+            below.fault(node, "subnet", format!("the subnet {subnet} overlaps {other}"), None);
+        }
+        config.push(pool);
+    }
+    Ipam { driver: reader.string("driver"), config, options: reader.pairs("options") }
+}
+
+fn pool(reader: &mut Reader<'_>, ipv6: bool) -> IpamPool {
+    let subnet = subnet(reader, "subnet");
+    let ip_range = subnet_of(reader, "ip_range");
+    let gateway: Option<IpAddr> = reader.parse_as("gateway", "an IP address");
+    if let (Some(subnet), Some(node)) = (subnet, reader.get("subnet"))
+        && subnet.is_ipv6()
+        && !ipv6
+    {
+        reader.fault(
+            node,
+            "subnet",
+            format!("{subnet} is an IPv6 subnet, and IPv6 is off"),
+            Some("add `enable_ipv6: true` to the network"),
+        );
+    }
+    if let (Some(subnet), Some(range), Some(node)) = (subnet, ip_range, reader.get("ip_range"))
+        && !(same_family(subnet, range.network())
+            && subnet.contains(range.network())
+            && range.prefix() >= subnet.prefix())
+    {
+        reader.fault(node, "ip_range", format!("{range} is not part of the subnet {subnet}"), None);
+    }
+    if let (Some(subnet), Some(gateway), Some(node)) = (subnet, gateway, reader.get("gateway"))
+        && let Some(reason) = unusable(subnet, gateway)
+    {
+        reader.fault(node, "gateway", format!("the gateway {gateway} {reason}"), None);
+    }
+    let mut aux_addresses = BTreeMap::new();
+    if let Some(mut below) = reader.below("aux_addresses") {
+        for name in
+            below.pairs("").into_keys().chain(below.node.as_map().into_iter().flat_map(|map| map.keys().cloned()))
+        {
+            if let Some(address) = below.parse_as(&name, "an IP address") {
+                aux_addresses.insert(name, address);
+            }
+        }
+    }
+    IpamPool { subnet, ip_range, gateway, aux_addresses }
+}
+
+fn same_family(subnet: IpNetwork, address: IpAddr) -> bool {
+    subnet.is_ipv4() == address.is_ipv4()
+}
+
+/// Reads a subnet; one with host bits is refused, as it may be a typing error.
+fn subnet(reader: &mut Reader<'_>, key: &str) -> Option<IpNetwork> {
+    let parsed = subnet_of(reader, key)?;
+    let node = reader.get(key)?;
+    let longest = if parsed.is_ipv4() { 30 } else { 126 };
+    if parsed.prefix() > longest {
+        let message = format!("the subnet {parsed} is too small: it has no room for a gateway and a container");
+        reader.fault(node, key, message, Some(&format!("use /{longest} or a shorter prefix")));
+        return None;
+    }
+    if parsed.ip() != parsed.network() {
+        let right = format!("{}/{}", parsed.network(), parsed.prefix());
+        reader.fault(node, key, format!("the subnet {parsed} has host bits set"), Some(&format!("write {right}")));
+        return None;
+    }
+    Some(parsed)
+}
+
+fn subnet_of(reader: &mut Reader<'_>, key: &str) -> Option<IpNetwork> {
+    let node = reader.get(key)?;
+    let text = node.as_str()?;
+    match text.parse::<IpNetwork>() {
+        Ok(subnet) if text.contains('/') => Some(subnet),
+        _ => {
+            let help = "write an address and a prefix length: 10.1.0.0/24";
+            reader.fault(node, key, format!("`{text}` is not a subnet"), Some(help));
+            None
+        }
+    }
+}
+
+/// Says why a container or gateway cannot have an address.
+fn unusable(subnet: IpNetwork, address: IpAddr) -> Option<String> {
+    if !same_family(subnet, address) || !subnet.contains(address) {
+        return Some(format!("lies outside the subnet {subnet}"));
+    }
+    if address == subnet.network() {
+        return Some(format!("is the address of the network {subnet} itself"));
+    }
+    if subnet.is_ipv4() && address == subnet.broadcast() {
+        return Some(format!("is the broadcast address of {subnet}"));
+    }
+    None
+}
+
+/// Builds a service's attachment to one network.
+pub(super) fn service_network(reader: &mut Reader<'_>) -> ServiceNetwork {
+    let priority = |number: Option<i64>| number.map_or(0, |n| n.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
+    ServiceNetwork {
+        aliases: aliases(reader),
+        ipv4_address: reader.parse_as("ipv4_address", "an IPv4 address"),
+        ipv6_address: reader.parse_as("ipv6_address", "an IPv6 address"),
+        link_local_ips: reader.texts("link_local_ips").iter().filter_map(|text| text.parse().ok()).collect(),
+        mac_address: reader.parse::<MacAddress>("mac_address"),
+        interface_name: reader.parse("interface_name"),
+        priority: priority(reader.int("priority")),
+        gw_priority: priority(reader.int("gw_priority")),
+        driver_opts: reader.pairs("driver_opts"),
+    }
+}
+
+fn aliases(reader: &mut Reader<'_>) -> Vec<String> {
+    for node in reader.items("aliases") {
+        let text = node.as_str().unwrap_or_default();
+        if !is_host_name(text, 253) {
+            reader.fault(node, "aliases", format!("`{text}` is not a host name"), None);
+        }
+    }
+    reader.texts("aliases")
+}
+
+/// Letters, digits, `-`, `_` and `.`, in parts of at most 63.
+pub(super) fn is_host_name(text: &str, longest: usize) -> bool {
+    !text.is_empty()
+        && text.len() <= longest
+        && text.split('.').all(|part| {
+            !part.is_empty()
+                && part.len() <= 63
+                && !part.starts_with('-')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        })
+}
+
+/// Builds `network_mode`. `bridge` and `default` mean the default network here.
+pub(super) fn network_mode(reader: &mut Reader<'_>) -> Option<NetworkMode> {
+    let node = reader.get("network_mode")?;
+    let text = node.as_str()?;
+    let (word, name) = text.split_once(':').map_or((text, None), |(word, name)| (word, Some(name)));
+    match (word, name) {
+        ("none", None) => return Some(NetworkMode::None),
+        ("host", None) => return Some(NetworkMode::Host),
+        ("service", Some(name)) if !name.is_empty() => return Some(NetworkMode::Service(name.to_owned())),
+        ("container", Some(name)) if !name.is_empty() => return Some(NetworkMode::Container(name.to_owned())),
+        ("bridge" | "default", None) => {
+            let help = "leave `network_mode` out: the service is then on the project's own bridge";
+            reader.fault(node, "network_mode", format!("there is no engine-wide network `{text}` here"), Some(help));
+        }
+        _ => {
+            let help =
+                "it is one of none, host, service:NAME and container:NAME; a network's name goes under `networks`";
+            reader.fault(node, "network_mode", format!("`{text}` is not a network mode"), Some(help));
+        }
+    }
+    None
+}
+
+/// Fixed addresses must lie in a subnet of the network, and no two services may have the same.
+pub(super) fn check_addresses(
+    tree: &Node,
+    networks: &BTreeMap<String, Network>,
+    services: &BTreeMap<String, Service>,
+    loader: &mut Loader,
+) {
+    let mut taken: BTreeMap<(&str, IpAddr), &str> = BTreeMap::new();
+    for (name, service) in services {
+        for (key, attachment) in &service.networks {
+            let Some(network) = networks.get(key).filter(|network| !network.external) else { continue };
+            let v4 = attachment.ipv4_address.map(|address| ("ipv4_address", IpAddr::V4(address)));
+            let v6 = attachment.ipv6_address.map(|address| ("ipv6_address", IpAddr::V6(address)));
+            for (field, address) in v4.into_iter().chain(v6) {
+                let reason = address_fault(network, address).or_else(|| {
+                    taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))
+                });
+                let Some(reason) = reason else { continue };
+                let place = tree.get("services").and_then(|s| s.get(name)?.get("networks")?.get(key)?.get(field));
+                let path = format!("services.{name}.networks.{key}.{field}");
+                let finding = Finding::error(format!("the address {address} {reason}")).path(path);
+                loader.report.push(match place {
+                    Some(node) => finding.at(node.span),
+                    None => finding,
+                });
+            }
+        }
+    }
+}
+
+fn address_fault(network: &Network, address: IpAddr) -> Option<String> {
+    let pools: Vec<&IpamPool> = network.ipam.config.iter().filter(|pool| pool.subnet.is_some()).collect();
+    if pools.is_empty() {
+        return Some("needs a network with a subnet of its own (`ipam: {config: [{subnet: 10.1.0.0/24}]}`)".into());
+    }
+    let home = pools.iter().find(|pool| pool.subnet.is_some_and(|s| same_family(s, address) && s.contains(address)));
+    let Some(subnet) = home.and_then(|pool| pool.subnet) else {
+        let all: Vec<String> = pools.iter().filter_map(|pool| pool.subnet).map(|subnet| subnet.to_string()).collect();
+        return Some(format!("lies outside the network's subnet {}", all.join(", ")));
+    };
+    unusable(subnet, address).or_else(|| {
+        let gateway = home.and_then(|pool| pool.gateway);
+        let implicit = gateway.is_none().then(|| subnet.iter().nth(1)).flatten();
+        (gateway.or(implicit) == Some(address)).then(|| "is the gateway's".to_owned())
+    })
+}
