@@ -37,6 +37,9 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// A thread of its own for logs could not be started.
+    #[error("start a thread for logs")]
+    Thread(#[source] io::Error),
     /// What was read could not be shown.
     #[error("show the log")]
     Show(#[source] io::Error),
@@ -48,7 +51,7 @@ impl LogError {
         use rustix::io::Errno;
         let (path, source) = match self {
             Self::Open { path, source } | Self::Read { path, source } | Self::Watch { path, source } => (path, source),
-            Self::Pipe(_) | Self::Output(_) | Self::Show(_) => return None,
+            Self::Pipe(_) | Self::Output(_) | Self::Thread(_) | Self::Show(_) => return None,
         };
         let shown = path.display();
         match (self, Errno::from_io_error(source)?) {

@@ -25,6 +25,11 @@ const STICKY: usize = 1 << 20;
 pub struct SourceId(u64);
 
 impl SourceId {
+    /// Names no source.
+    pub(super) fn none() -> Self {
+        Self(0)
+    }
+
     /// Makes a name that no reader gave.
     #[cfg(test)]
     pub(super) fn for_tests(number: u64) -> Self {

@@ -271,8 +271,8 @@ mod tests {
         #[test]
         fn nothing_is_lost(
             chunks in prop::collection::vec((prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300), any::<bool>()), 0..20),
-            repeat in 1_usize..200,
-            limit in 1_usize..10_000,
+            repeat in 1_usize..60,
+            limit in 500_usize..10_000,
         ) {
             let mut held = Vec::new();
             let mut file = Vec::new();

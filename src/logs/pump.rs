@@ -21,8 +21,6 @@ const CHUNK: usize = 256 * 1024;
 const SILENCE: Duration = Duration::from_millis(20);
 /// How often a full disk is tried again where the container says nothing more.
 const RETRY: Duration = Duration::from_secs(1);
-/// So many chunks in a row and the other tasks of the thread get their turn.
-const TURN: u32 = 4;
 
 thread_local! {
     /// One for all pumps of a thread: it is used between two awaits only, and a container costs no memory by it.
@@ -55,6 +53,8 @@ pub enum PumpEnd {
     Closed,
     /// The drain was asked for, and what was in the pipes is in the log.
     Drained,
+    /// The pump was stopped; the container goes on, and so can another pump.
+    Paused,
 }
 
 /// Carries one container's output into its log.
@@ -80,7 +80,7 @@ struct Tap {
 
 /// Is what one read found.
 enum Taken {
-    Bytes,
+    Bytes(usize),
     End,
 }
 
@@ -104,7 +104,6 @@ impl Pump {
     /// future loses nothing; the pump can run again.
     pub async fn run(&mut self, drain: impl Future<Output = ()>) -> PumpEnd {
         let mut drain = pin!(drain);
-        let mut chunks = 0;
         while self.taps.iter().any(|tap| !tap.ended) {
             let (silent_at, holds) = (self.heard + SILENCE, self.holds_some());
             let loss = self.writer.has_unreported_loss();
@@ -115,19 +114,21 @@ impl Pump {
                     return PumpEnd::Drained;
                 }
                 () = poll_fn(|context| self.poll_chunk(context)) => {
-                    chunks += 1;
+                    // One chunk, and the other tasks of the thread get their turn.
+                    tokio::task::yield_now().await;
                 }
                 () = tokio::time::sleep_until(silent_at), if holds => self.show_held(),
                 () = tokio::time::sleep(RETRY), if loss => {
                     self.writer.report_loss(&Stamp::now());
                 }
             }
-            if chunks >= TURN {
-                chunks = 0;
-                tokio::task::yield_now().await;
-            }
         }
         PumpEnd::Closed
+    }
+
+    /// Writes down the beginnings of lines, so that nothing is in our memory alone. Another pump may go on.
+    pub fn pause(&mut self) {
+        self.show_held();
     }
 
     /// Gives back the log, for a note in it or the container's next run.
@@ -166,11 +167,16 @@ impl Pump {
     /// Takes what is in the pipes and ends.
     fn drain(&mut self) {
         for tap in &mut self.taps {
-            while !tap.ended {
-                match SCRATCH.with_borrow_mut(|scratch| tap.take(scratch, &mut self.writer)) {
-                    Ok(Taken::Bytes) => {}
-                    Ok(Taken::End) | Err(_) => tap.end(&mut self.writer),
+            // No more was in it when the container ended, and somebody else may write for ever.
+            let mut most = rustix::pipe::fcntl_getpipe_size(tap.fd.get_ref()).unwrap_or(1 << 20);
+            while let Ok(Taken::Bytes(count)) = SCRATCH.with_borrow_mut(|scratch| tap.take(scratch, &mut self.writer)) {
+                most = most.saturating_sub(count);
+                if most == 0 {
+                    break;
                 }
+            }
+            if !tap.ended {
+                tap.end(&mut self.writer);
             }
         }
     }
@@ -197,7 +203,7 @@ impl Tap {
             let read = SCRATCH
                 .with_borrow_mut(|scratch| take(guard.get_inner(), self.stream, &mut self.held, scratch, writer));
             match read {
-                Ok(Taken::Bytes) => return Poll::Ready(()),
+                Ok(Taken::Bytes(_)) => return Poll::Ready(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Ok(Taken::End) | Err(_) => {
                     self.end(writer);
@@ -261,7 +267,7 @@ fn take(
     let taken = writer.append_with(batch, stream, chunk, &Stamp::now(), Tail::Keep);
     held.clear();
     held.extend_from_slice(&chunk[taken..]);
-    Ok(Taken::Bytes)
+    Ok(Taken::Bytes(count))
 }
 
 #[cfg(test)]
