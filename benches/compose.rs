@@ -34,7 +34,12 @@ const RECORDED: &[(&str, f64, Option<f64>)] = &[
 fn main() {
     if std::env::var_os(INSIDE).is_none() {
         let own = std::env::current_exe().expect("we are running");
-        let error = Command::new("unshare").args(["--net", "--mount", "--"]).arg(own).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec();
+        let error = Command::new("unshare")
+            .args(["--net", "--mount", "--"])
+            .arg(own)
+            .args(std::env::args_os().skip(1))
+            .env(INSIDE, "1")
+            .exec();
         panic!("unshare: {error}");
     }
     let runs = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(10);
@@ -66,12 +71,20 @@ impl Table {
     }
 
     fn print(&self) {
-        println!("{:<24} {:>8} {:>8} {:>8}   {:>8} {:>6}   {:>8} {:>6}", "seconds", "min", "median", "p95", "docker*", "ratio", "podman*", "ratio");
+        println!(
+            "{:<24} {:>8} {:>8} {:>8}   {:>8} {:>6}   {:>8} {:>6}",
+            "seconds", "min", "median", "p95", "docker*", "ratio", "podman*", "ratio"
+        );
         for (name, times) in &self.rows {
             let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64();
             let median = at(50);
             let recorded = RECORDED.iter().find(|(known, ..)| known == name);
-            let other = |value: Option<f64>| value.map_or_else(|| format!("{:>8} {:>6}", "–", "–"), |value| format!("{value:>8.2} {:>5.1}x", value / median));
+            let other = |value: Option<f64>| {
+                value.map_or_else(
+                    || format!("{:>8} {:>6}", "–", "–"),
+                    |value| format!("{value:>8.2} {:>5.1}x", value / median),
+                )
+            };
             let (docker, podman) = (other(recorded.map(|row| row.1)), other(recorded.and_then(|row| row.2)));
             println!("{name:<24} {:>8.4} {median:>8.4} {:>8.4}   {docker}   {podman}", at(0), at(95));
         }
@@ -86,7 +99,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("mydocker-bench-").tempdir().expect("a directory").keep();
-        let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/build")).arg(dir.join("rootfs")).stdout(Stdio::null()).status();
+        let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/build"))
+            .arg(dir.join("rootfs"))
+            .stdout(Stdio::null())
+            .status();
         assert!(made.is_ok_and(|status| status.success()), "root_fs/build");
         Self { dir }
     }
@@ -119,7 +135,9 @@ impl Bench {
     }
 
     fn steady(&self, project: &str, count: usize) {
-        let services: String = (0..count).map(|number| format!("  s{number}: {{image: root_fs, init: true, command: [sleep, infinity]}}\n")).collect();
+        let services: String = (0..count)
+            .map(|number| format!("  s{number}: {{image: root_fs, init: true, command: [sleep, infinity]}}\n"))
+            .collect();
         self.write(project, &format!("services:\n{services}"));
     }
 
@@ -132,10 +150,14 @@ impl Bench {
     /// From the start of `up` to the first line of a service on its stdout.
     fn first_line(&self, runs: usize) -> Vec<Duration> {
         use std::io::{BufRead, BufReader};
-        self.write("line", "services:\n  one: {image: root_fs, init: true, command: [sh, -c, 'echo first; exec sleep infinity']}\n");
+        self.write(
+            "line",
+            "services:\n  one: {image: root_fs, init: true, command: [sh, -c, 'echo first; exec sleep infinity']}\n",
+        );
         let time = |_| {
             let begun = Instant::now();
-            let mut up = self.command("line", &["up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+            let mut up =
+                self.command("line", &["up"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
             let lines = BufReader::new(up.stdout.take().expect("piped")).lines().map_while(Result::ok);
             assert!(lines.into_iter().any(|line| line.contains("first")), "the line came");
             let took = begun.elapsed();
@@ -150,8 +172,14 @@ impl Bench {
     /// Five services, each needing the one before to be healthy; probes every 100 ms.
     fn healthy_chain(&self, runs: usize) -> Vec<Duration> {
         let service = |number: usize| {
-            let needs = if number == 0 { String::new() } else { format!(", depends_on: {{s{}: {{condition: service_healthy}}}}", number - 1) };
-            format!("  s{number}: {{image: root_fs, init: true, command: [sleep, infinity], healthcheck: {{test: [CMD, 'true'], interval: 100ms}}{needs}}}\n")
+            let needs = if number == 0 {
+                String::new()
+            } else {
+                format!(", depends_on: {{s{}: {{condition: service_healthy}}}}", number - 1)
+            };
+            format!(
+                "  s{number}: {{image: root_fs, init: true, command: [sleep, infinity], healthcheck: {{test: [CMD, 'true'], interval: 100ms}}{needs}}}\n"
+            )
         };
         self.write("healthy", &format!("services:\n{}", (0..5).map(service).collect::<String>()));
         let time = |_| {
@@ -164,7 +192,10 @@ impl Bench {
 
     /// From SIGKILL of a container's process to its successor, the back-off of 0.1 s included; both ends by the host's clock.
     fn restart(&self, runs: usize) -> Vec<Duration> {
-        self.write("again", "services:\n  one: {image: root_fs, network_mode: none, restart: always, command: [sleep, infinity]}\n");
+        self.write(
+            "again",
+            "services:\n  one: {image: root_fs, network_mode: none, restart: always, command: [sleep, infinity]}\n",
+        );
         let time = |_| {
             // Anew each time, so that the back-off is always the first.
             self.compose("again", &["up", "-d"]);
@@ -192,13 +223,21 @@ impl Bench {
 
     /// The process `sleep infinity` below our cgroup parent.
     fn sleeper(&self) -> Option<i32> {
-        self.processes().into_iter().find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\0infinity\0"))
+        self.processes()
+            .into_iter()
+            .find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\0infinity\0"))
     }
 
     fn processes(&self) -> Vec<i32> {
         let token = self.dir.file_name().expect("named").to_string_lossy().into_owned();
-        let all = fs::read_dir("/proc").expect("mounted").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        all.filter(|pid: &i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&token))).collect()
+        let all = fs::read_dir("/proc")
+            .expect("mounted")
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        all.filter(|pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(&token))
+        })
+        .collect()
     }
 
     /// Pss of keeper, shim and supervisor of 20 services and what each of 30 more adds.
@@ -223,7 +262,10 @@ impl Bench {
             sums.push(sum);
             self.compose(&project, &["down"]);
         }
-        println!("each further container: {} KiB; docker* ≈ 254 MB, podman* ≈ 10 MB without supervision", (sums[1].saturating_sub(sums[0])) / 30);
+        println!(
+            "each further container: {} KiB; docker* ≈ 254 MB, podman* ≈ 10 MB without supervision",
+            (sums[1].saturating_sub(sums[0])) / 30
+        );
     }
 }
 

@@ -3,7 +3,6 @@
 mod api;
 mod build;
 mod check;
-mod defaults;
 mod diagnostic;
 mod dotenv;
 mod extends;

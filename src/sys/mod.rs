@@ -12,5 +12,5 @@ pub mod seccomp;
 pub mod wait;
 
 pub use channel::{Channel, Frame, Received};
-pub use clone::{Child, CloneError, CloneRequest, Fresh, clone_process, exit_now};
+pub use clone::{Child, CloneError, CloneRequest, clone_process, exit_now};
 pub use message::{parse_message, send_message};

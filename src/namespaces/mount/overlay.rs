@@ -26,7 +26,7 @@ pub struct Overlay {
 /// Holds id-mapped clones of an overlay's layers, made by the parent for a user namespace.
 #[derive(Debug)]
 pub struct IdMappedLayers<'a> {
-    /// The mountpoint, opened (O_PATH) in this mount namespace.
+    /// The mountpoint, O_PATH.
     pub mountpoint: BorrowedFd<'a>,
     /// The lower layer, one.
     pub lower: BorrowedFd<'a>,
@@ -113,11 +113,7 @@ impl Names {
     }
 }
 
-/// Opens (O_PATH) a directory of the host.
-///
-/// # Errors
-/// [`MountError::Open`].
-pub fn open_directory(path: &Path) -> Result<OwnedFd, MountError> {
+fn open_directory(path: &Path) -> Result<OwnedFd, MountError> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| MountError::Open { path: path.to_owned(), source: errno.into() })
 }
