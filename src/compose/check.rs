@@ -127,6 +127,13 @@ impl<'a> Check<'a> {
             self.reference(name, "model", "models", model, entry.key);
         }
         for mount in service.get("volumes").and_then(Node::as_seq).unwrap_or_default() {
+            if mount.get("type").and_then(Node::as_str) == Some("bind") {
+                let source = mount.get("source").and_then(Node::as_str).unwrap_or_default();
+                if source.is_empty() {
+                    let message = "invalid mount config for type `bind`: field Source must not be empty".to_owned();
+                    self.fault(mount.span, format!("services.{name}.volumes"), message, None);
+                }
+            }
             if mount.get("type").and_then(Node::as_str) == Some("volume")
                 && let Some(source) = mount.get("source")
                 && let Some(text) = source.as_str().filter(|text| !text.is_empty())

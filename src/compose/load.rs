@@ -211,7 +211,7 @@ impl Loader {
             Ok(text) => text,
             Err(error) if error.is_not_found() && !required => return BTreeMap::new(),
             Err(error) => {
-                let mut finding = Finding::error(format!("env file {}: cannot read it: {error}", path.display()));
+                let mut finding = Finding::error(format!("cannot read the env file {error}"));
                 if let Some(span) = asked {
                     finding = finding.at(span);
                 }

@@ -66,7 +66,7 @@ impl Merger<'_> {
             let (child, how) = child_of(kind, &key);
             match map.get_mut(&key) {
                 // A pair without a value takes the value away, as in Compose.
-                Some(old) if matches!(kind, Kind::Pairs) => *old = entry,
+                Some(old) if matches!(kind, Kind::Pairs | Kind::Labels) => *old = entry,
                 Some(old) => {
                     self.path.key(&key);
                     self.node(&mut old.node, entry.node, child, how);

@@ -3,6 +3,7 @@
 mod api;
 mod build;
 mod check;
+mod defaults;
 mod diagnostic;
 mod dotenv;
 mod extends;

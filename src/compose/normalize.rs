@@ -16,13 +16,14 @@ pub(super) fn normalize(
     loader: &mut Loader,
 ) -> BTreeMap<String, Vec<String>> {
     let inactive = drop_inactive(merged, request, loader);
-    let environment = merged.environment.clone();
+    let (environment, dir) = (merged.environment.clone(), merged.dir.clone());
     for service in services(&mut merged.tree) {
         read_variables(service, "env_file", "environment", &environment, loader);
         take_from_environment(service, &environment);
         read_variables(service, "label_file", "labels", &environment, loader);
         implicit_dependencies(service);
         default_network(service);
+        super::defaults::fill(service, &dir, &environment);
     }
     drop_optional_dependencies(&mut merged.tree, &inactive);
     for group in ["networks", "volumes", "secrets", "configs"] {

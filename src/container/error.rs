@@ -86,6 +86,9 @@ pub enum ContainerError {
         #[source]
         source: io::Error,
     },
+    /// The OCI's description could not be built.
+    #[error("describe the container as the OCI does")]
+    Describe(#[source] oci_spec::OciSpecError),
     /// The OCI `Spec` holds something this engine does not do.
     #[error("the OCI specification's {field}: {reason}")]
     Spec {

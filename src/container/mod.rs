@@ -1,13 +1,19 @@
 #![doc = include_str!("README.md")]
 
+mod checks;
+mod describe;
 mod error;
+mod exec;
 mod init;
+mod limits;
 mod plan;
+mod planner;
 mod prepare;
 mod protocol;
 pub mod spawn;
 
 pub use error::{ContainerError, SpawnError};
+pub use exec::{ExecCommand, plan_exec};
 pub use plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};
 pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, UserNamespacePlan, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::namespaces::mount::{BindMount, Device, FilesystemMount, Overlay, Propagation};
-use crate::spec::ContainerId;
+use crate::spec::{CapabilitySet, ContainerId};
 
 /// Is everything that a new process does before it becomes the container's program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +30,6 @@ pub struct LaunchPlan {
 pub enum Role {
     /// A v1 cgroup's `tasks` file, open for writing, of the controller named.
     CgroupTasks(String),
-    /// The mountpoint of the root file system (O_PATH); with a user namespace only.
-    Mountpoint,
     /// The detached id-mapped clone of the lower layer; with a user namespace only.
     LowerLayer,
     /// The detached id-mapped clone of the directory that holds `upper` and `work`; with a user namespace only.
@@ -84,6 +82,8 @@ pub enum Action {
     },
     /// Sets the propagation type of every mount.
     SetPropagation(Propagation),
+    /// Opens the directory that the root will be mounted on.
+    OpenMountpoint(PathBuf),
     /// Becomes user and group 0 of the user namespace.
     BecomeNamespaceRoot,
     /// Mounts an overlay over its mountpoint; this becomes the new root.
@@ -108,8 +108,11 @@ pub enum Action {
     },
     /// Attaches the tree of the `OpenSource` of the same number.
     Bind(BindMount),
-    /// Opens a pty of the container's own devpts and binds its other side over /dev/console.
-    OpenTerminal,
+    /// Opens a pty of the container's own devpts.
+    OpenTerminal {
+        /// Binds its other side over /dev/console.
+        console: bool,
+    },
     /// pivot_root(2), and detaches the old root.
     EnterRoot,
     /// sethostname(2).
@@ -142,7 +145,7 @@ pub enum Action {
     /// Becomes session leader; the terminal, where there is one, becomes its controlling terminal.
     StartSession,
     /// Takes all other capabilities out of the bounding set.
-    LimitBounding(u64),
+    LimitBounding(CapabilitySet),
     /// Sets no_new_privs.
     ForbidNewPrivileges,
     /// Installs the seccomp filter.
@@ -150,11 +153,18 @@ pub enum Action {
     /// setgroups(2), setresgid(2), setresuid(2), keeping permitted capabilities.
     SetIdentity,
     /// Sets permitted and effective capabilities; inheritable and ambient become empty.
-    SetCapabilities(u64),
+    SetCapabilities(CapabilitySet),
     /// Asks for SIGKILL when the parent dies (PR_SET_PDEATHSIG).
     DieWithParent,
-    /// Makes and enters the working directory.
-    EnterDirectory(PathBuf),
+    /// Opens the working directory.
+    OpenDirectory {
+        /// Its path.
+        path: PathBuf,
+        /// Makes it where it is missing.
+        make: bool,
+    },
+    /// Goes into the working directory.
+    EnterDirectory,
     /// execve(2), in PID 1 or, with `init`, in a child of the built-in init.
     Execute {
         /// The program and its arguments.
@@ -174,6 +184,7 @@ impl Action {
             Self::UnshareCgroupNamespace => "after the cgroup is joined: that cgroup becomes the namespace's root",
             Self::OpenSource { .. } => "while the host's tree is in sight and its mounts are still what they were",
             Self::SetPropagation(_) => "nothing mounted from here on may reach the host, nor the host's mounts us",
+            Self::OpenMountpoint(_) => "the namespace's root may not search the directories that lead to it",
             Self::BecomeNamespaceRoot => "files made from here on need an owner that the user namespace maps",
             Self::MountOverlay(_) => "only inside the container's mount namespace, so that it dies with it",
             Self::BindRoot { .. } => "pivot_root wants the new root to be a mount",
@@ -182,7 +193,7 @@ impl Action {
             Self::BindDevice(_) => "a user namespace may not make device nodes",
             Self::Symlink { .. } => "programs expect them below /dev",
             Self::Bind(_) => "by handle: a symbolic link in the image cannot lead out of the root",
-            Self::OpenTerminal => "of the container's own devpts, so that its name means something inside",
+            Self::OpenTerminal { .. } => "of the container's own devpts, so that its name means something inside",
             Self::EnterRoot => "all mounts are in place; with the old root goes every path to the host",
             Self::SetHostname(_) => "the UTS namespace is ours",
             Self::RaiseLoopback => "programs expect 127.0.0.1, and a new network namespace has lo down",
@@ -201,7 +212,8 @@ impl Action {
             Self::SetIdentity => "after everything that root alone may do; groups before user",
             Self::SetCapabilities(_) => "after the user: changing it clears the effective set",
             Self::DieWithParent => "after the identity: a change of it clears the request",
-            Self::EnterDirectory(_) => "as the user: what it may not enter it does not get",
+            Self::OpenDirectory { .. } => "before / becomes read-only, and never through a link of /proc",
+            Self::EnterDirectory => "as the user: what it may not enter it does not get",
             Self::Execute { .. } => "from here on the container's program runs",
         }
     }
@@ -217,6 +229,7 @@ impl fmt::Display for Action {
                 write!(f, "open {depth} {} as source {number}", source.display())
             }
             Self::SetPropagation(propagation) => write!(f, "make every mount {propagation}"),
+            Self::OpenMountpoint(path) => write!(f, "open the mountpoint {}", path.display()),
             Self::BecomeNamespaceRoot => f.write_str("become user 0 and group 0 of the user namespace"),
             Self::MountOverlay(overlay) => write!(f, "mount {overlay}"),
             Self::BindRoot { source } => write!(f, "bind {} over itself", source.display()),
@@ -225,7 +238,8 @@ impl fmt::Display for Action {
             Self::BindDevice(device) => write!(f, "bind the host's device {device}"),
             Self::Symlink { points_to, path } => write!(f, "link {} to {points_to}", path.display()),
             Self::Bind(bind) => write!(f, "bind {bind}"),
-            Self::OpenTerminal => f.write_str("open a terminal and bind it over /dev/console"),
+            Self::OpenTerminal { console: false } => f.write_str("open a terminal"),
+            Self::OpenTerminal { console: true } => f.write_str("open a terminal and bind it over /dev/console"),
             Self::EnterRoot => f.write_str("pivot into the new root and detach the old one"),
             Self::SetHostname(name) => write!(f, "set the host name to {name}"),
             Self::RaiseLoopback => f.write_str("raise lo"),
@@ -238,13 +252,15 @@ impl fmt::Display for Action {
             Self::SetOomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::ResolveUser(choice) => write!(f, "look up {choice}"),
             Self::StartSession => f.write_str("start a session"),
-            Self::LimitBounding(bits) => write!(f, "limit the bounding set to {bits:#x}"),
+            Self::LimitBounding(bits) => write!(f, "limit the bounding set to {bits}"),
             Self::ForbidNewPrivileges => f.write_str("set no_new_privs"),
             Self::InstallSeccomp(program) => write!(f, "install {program:?}"),
             Self::SetIdentity => f.write_str("set groups, group and user"),
-            Self::SetCapabilities(bits) => write!(f, "set the capabilities {bits:#x}"),
+            Self::SetCapabilities(bits) => write!(f, "set the capabilities {bits}"),
             Self::DieWithParent => f.write_str("ask for SIGKILL when the parent dies"),
-            Self::EnterDirectory(path) => write!(f, "enter the directory {}", path.display()),
+            Self::OpenDirectory { path, make: false } => write!(f, "open the directory {}", path.display()),
+            Self::OpenDirectory { path, make: true } => write!(f, "make or open the directory {}", path.display()),
+            Self::EnterDirectory => f.write_str("enter the working directory"),
             Self::Execute { args, init, .. } => {
                 write!(f, "execute {args:?}{}", if *init { " under the built-in init" } else { "" })
             }

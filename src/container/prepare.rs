@@ -1,13 +1,18 @@
 //! From a request to everything that is needed to start it, without touching the kernel.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rustix::process::Pid;
 
-use super::{ContainerError, LaunchPlan, SpawnRequest};
+use super::describe::describe;
+use super::planner::{self, Extras};
+use super::{ContainerError, LaunchPlan, SpawnRequest, checks};
 use crate::namespaces::mount::Overlay;
-use crate::namespaces::user::SetGroups;
-use crate::spec::{ContainerRequest, IdMaps};
+use crate::namespaces::user::{OwnedLayers, SetGroups, UserNamespaceError, map_layers, write_maps};
+use crate::spec::{CapabilitySet, ContainerRequest, IdMaps};
 
 /// Says where a container's own files lie on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +34,8 @@ pub struct ContainerPaths {
 /// Says what the container's process may do; resolved against the host by the caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
-    /// Capabilities as a bit mask, less what the host itself lacks.
-    pub capabilities: u64,
+    /// Capabilities, less what the host itself lacks.
+    pub capabilities: CapabilitySet,
     /// The seccomp program (`struct sock_filter` array), `None` for no filter.
     pub seccomp: Option<Vec<u8>>,
 }
@@ -97,6 +102,28 @@ impl ContainerPaths {
             resolv_conf: file("resolv.conf"),
         }
     }
+
+    /// Makes the directories that are missing. The upper layer takes mode and owner of `rootfs`, since the overlay shows
+    /// its root with those of its upper layer.
+    ///
+    /// # Errors
+    /// [`ContainerError::Root`] where `rootfs` is no directory; [`ContainerError::MakeDirectory`].
+    pub fn create(&self, rootfs: &Path) -> Result<(), ContainerError> {
+        let root = |source| ContainerError::Root { path: rootfs.to_owned(), source };
+        let metadata = std::fs::metadata(rootfs).map_err(root)?;
+        if !metadata.is_dir() {
+            return Err(root(io::ErrorKind::NotADirectory.into()));
+        }
+        for path in [&self.mountpoint, &self.upper, &self.work] {
+            let error = |source| ContainerError::MakeDirectory { path: path.clone(), source };
+            if std::fs::create_dir(path).is_err() {
+                std::fs::create_dir_all(path).map_err(error)?;
+            }
+        }
+        let error = |source| ContainerError::MakeDirectory { path: self.upper.clone(), source };
+        std::fs::set_permissions(&self.upper, metadata.permissions()).map_err(error)?;
+        std::os::unix::fs::chown(&self.upper, Some(metadata.uid()), Some(metadata.gid())).map_err(error)
+    }
 }
 
 /// Turns a request into a plan.
@@ -105,9 +132,38 @@ impl ContainerPaths {
 /// [`ContainerError`]: one variant for each thing that can be wrong with a request.
 pub fn prepare(
     request: &ContainerRequest,
-    _paths: &ContainerPaths,
-    _confinement: &Confinement,
-    _options: &StartOptions,
+    paths: &ContainerPaths,
+    confinement: &Confinement,
+    options: &StartOptions,
 ) -> Result<Prepared, ContainerError> {
-    Err(ContainerError::Spec { field: request.name.clone(), reason: "not yet" })
+    checks::check(request, paths)?;
+    let spec = describe(request, paths, confinement)?;
+    let maps = request.namespaces.user.as_ref();
+    let overlay = Overlay {
+        lower: vec![request.rootfs.clone()],
+        upper: paths.upper.clone(),
+        work: paths.work.clone(),
+        mountpoint: paths.mountpoint.clone(),
+        user_xattr: maps.is_some(),
+    };
+    let deny_setgroups = planner::denies_setgroups(&spec);
+    let groups = if deny_setgroups { SetGroups::Deny } else { SetGroups::Allow };
+    let extras = Extras { id: &request.id, overlay: Some(&overlay), confinement, options, deny_setgroups };
+    let plan = planner::plan(&spec, &extras)?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    let spawn = SpawnRequest { create: planner::created_namespaces(&linux), join: planner::joined_namespaces(&linux) };
+    let user_namespace = maps.map(|maps| UserNamespacePlan { maps: maps.clone(), groups, overlay });
+    Ok(Prepared { spec, plan, spawn, user_namespace })
+}
+
+impl UserNamespacePlan {
+    /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it. The result goes with
+    /// the plan: lower, upper, after the `tasks` files.
+    ///
+    /// # Errors
+    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
+    pub fn set_up(&self, pid: Pid) -> Result<OwnedLayers, UserNamespaceError> {
+        write_maps(pid, &self.maps, self.groups)?;
+        map_layers(pid, &self.overlay)
+    }
 }

@@ -11,7 +11,7 @@ use super::init;
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::sys::clone::exit_now;
 use crate::sys::process::{join_namespaces, place_descriptors, reset_signals};
-use crate::sys::{Channel, Child, CloneRequest, clone_process, parse_message, send_message};
+use crate::sys::{Channel, Child, CloneRequest, Fresh, clone_process, parse_message, send_message};
 
 /// Says what clone3(2) is to make for a container; it travels from the supervisor to the shim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,13 @@ pub struct SpawnRequest {
     pub create: NamespaceSet,
     /// Namespaces that are joined, one descriptor each in this order. A user namespace must come first.
     pub join: Vec<Namespace>,
+}
+
+impl SpawnRequest {
+    /// Returns every namespace in which the container differs from us: what an exec enters.
+    pub fn namespaces(&self) -> NamespaceSet {
+        self.join.iter().copied().fold(self.create, NamespaceSet::with)
+    }
 }
 
 /// Holds the descriptors of a spawn. All of them stay the caller's.
@@ -51,24 +58,24 @@ pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, S
     // The cgroup namespace is unshared by the plan, after the v1 cgroups were joined.
     let namespaces = request.create.without(Namespace::Cgroup).bits();
     let clone = CloneRequest { namespaces, cgroup: fds.cgroup, sibling: false };
-    Ok(clone_process(&clone, || {
+    Ok(clone_process(&clone, |fresh| {
         init::hide_memory();
         for (kind, fd) in request.join.iter().zip(&fds.joins) {
             if let Err(error) = join_namespaces(*fd, kind.bits()) {
                 init::fail_on(fds.channel, &format!("join the {kind} namespace"), &error);
             }
         }
-        become_init(fds.channel, [fds.stdin, fds.stdout, fds.stderr])
+        become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr])
     })?)
 }
 
 /// Sets descriptors and signals right and carries out what comes through `channel`.
-fn become_init(channel: BorrowedFd<'_>, stdio: [BorrowedFd<'_>; 3]) -> Infallible {
+fn become_init(fresh: Fresh, channel: BorrowedFd<'_>, stdio: [BorrowedFd<'_>; 3]) -> Infallible {
     reset_signals();
     let [stdin, stdout, stderr] = stdio;
     match place_descriptors(&[stdin, stdout, stderr, channel], 3) {
         Ok(mut placed) => match placed.pop() {
-            Some(socket) => init::run(Channel::new(socket)),
+            Some(socket) => init::run(Channel::new(socket), fresh),
             None => exit_now(125),
         },
         Err(error) => init::fail_on(channel, "place the standard descriptors", &error),
@@ -124,9 +131,9 @@ enum EnterReport {
 /// [`SpawnError::Clone`], also where the caller has more than one thread.
 pub fn spawn_exec(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<ExecPending, SpawnError> {
     let (ours, theirs) = Channel::pair().map_err(SpawnError::Channel)?;
-    let intermediate = clone_process(&CloneRequest::default(), || {
+    let intermediate = clone_process(&CloneRequest::default(), |fresh| {
         init::hide_memory();
-        let report = match enter(request, fds) {
+        let report = match enter(fresh, request, fds) {
             Ok(child) => {
                 let message = EnterReport::Entered { pid: child.pid.as_raw_nonzero().get() };
                 send_message(&theirs, &message, &[child.pidfd.as_fd()])
@@ -142,18 +149,19 @@ pub fn spawn_exec(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<ExecPendin
 }
 
 /// Runs in the intermediate process.
-fn enter(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child, (String, std::io::Error)> {
+fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child, (String, std::io::Error)> {
     for tasks in &fds.tasks {
         rustix::io::write(tasks, b"0").map_err(|errno| ("join the container's cgroups".to_owned(), errno.into()))?;
     }
     join_namespaces(fds.target, request.namespaces.bits())
         .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
     let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
-    clone_process(&clone, || become_init(fds.channel, [fds.stdin, fds.stdout, fds.stderr])).map_err(|error| match error
-    {
-        crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
-        other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
-    })
+    fresh.clone_process(&clone, |fresh| become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr])).map_err(
+        |error| match error {
+            crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
+            other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
+        },
+    )
 }
 
 impl ExecPending {

@@ -6,11 +6,10 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::container::ContainerPaths;
+use crate::network::dns;
 use crate::spec::{ContainerId, ContainerRequest};
 use crate::store::{Directories, StoreError};
-
-/// The server that answers inside a container with networks of ours.
-pub const EMBEDDED_DNS: &str = "127.0.0.11";
 
 /// Says which file of a container could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +82,19 @@ impl ContainerFiles {
         fs::write(&path, text).map_err(|source| FilesError::Write { path, source })
     }
 
+    /// Names them as the launch plan wants them.
+    pub fn paths(&self) -> ContainerPaths {
+        let etc = self.etc();
+        ContainerPaths {
+            mountpoint: self.mountpoint(),
+            upper: self.upper(),
+            work: self.work(),
+            hosts: Some(etc.join("hosts")),
+            hostname: Some(etc.join("hostname")),
+            resolv_conf: Some(etc.join("resolv.conf")),
+        }
+    }
+
     /// Returns the directory itself.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -137,25 +149,6 @@ fn host_resolv_conf() -> String {
 fn resolv_conf(resolver: Resolver, host: &str) -> String {
     match resolver {
         Resolver::Host => host.to_owned(),
-        Resolver::Embedded => {
-            let kept = host.lines().filter(|line| line.starts_with("search ") || line.starts_with("domain "));
-            let search: String = kept.map(|line| format!("{line}\n")).collect();
-            format!("nameserver {EMBEDDED_DNS}\n{search}options ndots:0\n")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_server_replaces_the_host_s() {
-        let host = "# by hand\nnameserver 192.0.2.1\nsearch example.org\noptions rotate\n";
-        assert_eq!(
-            resolv_conf(Resolver::Embedded, host),
-            "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"
-        );
-        assert_eq!(resolv_conf(Resolver::Host, host), host);
+        Resolver::Embedded => dns::resolv_conf(host),
     }
 }

@@ -1,7 +1,19 @@
 #![doc = include_str!("README.md")]
 
+mod error;
+mod exec;
 mod files;
+mod host;
+mod launch;
+mod networking;
+mod readiness;
 mod shim_link;
 
+pub use error::LaunchError;
+pub use exec::{ExecJob, ExecTarget, Executed, exec};
 pub use files::{ContainerFiles, FilesError};
-pub use shim_link::{ShimError, ShimEvent, ShimLink};
+pub use host::Host;
+pub use launch::{Created, Job, Live, Output, clear, clear_remains, create, start};
+pub use networking::{Guest, NetworkWish, Networking};
+pub use readiness::watch;
+pub use shim_link::{ShimError, ShimEvent, ShimLink, Spawned, process_ended};

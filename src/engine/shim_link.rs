@@ -5,9 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use super::readiness::watch;
 use crate::container::{ExecRequest, SpawnRequest};
 use crate::shim::{ShimChild, ShimReply, ShimRequest};
 use crate::spec::ExitStatus;
@@ -56,7 +58,7 @@ pub enum ShimEvent {
 
 type Answer = Result<Spawned, ShimError>;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     sender: Option<Channel>,
     last_token: u64,
@@ -64,7 +66,7 @@ struct State {
 }
 
 /// Talks to whichever shim the project has at the moment. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ShimLink {
     state: Arc<Mutex<State>>,
 }
@@ -80,7 +82,7 @@ impl ShimLink {
         events: mpsc::Sender<ShimEvent>,
     ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
         let sender = Channel::new(socket.try_clone()?);
-        let receiver = AsyncFd::new(Channel::new(socket))?;
+        let receiver = watch(Channel::new(socket), Interest::READABLE)?;
         self.with(|state| {
             state.waiting.clear();
             state.sender = Some(sender);
@@ -180,7 +182,7 @@ impl ShimLink {
 /// # Errors
 /// What epoll says.
 pub async fn process_ended(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    let watched = AsyncFd::with_interest(pidfd.as_fd().try_clone_to_owned()?, tokio::io::Interest::READABLE)?;
-    watched.readable().await?;
+    let watched = watch(pidfd.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+    let _ready = watched.readable().await?;
     Ok(())
 }

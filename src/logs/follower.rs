@@ -129,7 +129,7 @@ impl<W: Write> Show<W> {
                     let (_, id) = self.shown.swap_remove(at);
                     self.reader.remove_source(id);
                     self.catch_up()?;
-                    self.mux.remove_name(id);
+                    self.mux.remove_name(id).map_err(LogError::Show)?;
                 }
             }
             Request::Say { text } => {

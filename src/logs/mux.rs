@@ -34,6 +34,10 @@ impl Default for MuxOptions {
 /// Shows the logs of several containers as one text: `web-1  | hello`.
 pub struct Mux<W> {
     out: W,
+    /// Where standard error goes, if not to `out`.
+    errors: Option<W>,
+    /// Whether the buffer is for `errors`.
+    to_errors: bool,
     options: MuxOptions,
     buffer: Vec<u8>,
     names: BTreeMap<SourceId, Name>,
@@ -70,6 +74,8 @@ impl<W: Write> Mux<W> {
     pub fn new(out: W, options: MuxOptions) -> Self {
         Self {
             out,
+            errors: None,
+            to_errors: false,
             options,
             buffer: Vec::new(),
             names: BTreeMap::new(),
@@ -78,6 +84,12 @@ impl<W: Write> Mux<W> {
             open: None,
             lines: BTreeMap::new(),
         }
+    }
+
+    /// Shows what containers write to standard error on an output of its own, as `up` does.
+    pub fn with_errors(mut self, errors: W) -> Self {
+        self.errors = Some(errors);
+        self
     }
 
     /// Names a source. A name longer than those before widens the column from now on; a name that comes again, as that
@@ -93,13 +105,22 @@ impl<W: Write> Mux<W> {
         }
     }
 
-    /// Forgets a source that was removed from the reader. Its name keeps its place in the column.
-    pub fn remove_name(&mut self, source: SourceId) {
-        for stream in [Stream::Stdout, Stream::Stderr, Stream::Notice] {
-            self.flush_parts((source, stream));
-            self.lines.remove(&(source, stream));
+    /// Forgets a source that was removed from the reader, and ends its line. Its name keeps its place in the column.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn remove_name(&mut self, source: SourceId) -> io::Result<()> {
+        let keys: Vec<Key> = self.lines.keys().filter(|key| key.0 == source).copied().collect();
+        for key in keys {
+            self.turn_to(key.1)?;
+            self.flush_parts(key);
+            if self.open == Some(key) {
+                self.break_line();
+            }
+            self.lines.remove(&key);
         }
         self.names.remove(&source);
+        Ok(())
     }
 
     /// Shows lines whose end never came, ends the last one, and writes all out.
@@ -109,12 +130,12 @@ impl<W: Write> Mux<W> {
     pub fn finish(&mut self) -> io::Result<()> {
         let keys: Vec<Key> = self.lines.keys().copied().collect();
         for key in keys {
+            self.turn_to(key.1)?;
             self.flush_parts(key);
         }
         self.break_line();
         self.lines.clear();
-        self.write_out()?;
-        self.out.flush()
+        self.flush_out()
     }
 
     /// Prints a line of ours between the others.
@@ -122,11 +143,11 @@ impl<W: Write> Mux<W> {
     /// # Errors
     /// Those of the output.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
+        self.turn_to(Stream::Notice)?;
         self.break_line();
         self.buffer.extend_from_slice(text.as_bytes());
         self.buffer.push(b'\n');
-        self.write_out()?;
-        self.out.flush()
+        self.flush_out()
     }
 
     /// Gives back the output. What was not written out is lost: see [`Mux::finish`].
@@ -218,15 +239,35 @@ impl<W: Write> Mux<W> {
 
     fn write_out(&mut self) -> io::Result<()> {
         // What failed once is not tried again: the bytes would come twice.
-        let result = self.out.write_all(&self.buffer);
+        let out = self.errors.as_mut().filter(|_| self.to_errors).unwrap_or(&mut self.out);
+        let result = out.write_all(&self.buffer);
         self.buffer.clear();
         result
+    }
+
+    /// Chooses the output for a stream. What is for the other is written before, so that a terminal that is both shows
+    /// lines in their order.
+    fn turn_to(&mut self, stream: Stream) -> io::Result<()> {
+        let to_errors = self.errors.is_some() && stream == Stream::Stderr;
+        if to_errors == self.to_errors {
+            return Ok(());
+        }
+        self.break_line();
+        self.flush_out()?;
+        self.to_errors = to_errors;
+        Ok(())
+    }
+
+    fn flush_out(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.errors.as_mut().filter(|_| self.to_errors).unwrap_or(&mut self.out).flush()
     }
 }
 
 impl<W: Write> LogSink for Mux<W> {
     fn line(&mut self, source: SourceId, line: &Line<'_>) -> io::Result<()> {
         let key = (source, line.stream);
+        self.turn_to(line.stream)?;
         match (line.partial, self.options.terminal) {
             (true, true) => self.show_part(key, line),
             (true, false) => self.join_part(key, line),
@@ -242,8 +283,7 @@ impl<W: Write> LogSink for Mux<W> {
     }
 
     fn caught_up(&mut self) -> io::Result<()> {
-        self.write_out()?;
-        self.out.flush()
+        self.flush_out()
     }
 }
 
@@ -306,7 +346,7 @@ mod tests {
         let mut mux = Mux::new(Vec::new(), MuxOptions { colour: true, ..PIPE });
         mux.add_name(id(1), "a");
         mux.add_name(id(2), "b");
-        mux.remove_name(id(1));
+        mux.remove_name(id(1)).unwrap();
         mux.add_name(id(3), "a");
         put(&mut mux, 3, false, b"x");
         put(&mut mux, 2, false, b"y");
@@ -347,6 +387,31 @@ mod tests {
     }
 
     #[test]
+    fn standard_error_can_have_its_own_output() {
+        let (out, errors) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let mut mux = Mux::new(out.try_clone().unwrap(), TERMINAL).with_errors(errors.try_clone().unwrap());
+        mux.add_name(id(1), "web-1");
+        for (stream, partial, text) in [
+            (Stream::Stdout, true, &b"to "[..]),
+            (Stream::Stderr, false, b"no"),
+            (Stream::Stdout, false, b"out"),
+            (Stream::Stderr, true, b"why"),
+        ] {
+            mux.line(id(1), &Line { stamp: Stamp::default(), stream, partial, text }).unwrap();
+        }
+        mux.say("done").unwrap();
+        mux.finish().unwrap();
+        let text = |mut file: std::fs::File| {
+            let mut text = String::new();
+            std::io::Seek::rewind(&mut file).unwrap();
+            std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+            text
+        };
+        assert_eq!(text(out), "web-1  | to \nweb-1  | out\ndone\n");
+        assert_eq!(text(errors), "web-1  | no\nweb-1  | why\n");
+    }
+
+    #[test]
     fn a_colour_left_open_ends_with_the_line() {
         let mut mux = mux(TERMINAL);
         put(&mut mux, 1, true, b"\x1b[31mred");
@@ -356,6 +421,15 @@ mod tests {
             shown(mux),
             "web-1       | \x1b[31mred\x1b[0m\ndatabase-1  | plain\nweb-1       | rest\x1b[1m\x1b[0m\n"
         );
+    }
+
+    #[test]
+    fn a_removed_source_ends_its_line_and_colour() {
+        let mut mux = mux(TERMINAL);
+        put(&mut mux, 1, true, b"\x1b[31mbye");
+        mux.remove_name(id(1)).unwrap();
+        put(&mut mux, 2, false, b"on");
+        assert_eq!(shown(mux), "web-1       | \x1b[31mbye\x1b[0m\ndatabase-1  | on\n");
     }
 
     #[test]

@@ -64,8 +64,6 @@ pub struct Pump {
     writer: LogWriter,
     /// Which stream is asked first: they take turns.
     turn: usize,
-    /// When something was last read.
-    heard: Instant,
 }
 
 /// Is one stream of a container.
@@ -75,6 +73,8 @@ struct Tap {
     fd: AsyncFd<OwnedFd>,
     /// The beginning of a line, at most [`PART`] bytes.
     held: Vec<u8>,
+    /// When something was last read.
+    heard: Instant,
     ended: bool,
 }
 
@@ -95,7 +95,7 @@ impl Pump {
             ContainerOutput::Terminal(master) => vec![(Stream::Stdout, master)],
         };
         let taps = ends.into_iter().map(|(stream, fd)| Tap::new(stream, fd)).collect::<Result<_, _>>()?;
-        Ok(Self { taps, writer, turn: 0, heard: Instant::now() })
+        Ok(Self { taps, writer, turn: 0 })
     }
 
     /// Pumps until the other ends are closed or, once `drain` is ready, until the pipes are empty.
@@ -105,7 +105,7 @@ impl Pump {
     pub async fn run(&mut self, drain: impl Future<Output = ()>) -> PumpEnd {
         let mut drain = pin!(drain);
         while self.taps.iter().any(|tap| !tap.ended) {
-            let (silent_at, holds) = (self.heard + SILENCE, self.holds_some());
+            let silent_at = self.silent_at();
             let loss = self.writer.has_unreported_loss();
             tokio::select! {
                 biased;
@@ -114,10 +114,14 @@ impl Pump {
                     return PumpEnd::Drained;
                 }
                 () = poll_fn(|context| self.poll_chunk(context)) => {
+                    // One stream may be silent while the other floods.
+                    self.show_overdue();
                     // One chunk, and the other tasks of the thread get their turn.
                     tokio::task::yield_now().await;
                 }
-                () = tokio::time::sleep_until(silent_at), if holds => self.show_held(),
+                () = tokio::time::sleep_until(silent_at.unwrap_or_else(Instant::now)), if silent_at.is_some() => {
+                    self.show_overdue();
+                }
                 () = tokio::time::sleep(RETRY), if loss => {
                     self.writer.report_loss(&Stamp::now());
                 }
@@ -128,7 +132,9 @@ impl Pump {
 
     /// Writes down the beginnings of lines, so that nothing is in our memory alone. Another pump may go on.
     pub fn pause(&mut self) {
-        self.show_held();
+        for tap in &mut self.taps {
+            tap.release(&mut self.writer, Tail::Part);
+        }
     }
 
     /// Gives back the log, for a note in it or the container's next run.
@@ -147,19 +153,21 @@ impl Pump {
             self.turn = (self.turn + 1) % self.taps.len();
             let tap = &mut self.taps[self.turn];
             if !tap.ended && tap.poll_chunk(&mut self.writer, context).is_ready() {
-                self.heard = Instant::now();
+                tap.heard = Instant::now();
                 return Poll::Ready(());
             }
         }
         Poll::Pending
     }
 
-    fn holds_some(&self) -> bool {
-        self.taps.iter().any(|tap| !tap.held.is_empty())
+    /// Says when the first beginning of a line has waited long enough for its rest.
+    fn silent_at(&self) -> Option<Instant> {
+        self.taps.iter().filter(|tap| !tap.held.is_empty()).map(|tap| tap.heard + SILENCE).min()
     }
 
-    fn show_held(&mut self) {
-        for tap in &mut self.taps {
+    fn show_overdue(&mut self) {
+        let now = Instant::now();
+        for tap in self.taps.iter_mut().filter(|tap| tap.heard + SILENCE <= now) {
             tap.release(&mut self.writer, Tail::Part);
         }
     }
@@ -190,7 +198,7 @@ impl Tap {
         let flags = rustix::fs::fcntl_getfl(&fd).map_err(failed)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK).map_err(failed)?;
         let fd = wait_on(fd).map_err(LogError::Output)?;
-        Ok(Self { stream, fd, held: Vec::new(), ended: false })
+        Ok(Self { stream, fd, held: Vec::new(), heard: Instant::now(), ended: false })
     }
 
     /// Ready when a chunk was taken or the stream ended.
@@ -220,7 +228,9 @@ impl Tap {
     /// Writes down the beginning of a line that waits for its rest.
     fn release(&mut self, writer: &mut LogWriter, tail: Tail) {
         if !self.held.is_empty() {
-            writer.append(self.stream, &self.held, &Stamp::now(), tail);
+            SCRATCH.with_borrow_mut(|scratch| {
+                writer.append_with(&mut scratch.batch, self.stream, &self.held, &Stamp::now(), tail);
+            });
             // A silent container shall hold no memory for its last prompt.
             self.held = Vec::new();
         }
@@ -374,5 +384,51 @@ mod tests {
         let (out, _, parts) = output(rig.dir.path());
         assert_eq!((out.len(), parts), (total + 1, total / PART - 1));
         assert!(rig.pump.taps.iter().all(|tap| tap.held.capacity() <= 2 * PART));
+    }
+
+    #[tokio::test]
+    async fn a_prompt_shows_while_the_other_stream_floods() {
+        let mut rig = rig();
+        let (mut stdout, mut stderr) = (rig.stdout.take().unwrap(), rig.stderr.take().unwrap());
+        stderr.write_all(b"password: ").unwrap();
+        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stop = std::sync::Arc::clone(&done);
+        let flood = std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                stdout.write_all(&[b'\n'; 4096]).unwrap();
+            }
+        });
+        let log = rig.dir.path().join("log");
+        let seen = async {
+            let mut read = 0;
+            loop {
+                let bytes = fs::read(&log).unwrap();
+                let from = bytes[..read].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+                if bytes[from..].split(|b| *b == b'\n').any(|line| line.ends_with(b" stderr P password: ")) {
+                    break;
+                }
+                read = bytes.len();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = rig.pump.run(pending()) => panic!("nothing was closed"),
+            () = seen => {}
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stderr);
+        rig.pump.run(pending()).await;
+        flood.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_terminal_ends_with_its_last_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let writer = LogWriter::open(dir.path(), None).unwrap();
+        let mut pump = Pump::new(ContainerOutput::Terminal(pty.master), writer).unwrap();
+        File::from(pty.slave).write_all(b"one\ntwo").unwrap();
+        assert_eq!(pump.run(pending()).await, PumpEnd::Closed);
+        assert_eq!(output(dir.path()).0, b"one\r\ntwo\n");
     }
 }

@@ -65,6 +65,11 @@ impl fmt::Display for Namespace {
 pub struct NamespaceSet(u64);
 
 impl NamespaceSet {
+    /// Returns what is in either set.
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Says whether `kind` is in it.
     pub fn contains(self, kind: Namespace) -> bool {
         self.0 & kind.bits() != 0

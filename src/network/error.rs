@@ -6,6 +6,7 @@ use ipnetwork::Ipv4Network;
 
 use super::config::{DriverKind, Protocol};
 use crate::namespaces::network::NetnsError;
+use crate::store::StoreError;
 
 /// Says which operation on a network failed, with its object.
 #[derive(Debug, thiserror::Error)]
@@ -124,16 +125,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// A state file of a later mydocker.
-    #[error("read {}: it has format {found}, this mydocker knows up to {known}", .path.display())]
-    NewerFormat {
-        /// The file.
-        path: PathBuf,
-        /// The format it has.
-        found: u64,
-        /// The latest we know.
-        known: u64,
-    },
+    /// A record or a lock could not be read or written.
+    #[error("keep the record of networks")]
+    Store(#[from] StoreError),
     /// A sysctl of the host could not be read or written.
     #[error("set {} to {value}", .path.display())]
     Sysctl {
@@ -215,6 +209,7 @@ impl NetworkError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Namespace { source, .. } => source.hint(),
+            Self::Store(source) => source.hint(),
             Self::Netlink { source, operation } => netlink_hint(source, operation),
             Self::ToolMissing(program) => {
                 Some(format!("{program} is part of the package iptables: `apt install iptables`, `dnf install iptables-nft`"))

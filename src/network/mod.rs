@@ -1,9 +1,25 @@
 #![doc = include_str!("README.md")]
 
+mod bridge;
 mod config;
+mod driver;
 mod error;
+mod firewall;
+mod forwarding;
+mod ipam;
+mod link;
+mod networks;
+mod ports;
+mod proxy;
 mod record;
+mod state;
+
+pub mod dns;
 
 pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
+pub use driver::{DriverFuture, NetworkDriver};
 pub use error::{NetworkError, PortOwner};
+pub use networks::Networks;
+pub use ports::PortReservation;
+pub use proxy::{serve_proxy, serve_udp_proxy};
 pub use record::{AttachRequest, Attachment, BridgeRecord, HostLink, MacAddress, NetworkRecord, PublishedPort};

@@ -2,7 +2,7 @@
 //! [`NetworkConfig`]s, volumes become directories.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -13,10 +13,11 @@ use super::control::protocol::Up;
 use crate::compose::model::{
     HostAddress, ImageRef, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
 };
-use crate::network::{DriverKind, MacAddress, NetworkConfig, PortMapping, Protocol};
+use crate::engine::NetworkWish;
+use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
-    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, MountKind,
-    MountRequest, NamespaceRequest, NetworkNamespace, RestartPolicy,
+    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, MountKind, MountRequest,
+    NamespaceRequest, NetworkNamespace, RestartPolicy,
 };
 use crate::store::Directories;
 
@@ -50,14 +51,6 @@ pub enum DesiredError {
         network: String,
         /// What it is.
         reason: String,
-    },
-    /// A container shares the network of a service that has none running.
-    #[error("service `{service}` shares the network of `{other}`, which has no container")]
-    SharedNetwork {
-        /// The service.
-        service: String,
-        /// The other.
-        other: String,
     },
 }
 
@@ -103,25 +96,6 @@ pub struct Desired {
     pub volumes: Vec<String>,
 }
 
-/// Is what one container wants of one network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkWish {
-    /// The network's full name.
-    pub network: String,
-    /// The interface inside.
-    pub ifname: InterfaceName,
-    /// Names under which others on this network find it, besides its own.
-    pub aliases: Vec<String>,
-    /// A chosen address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// A chosen Ethernet address.
-    pub mac: Option<MacAddress>,
-    /// Whether the default route goes through it, and published ports come in.
-    pub default_route: bool,
-    /// Ports to publish on it.
-    pub ports: Vec<PortMapping>,
-}
-
 /// Makes a list of all containers that `up` is to bring about, by service and number.
 ///
 /// # Errors
@@ -146,45 +120,13 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
             up.default_rootfs.clone().ok_or_else(|| DesiredError::NoRootfs { service: service.name.clone() })?
         }
     };
-    let args = service.args();
-    if args.is_empty() {
+    if service.args().is_empty() {
         return Err(DesiredError::NoCommand { service: service.name.clone() });
     }
-    let id = ContainerId::generate();
     let config_hash = config_hash(service, &rootfs);
     let mounts = Mounts::of(project, service, &name, dirs);
-    let request = ContainerRequest {
-        hostname: service.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
-        id,
-        name: name.clone(),
-        rootfs,
-        read_only: service.read_only,
-        args,
-        env: service.environment.clone(),
-        working_dir: service.working_dir.clone(),
-        user: service.user.clone(),
-        groups: service.group_add.clone(),
-        namespaces: NamespaceRequest { user: None, network: network_namespace(service), cgroup: true },
-        mounts: mounts.requests,
-        capabilities: CapabilityRequest {
-            base: CapabilityBase::Docker,
-            add: service.cap_add.clone(),
-            drop: service.cap_drop.clone(),
-        },
-        no_new_privileges: service.no_new_privileges,
-        seccomp: service.seccomp.clone(),
-        limits: service.limits.clone(),
-        ulimits: service.ulimits.clone(),
-        sysctls: service.sysctls.clone(),
-        init: service.init,
-        tty: service.tty,
-        stdin_open: service.stdin_open,
-        stop_signal: service.stop_signal,
-        stop_grace_period: service.stop_grace_period,
-        extra_hosts: extra_hosts(service),
-        oom_score_adj: service.oom_score_adj,
-        labels: labels(project, service, number, &config_hash),
-    };
+    let labels = labels(project, service, number, &config_hash);
+    let request = ContainerRequest { mounts: mounts.requests, labels, ..bare_request(service, name.clone(), rootfs) };
     Ok(Desired {
         name,
         service: service.name.clone(),
@@ -202,6 +144,43 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
         create_host_paths: mounts.create_host_paths,
         volumes: mounts.volumes,
     })
+}
+
+/// All that a service says of its containers, without mounts and labels.
+fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRequest {
+    let id = ContainerId::generate();
+    ContainerRequest {
+        hostname: service.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
+        id,
+        name,
+        rootfs,
+        read_only: service.read_only,
+        args: service.args(),
+        env: service.environment.clone(),
+        working_dir: service.working_dir.clone(),
+        user: service.user.clone(),
+        groups: service.group_add.clone(),
+        namespaces: NamespaceRequest { user: None, network: network_namespace(service), cgroup: true },
+        mounts: Vec::new(),
+        capabilities: CapabilityRequest {
+            base: CapabilityBase::Docker,
+            add: service.cap_add.clone(),
+            drop: service.cap_drop.clone(),
+        },
+        no_new_privileges: service.no_new_privileges,
+        seccomp: service.seccomp.clone(),
+        limits: service.limits.clone(),
+        ulimits: service.ulimits.clone(),
+        sysctls: service.sysctls.clone(),
+        init: service.init,
+        tty: service.tty,
+        stdin_open: service.stdin_open,
+        stop_signal: service.stop_signal,
+        stop_grace_period: service.stop_grace_period,
+        extra_hosts: extra_hosts(service),
+        oom_score_adj: service.oom_score_adj,
+        labels: BTreeMap::new(),
+    }
 }
 
 /// The hash of a service as Compose makes it, and of the root filesystem that its image stands for.

@@ -1,12 +1,19 @@
 #![doc = include_str!("README.md")]
 
 mod config;
+mod container;
 pub mod control;
-pub mod converge;
-pub mod desired;
-pub mod health;
+mod converge;
+mod desired;
+mod dispatcher;
+mod event;
+mod health;
+mod links;
+mod orchestrate;
 mod record;
-pub mod restart;
+mod restart;
+mod serve;
 
 pub use config::BootConfig;
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};
+pub use serve::run;

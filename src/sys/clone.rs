@@ -55,6 +55,42 @@ pub enum CloneError {
     },
 }
 
+/// Proves that this process was cloned a moment ago and has one thread: it may clone once more without looking.
+#[derive(Debug)]
+pub struct Fresh(());
+
+impl Fresh {
+    /// Clones again, where /proc/self is out of reach (a process whose children live in another pid namespace does not
+    /// see itself in that namespace's /proc).
+    ///
+    /// # Errors
+    /// [`CloneError::Clone`].
+    pub fn clone_process(
+        self,
+        request: &CloneRequest<'_>,
+        body: impl FnOnce(Self) -> Infallible,
+    ) -> Result<Child, CloneError> {
+        clone_unchecked(request, body)
+    }
+
+    /// Forks with fork(2), which seccomp filters allow where they refuse clone3(2). `body` runs in the child; the result
+    /// is its pid.
+    ///
+    /// # Errors
+    /// EAGAIN where a limit of processes is reached.
+    pub fn fork_process(self, body: impl FnOnce() -> Infallible) -> io::Result<i32> {
+        // SAFETY: this process has one thread (that is what `self` proves), so the child lacks none that holds a lock.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                exit_now(125)
+            }
+            pid => Ok(pid),
+        }
+    }
+}
+
 /// Clones this single-threaded process and runs `body` in the child, which has a copy of all our memory.
 ///
 /// Signal handlers of ours are reset in the child (CLONE_CLEAR_SIGHAND); ignored signals stay ignored. A `body` that
@@ -62,11 +98,16 @@ pub enum CloneError {
 ///
 /// # Errors
 /// [`CloneError::Threads`] where the caller is not single-threaded, which is what makes this function safe.
-pub fn clone_process(request: &CloneRequest<'_>, body: impl FnOnce() -> Infallible) -> Result<Child, CloneError> {
+pub fn clone_process(request: &CloneRequest<'_>, body: impl FnOnce(Fresh) -> Infallible) -> Result<Child, CloneError> {
     let threads = count_threads().map_err(CloneError::CountThreads)?;
     if threads != 1 {
         return Err(CloneError::Threads { threads });
     }
+    clone_unchecked(request, body)
+}
+
+/// For a caller that knows the process to be single-threaded.
+fn clone_unchecked(request: &CloneRequest<'_>, body: impl FnOnce(Fresh) -> Infallible) -> Result<Child, CloneError> {
     let mut pidfd: i32 = -1;
     let mut flags = request.namespaces | libc::CLONE_PIDFD as u64 | CLEAR_SIGHAND;
     if request.sibling {
@@ -90,13 +131,13 @@ pub fn clone_process(request: &CloneRequest<'_>, body: impl FnOnce() -> Infallib
         cgroup: request.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     // SAFETY: `args` is a whole clone_args of the size given and `pidfd` outlives the call; no stack is given, so the
-    // child goes on with a copy of ours (no CLONE_VM). The process has one thread (counted above, and nobody else
+    // child goes on with a copy of ours (no CLONE_VM). The process has one thread (the callers know, and nobody else
     // can start one), so no lock of the allocator or of libc is held by a thread that the child lacks.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     match result {
         -1 => Err(CloneError::Clone { flags, source: io::Error::last_os_error() }),
         0 => {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(Fresh(()))));
             exit_now(125)
         }
         pid => {
@@ -116,7 +157,7 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 /// Counts the threads of this process: field 20 of /proc/self/stat (proc_pid_stat(5)).
-pub(super) fn count_threads() -> io::Result<usize> {
+fn count_threads() -> io::Result<usize> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // The command name in parentheses may hold spaces and parentheses: fields count from the last one.
     let after = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
@@ -132,7 +173,7 @@ mod tests {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || wait.recv().is_err());
         assert!(matches!(
-            clone_process(&CloneRequest::default(), || exit_now(0)),
+            clone_process(&CloneRequest::default(), |_| exit_now(0)),
             Err(CloneError::Threads { threads }) if threads > 1
         ));
         drop(stop);

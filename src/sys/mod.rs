@@ -7,10 +7,11 @@ pub mod clone;
 pub mod message;
 pub mod mount;
 pub mod netdevice;
+pub mod pidfd;
 pub mod process;
 pub mod seccomp;
 pub mod wait;
 
 pub use channel::{Channel, Frame, Received};
-pub use clone::{Child, CloneError, CloneRequest, clone_process, exit_now};
+pub use clone::{Child, CloneError, CloneRequest, Fresh, clone_process, exit_now};
 pub use message::{parse_message, send_message};

@@ -230,23 +230,3 @@ pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: plain numbers.
     check(i64::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
-
-/// Forks this single-threaded process with fork(2), which seccomp filters allow where they refuse clone3(2).
-/// `body` runs in the child; the result is its pid.
-///
-/// # Errors
-/// EAGAIN where a limit of processes is reached; EDEADLK where this process has more than one thread.
-pub fn fork_process(body: impl FnOnce() -> std::convert::Infallible) -> io::Result<i32> {
-    if super::clone::count_threads()? != 1 {
-        return Err(Errno::DEADLK.into());
-    }
-    // SAFETY: this process has one thread (counted above), so the child lacks none that holds a lock.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-            super::exit_now(125)
-        }
-        pid => Ok(pid),
-    }
-}

@@ -77,11 +77,7 @@ fn volume(reader: &mut Reader<'_>) -> Option<VolumeMount> {
 
 fn bind(reader: &mut Reader<'_>) -> Option<VolumeMountKind> {
     let source = reader.string("source").filter(|source| !source.is_empty());
-    let Some(source) = source else {
-        let message = "invalid mount config for type `bind`: the source must not be empty".to_owned();
-        reader.fault(reader.node, "source", message, None);
-        return None;
-    };
+    let source = source?;
     if !source.starts_with('/') {
         let node = reader.get("source")?;
         reader.fault(node, "source", format!("`{source}` is not a path of this system"), None);

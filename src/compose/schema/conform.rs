@@ -39,6 +39,7 @@ impl Conform<'_> {
             | Kind::Number
             | Kind::Bytes(_)
             | Kind::Duration
+            | Kind::Mode(_)
             | Kind::Word(_) => self.scalar(node, kind, example),
             Kind::Short(_, expand, long) => match node.value {
                 Value::Map(_) => self.check(node, long),
@@ -49,7 +50,7 @@ impl Conform<'_> {
                 },
             },
             Kind::Command => self.command(node, kind, example),
-            Kind::Pairs => self.pairs(node, kind, example),
+            Kind::Pairs | Kind::Labels => self.pairs(node, kind, example),
             Kind::Hosts => self.hosts(node, kind, example),
             _ => self.collection(node, kind, example),
         }
@@ -204,6 +205,7 @@ impl Conform<'_> {
             Kind::Int(min, max) => scalars::integer(&node.value)
                 .filter(|number| (min..=max).contains(&number))
                 .map(|number| Some(Value::Int(number))),
+            Kind::Mode(_) => scalars::mode(&node.value).map(|number| Some(Value::Int(number))),
             Kind::Number => scalars::number(&node.value).map(Some),
             Kind::Word(words) => node.as_str().filter(|text| words.contains(text)).map(|_| None),
             Kind::Bytes(minus_one) if is_scalar(node) => match scalars::bytes(&node.value, *minus_one) {
@@ -265,7 +267,12 @@ impl Conform<'_> {
                 let items = std::mem::take(items);
                 node.value = Value::Map(self.pair_list(items));
             }
-            _ => self.wrong(node, kind, example),
+            _ => return self.wrong(node, kind, example),
+        }
+        if let (Kind::Labels, Value::Map(map)) = (kind, &mut node.value) {
+            for entry in map.values_mut().filter(|entry| entry.node.is_null()) {
+                entry.node.value = Value::Str(String::new());
+            }
         }
     }
 
@@ -299,7 +306,9 @@ impl Conform<'_> {
                 for (index, item) in items.iter().enumerate() {
                     self.path.index(index);
                     match item.as_str().and_then(|text| text.split_once('=').or_else(|| text.split_once(':'))) {
-                        Some((name, address)) => out.push(item.text_here(host_line(name, address))),
+                        Some((name, addresses)) => {
+                            out.extend(addresses.split(',').map(|one| item.text_here(host_line(name, one))));
+                        }
                         None => {
                             let help = "for example \"somehost=192.0.2.10\" or \"host=host-gateway\"";
                             self.fault(item.span, "this must be NAME=ADDRESS".into(), Some(help.into()));

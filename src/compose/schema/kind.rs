@@ -35,6 +35,10 @@ pub(in super::super) enum Kind {
     Names(fn(&Node) -> Node, &'static Kind),
     /// A mapping of scalars or a list of `KEY=VALUE`; becomes a mapping to strings, or to null where there is no value.
     Pairs,
+    /// As `Pairs`, but a missing value is an empty string (`labels`).
+    Labels,
+    /// Permission bits; a string is octal. Printed as octal where the flag says so.
+    Mode(bool),
     /// `extra_hosts`; becomes a list of `NAME=ADDRESS`.
     Hosts,
     /// A string, split as a shell does, or a list of strings, or null; becomes a list or null.
@@ -71,7 +75,8 @@ impl Kind {
             Self::OneOrMore(_) => "a string or a list".into(),
             Self::Dict(_) | Self::Named(..) | Self::Object(_) => "a mapping".into(),
             Self::Names(..) => "a list of names or a mapping".into(),
-            Self::Pairs => "a mapping or a list of `KEY=VALUE`".into(),
+            Self::Mode(_) => "permission bits (`0440`)".into(),
+            Self::Pairs | Self::Labels => "a mapping or a list of `KEY=VALUE`".into(),
             Self::Hosts => "a list of `NAME=ADDRESS` or a mapping".into(),
             Self::Command => "a string or a list of strings".into(),
             Self::OrNull(kind) => format!("{} or null", kind.expected()).into(),
@@ -235,6 +240,8 @@ pub(super) static BYTES: Kind = Kind::Bytes(false);
 pub(super) static DURATION: Kind = Kind::Duration;
 /// Pairs.
 pub(super) static PAIRS: Kind = Kind::Pairs;
+/// Pairs without nulls.
+pub(super) static LABELS: Kind = Kind::Labels;
 /// A command.
 pub(super) static COMMAND: Kind = Kind::Command;
 /// A list of strings.

@@ -43,7 +43,7 @@ static NETWORK_TABLE: Table = table(
         field("enable_ipv4", &BOOL).print_zero(),
         field("enable_ipv6", &BOOL).print_zero(),
         field("attachable", &BOOL),
-        field("labels", &PAIRS),
+        field("labels", &LABELS),
     ],
 );
 static VOLUME_TABLE: Table = table(
@@ -53,7 +53,7 @@ static VOLUME_TABLE: Table = table(
         field("driver", &STR),
         field("driver_opts", &OPTIONS),
         field("external", &EXTERNAL),
-        field("labels", &PAIRS),
+        field("labels", &LABELS),
     ],
 );
 
@@ -62,7 +62,7 @@ const FILE_FIELDS: &[Field] = &[
     field("environment", &STR),
     field("file", &STR),
     field("external", &EXTERNAL),
-    field("labels", &PAIRS),
+    field("labels", &LABELS),
     field("driver", &STR),
     field("driver_opts", &OPTIONS),
     field("template_driver", &STR),
@@ -76,7 +76,7 @@ static CONFIG_TABLE: Table = table(
         field("environment", &STR),
         field("file", &STR),
         field("external", &EXTERNAL),
-        field("labels", &PAIRS),
+        field("labels", &LABELS),
         field("template_driver", &STR),
     ],
 );

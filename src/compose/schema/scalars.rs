@@ -26,6 +26,15 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
     }
 }
 
+/// Takes permission bits; a string is octal.
+pub(super) fn mode(value: &Value) -> Option<i64> {
+    let bits = match value {
+        Value::Str(text) => i64::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8).ok()?,
+        other => integer(other)?,
+    };
+    (0..=0o7777).contains(&bits).then_some(bits)
+}
+
 /// Takes a number or a string that is one; whole numbers stay whole.
 pub(super) fn number(value: &Value) -> Option<Value> {
     match value {

@@ -94,8 +94,8 @@ static BIND: Table = table(
     ],
 );
 static IN_VOLUME: Table =
-    table("`volume`", &[field("labels", &PAIRS).ignored(), field("nocopy", &BOOL), field("subpath", &STR)]);
-static TMPFS: Table = table("`tmpfs`", &[field("size", &BYTES), field("mode", &Kind::Int(0, 0o7777))]);
+    table("`volume`", &[field("labels", &LABELS).ignored(), field("nocopy", &BOOL), field("subpath", &STR)]);
+static TMPFS: Table = table("`tmpfs`", &[field("size", &BYTES), field("mode", &Kind::Mode(false))]);
 static IN_IMAGE: Table = table("`image`", &[field("subpath", &STR)]);
 static VOLUME: Table = table(
     "a volume mount",
@@ -123,7 +123,7 @@ static FILE_MOUNT: Table = table(
         field("target", &STR),
         field("uid", &STR),
         field("gid", &STR),
-        field("mode", &Kind::Int(0, 0o7777)).print_zero(),
+        field("mode", &Kind::Mode(true)).print_zero(),
     ],
 );
 /// `secrets`, `configs`.
@@ -167,7 +167,7 @@ const OWN_NAMESPACE: &str = "the container would get a namespace of its own in p
 static SERVICE_TABLE: Table = table(
     "a service",
     &[
-        field("annotations", &PAIRS).silent(),
+        field("annotations", &LABELS).silent(),
         field("attach", &BOOL).print_zero(),
         field("blkio_config", &Kind::Object(&BLKIO)),
         field("build", &BUILD).ignored(),
@@ -219,7 +219,7 @@ static SERVICE_TABLE: Table = table(
         field("ipc", &STR).refused_unless(OWN_NAMESPACE, &["private", "shareable"]),
         field("isolation", &STR).refused_unless("there is only Linux's isolation here", &["default"]),
         field("label_file", &STRING_OR_LIST),
-        field("labels", &PAIRS).example("labels: {key: value}"),
+        field("labels", &LABELS).example("labels: {key: value}"),
         field("links", &STRINGS).merged(DISTINCT),
         field("logging", &Kind::Object(&LOGGING)).merged(Merge::SameDriver),
         field("mac_address", &STR),
@@ -259,7 +259,7 @@ static SERVICE_TABLE: Table = table(
         field("stop_grace_period", &DURATION).example("stop_grace_period: 10s"),
         field("stop_signal", &TEXT).example("stop_signal: SIGTERM"),
         field("storage_opt", &OPTIONS).ignored(),
-        field("sysctls", &PAIRS).example("sysctls: {net.core.somaxconn: 1024}"),
+        field("sysctls", &LABELS).example("sysctls: {net.core.somaxconn: 1024}"),
         field("tmpfs", &STRING_OR_LIST).merged(DISTINCT).example("tmpfs: /run"),
         field("tty", &BOOL),
         field("ulimits", &ULIMITS).example("ulimits: {nofile: 1024}"),

@@ -1,12 +1,21 @@
-//! Runs inside the new process.
+//! Runs inside the new process: waits for the plan, carries it out, becomes the container's program.
+
+mod execute;
+mod failure;
+mod mounts;
+mod process;
+mod stage;
+mod user;
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::{Channel, exit_now, send_message};
-
-use super::protocol::{InitMessage, LaunchFailure};
+use super::plan::{Action, LaunchPlan};
+use super::protocol::{InitMessage, LaunchFailure, Order};
+use crate::sys::{Channel, Fresh, exit_now, parse_message, send_message};
+use failure::StepError;
+use stage::Stage;
 
 /// Keeps other processes of the container out of this one's memory and descriptors until execve(2).
 pub(super) fn hide_memory() {
@@ -16,15 +25,77 @@ pub(super) fn hide_memory() {
 
 /// Reports a failure that came before the descriptors were in place, and ends.
 pub(super) fn fail_on(channel: BorrowedFd<'_>, step: &str, error: &io::Error) -> Infallible {
-    let failure =
-        LaunchFailure { step: step.to_owned(), object: None, errno: error.raw_os_error(), hint: None, exit_code: 125 };
-    if let Ok(own) = channel.try_clone_to_owned() {
-        let _ = send_message(&Channel::new(own), &InitMessage::Failed(failure), &[]);
+    match channel.try_clone_to_owned() {
+        Ok(own) => fail(&Channel::new(own), step.to_owned(), StepError::io(error)),
+        Err(_) => exit_now(125),
     }
-    exit_now(125)
+}
+
+fn fail(channel: &Channel, step: String, error: StepError) -> Infallible {
+    let failure: LaunchFailure = error.into_failure(step);
+    // Where the parent is gone nobody wants to know.
+    let _ = send_message(channel, &InitMessage::Failed(failure.clone()), &[]);
+    exit_now(failure.exit_code)
 }
 
 /// Waits for the plan and carries it out; ends quietly where the parent is gone before it sent one.
-pub(super) fn run(_channel: Channel) -> Infallible {
-    exit_now(125)
+pub(super) fn run(mut channel: Channel, fresh: Fresh) -> Infallible {
+    let (plan, mut stage) = match channel.recv() {
+        Ok(Some(mut frame)) => {
+            let fds = std::mem::take(&mut frame.fds);
+            match parse_message(&frame) {
+                Ok(Order::Plan(plan)) => {
+                    let stage = Stage::new(&plan.descriptors, fds);
+                    (*plan, stage)
+                }
+                Ok(Order::Start) => {
+                    return fail(&channel, "wait for the plan".to_owned(), StepError::unexpected("start"));
+                }
+                Err(error) => return fail(&channel, "read the plan".to_owned(), StepError::io(&error)),
+            }
+        }
+        Ok(None) | Err(_) => exit_now(125),
+    };
+    // Modes come out as written, whatever umask we were started with.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    if let Err((action, error)) = carry_out(&plan.create, &mut stage) {
+        return fail(&channel, action.to_string(), error);
+    }
+    if report(&channel, &mut stage).is_err() || !wait_for_start(&mut channel, &plan) {
+        exit_now(125);
+    }
+    start(channel, fresh, &plan, stage)
+}
+
+fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage) -> Result<(), (&'a Action, StepError)> {
+    steps.iter().try_for_each(|action| stage.apply(action).map_err(|error| (action, error)))
+}
+
+fn report(channel: &Channel, stage: &mut Stage) -> io::Result<()> {
+    let message = InitMessage::Created { warnings: std::mem::take(&mut stage.warnings) };
+    let master = stage.terminal_master.take();
+    let fds: Vec<_> = master.iter().map(AsFd::as_fd).collect();
+    send_message(channel, &message, &fds)
+}
+
+/// Says whether to go on; not where the parent is gone.
+fn wait_for_start(channel: &mut Channel, plan: &LaunchPlan) -> bool {
+    plan.start_at_once || matches!(channel.recv(), Ok(Some(frame)) if matches!(parse_message(&frame), Ok(Order::Start)))
+}
+
+fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) -> Infallible {
+    for action in &plan.start {
+        let result = match action {
+            Action::DieWithParent => process::die_with_parent(channel.as_fd()),
+            Action::Execute { args, env, init: false } => Err(execute::execute(args, env, &stage)),
+            Action::Execute { args, env, init: true } => {
+                return execute::execute_under_init(args, env, stage, channel, fresh);
+            }
+            other => stage.apply(other),
+        };
+        if let Err(error) = result {
+            return fail(&channel, action.to_string(), error);
+        }
+    }
+    fail(&channel, "execute".to_owned(), StepError::unexpected("the plan ends without a program"))
 }

@@ -131,6 +131,11 @@ impl Cgroup {
         }
     }
 
+    /// Names the v1 hierarchies it has a directory in, by their controllers, in the order of [`v1_tasks`](Self::v1_tasks).
+    pub fn v1_names(&self) -> Vec<String> {
+        self.v1.iter().map(|v1| v1.controllers.join(",")).collect()
+    }
+
     /// Iterates over its directories, v2 last.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|v1| v1.dir.as_path()).chain(self.v2.iter().map(|v2| v2.dir.as_path()))

@@ -86,6 +86,15 @@ impl BindMount {
     }
 }
 
+/// Binds what `node` is open on over `target`; `path` names the place in errors.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn bind_node(node: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
+    let tree = clone_tree(node, Path::new(""), false).map_err(|errno| MountError::change("bind on", path, errno))?;
+    attach(tree.as_fd(), target).map_err(|error| MountError::change("bind on", path, error))
+}
+
 impl fmt::Display for BindMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { source, target, attributes, propagation, copy_up } = self;

@@ -3,6 +3,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -10,8 +11,10 @@ use rustix::mount::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::bind::clone_tree;
 use super::target::{TargetKind, open_plain, open_target};
 use super::{MountAttributes, MountError};
+use crate::sys::mount::{MountChange, change_mount};
 
 /// Is a mount of a file system of its own, as opposed to a bind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +49,20 @@ impl FilesystemMount {
         let mount = context.mount(self.attributes)?;
         attach(mount.as_fd(), target.as_fd()).map_err(|source| MountError::change("attach", &self.target, source))?;
         Ok(mount)
+    }
+
+    /// Binds the host's tree at `source` instead, with the same flags.
+    ///
+    /// # Errors
+    /// [`MountError::Open`]; [`MountError::Change`]; those of [`open_plain`].
+    pub fn bind_host(&self, root: BorrowedFd<'_>, source: &Path) -> Result<(), MountError> {
+        let tree = clone_tree(CWD, source, true)
+            .map_err(|errno| MountError::Open { path: source.to_owned(), source: errno.into() })?;
+        let set = self.attributes.bits();
+        let change = MountChange { set, recursive: true, propagation: libc::MS_PRIVATE, ..MountChange::default() };
+        change_mount(tree.as_fd(), &change).map_err(|e| MountError::change("set the flags of", &self.target, e))?;
+        let target = open_plain(root, &self.target, TargetKind::Directory)?;
+        attach(tree.as_fd(), target.as_fd()).map_err(|source| MountError::change("attach", &self.target, source))
     }
 }
 

@@ -12,11 +12,11 @@ mod root;
 mod target;
 
 pub use attributes::{MountAttributes, Propagation};
-pub use bind::{BindMount, Source, open_source};
+pub use bind::{BindMount, Source, bind_node, open_source};
 pub use device::{Device, DeviceKind, make_symlink};
 pub use error::MountError;
 pub use filesystem::FilesystemMount;
-pub use overlay::{IdMappedLayers, Overlay};
+pub use overlay::{IdMappedLayers, Overlay, open_directory};
 pub use protect::{Masks, protect_path};
 pub use root::{bind_root, enter_root, protect_root, set_propagation};
 pub use target::{TargetKind, open_plain, open_target};

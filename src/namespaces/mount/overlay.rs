@@ -26,7 +26,7 @@ pub struct Overlay {
 /// Holds id-mapped clones of an overlay's layers, made by the parent for a user namespace.
 #[derive(Debug)]
 pub struct IdMappedLayers<'a> {
-    /// The mountpoint, O_PATH.
+    /// The mountpoint, opened (O_PATH) in this mount namespace.
     pub mountpoint: BorrowedFd<'a>,
     /// The lower layer, one.
     pub lower: BorrowedFd<'a>,
@@ -113,7 +113,11 @@ impl Names {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, MountError> {
+/// Opens (O_PATH) a directory of the host.
+///
+/// # Errors
+/// [`MountError::Open`].
+pub fn open_directory(path: &Path) -> Result<OwnedFd, MountError> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| MountError::Open { path: path.to_owned(), source: errno.into() })
 }

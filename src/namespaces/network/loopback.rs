@@ -11,15 +11,23 @@ const SYSCTLS: &[(&str, &str)] = &[("ipv4/ping_group_range", "0 2147483647"), ("
 
 /// Raises `lo` inside the namespace; the kernel then gives it 127.0.0.1/8 by itself.
 pub fn bring_up_loopback(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
-    in_namespace(netns, || netdevice::raise("lo").map_err(NetnsError::Loopback))?
+    in_namespace(netns, raise_loopback_here)?
 }
 
 /// Raises `lo` and opens ping and low ports to every user inside, as Docker does.
 pub fn prepare(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
-    in_namespace(netns, || {
-        netdevice::raise("lo").map_err(NetnsError::Loopback)?;
-        SYSCTLS.iter().try_for_each(|(name, value)| write_sysctl(name, value))
-    })?
+    in_namespace(netns, prepare_here)?
+}
+
+/// Raises `lo` of the calling thread's network namespace.
+pub fn raise_loopback_here() -> Result<(), NetnsError> {
+    netdevice::raise("lo").map_err(NetnsError::Loopback)
+}
+
+/// Does what [`prepare`] does for the calling thread's network namespace.
+pub fn prepare_here() -> Result<(), NetnsError> {
+    raise_loopback_here()?;
+    SYSCTLS.iter().try_for_each(|(name, value)| write_sysctl(name, value))
 }
 
 /// Writes one sysctl of the calling thread's network namespace: what is seen below /proc/sys/net depends on who looks.

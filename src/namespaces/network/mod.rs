@@ -4,4 +4,4 @@ mod enter;
 mod loopback;
 
 pub use enter::{NetnsError, in_namespace, open_current, spawn_in_namespace};
-pub use loopback::{bring_up_loopback, prepare};
+pub use loopback::{bring_up_loopback, prepare, prepare_here, raise_loopback_here};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::Pid;
 
@@ -15,8 +15,6 @@ use crate::sys::mount::{MountChange, change_mount};
 /// Holds what travels with a plan for a user namespace, in the order of the plan's roles.
 #[derive(Debug)]
 pub struct OwnedLayers {
-    /// The mountpoint, O_PATH.
-    pub mountpoint: OwnedFd,
     /// The lower layer, id-mapped and detached.
     pub lower: OwnedFd,
     /// The directory that holds `upper` and `work`, id-mapped and detached.
@@ -46,8 +44,5 @@ pub fn map_layers(pid: Pid, overlay: &Overlay) -> Result<OwnedLayers, UserNamesp
     };
     let lower = overlay.lower.first().map_or(Path::new("/"), PathBuf::as_path);
     let beside = overlay.upper.parent().unwrap_or(Path::new("/"));
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mountpoint = rustix::fs::openat(CWD, &overlay.mountpoint, flags, Mode::empty())
-        .map_err(|errno| MountError::Open { path: overlay.mountpoint.clone(), source: errno.into() })?;
-    Ok(OwnedLayers { mountpoint, lower: clone(lower)?, upper: clone(beside)? })
+    Ok(OwnedLayers { lower: clone(lower)?, upper: clone(beside)? })
 }

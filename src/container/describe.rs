@@ -1,0 +1,262 @@
+//! From a request to the OCI's description of a container.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+
+use super::{Confinement, ContainerError, ContainerPaths};
+use crate::spec::{CapabilityBase, CapabilitySet, ContainerRequest, IdMap, MountKind, MountRequest, NetworkNamespace};
+
+/// The user as written: the OCI has numbers only, and names can be looked up only inside the container.
+pub(super) const USER: &str = "io.mydocker.user";
+/// Supplementary groups as written, separated by commas.
+pub(super) const GROUPS: &str = "io.mydocker.groups";
+/// `true` for the built-in init.
+pub(super) const INIT: &str = "io.mydocker.init";
+/// `true` where the user namespace denies setgroups(2).
+pub(super) const DENY_GROUPS: &str = "io.mydocker.deny-setgroups";
+/// The mount option that fills an empty volume.
+pub(super) const COPY_UP: &str = "x-mydocker.copy-up";
+
+/// Where programs are looked for that are named without a path, unless the request says so.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Docker's list of what tells of the host or speaks to its hardware.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Docker's list of kernel settings that are readable and not writable.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Describes a checked request.
+pub(super) fn describe(
+    request: &ContainerRequest,
+    paths: &ContainerPaths,
+    confinement: &Confinement,
+) -> Result<Spec, ContainerError> {
+    let bad = |error: oci_spec::OciSpecError| ContainerError::Describe(error);
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces(request).map_err(bad)?)
+        .sysctl(sysctls(request))
+        .masked_paths(MASKED.map(str::to_owned).to_vec())
+        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .rootfs_propagation("rprivate");
+    if let Some(maps) = &request.namespaces.user {
+        linux = linux.uid_mappings(id_mappings(&maps.uid).map_err(bad)?);
+        linux = linux.gid_mappings(id_mappings(&maps.gid).map_err(bad)?);
+    }
+    let mut notes: HashMap<String, String> = request.labels.clone().into_iter().collect();
+    notes.insert(USER.to_owned(), request.user.clone().unwrap_or_default());
+    notes.insert(GROUPS.to_owned(), request.groups.join(","));
+    // The ancestor's namespaces deny setgroups(2); programs that change their user, as most images' do, need it.
+    let deny = request.namespaces.user.is_some() && request.capabilities.base == CapabilityBase::Ancestor;
+    notes.insert(DENY_GROUPS.to_owned(), deny.to_string());
+    notes.insert(INIT.to_owned(), request.init.to_string());
+    let root = RootBuilder::default().path(&paths.mountpoint).readonly(request.read_only).build().map_err(bad)?;
+    SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .hostname(&request.hostname)
+        .process(process(request, confinement).map_err(bad)?)
+        .mounts(mounts(request, paths).map_err(bad)?)
+        .annotations(notes)
+        .linux(linux.build().map_err(bad)?)
+        .build()
+        .map_err(bad)
+}
+
+fn process(request: &ContainerRequest, confinement: &Confinement) -> Result<Process, oci_spec::OciSpecError> {
+    let mut user = UserBuilder::default();
+    let mut ids = request.user.as_deref().unwrap_or_default().split(':').map(str::parse::<u32>);
+    if let Some(Ok(uid)) = ids.next() {
+        user = user.uid(uid);
+    }
+    if let Some(Ok(gid)) = ids.next() {
+        user = user.gid(gid);
+    }
+    let set = capabilities(confinement.capabilities);
+    let capabilities = LinuxCapabilitiesBuilder::default().bounding(set.clone()).effective(set.clone()).permitted(set);
+    let none = Capabilities::new();
+    let mut process = ProcessBuilder::default()
+        .terminal(request.tty)
+        .user(user.build()?)
+        .args(request.args.clone())
+        .env(environment(request))
+        .cwd(request.working_dir.clone().unwrap_or_else(|| PathBuf::from("/")))
+        .capabilities(capabilities.inheritable(none.clone()).ambient(none).build()?)
+        .rlimits(rlimits(request)?)
+        .no_new_privileges(request.no_new_privileges);
+    if let Some(score) = request.oom_score_adj {
+        process = process.oom_score_adj(score);
+    }
+    process.build()
+}
+
+/// Nothing of ours: what the request says, and the few variables that every program may expect. HOME follows inside,
+/// from the container's passwd.
+fn environment(request: &ContainerRequest) -> Vec<String> {
+    let mut env = request.env.clone();
+    env.entry("PATH".to_owned()).or_insert_with(|| PATH.to_owned());
+    env.entry("HOSTNAME".to_owned()).or_insert_with(|| request.hostname.clone());
+    if request.tty {
+        env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The crate's names are the kernel's, by way of serde.
+fn capabilities(set: CapabilitySet) -> Capabilities {
+    set.names().filter_map(|name| serde_json::from_value(name.into()).ok()).collect()
+}
+
+fn rlimits(request: &ContainerRequest) -> Result<Vec<PosixRlimit>, oci_spec::OciSpecError> {
+    request
+        .ulimits
+        .iter()
+        .filter_map(|(name, limit)| {
+            let typ: PosixRlimitType =
+                serde_json::from_value(format!("RLIMIT_{}", name.to_ascii_uppercase()).into()).ok()?;
+            Some(PosixRlimitBuilder::default().typ(typ).soft(limit.soft).hard(limit.hard).build())
+        })
+        .collect()
+}
+
+fn namespaces(request: &ContainerRequest) -> Result<Vec<LinuxNamespace>, oci_spec::OciSpecError> {
+    use LinuxNamespaceType as Type;
+    let asked = &request.namespaces;
+    let mut kinds = vec![Type::Mount, Type::Pid, Type::Uts, Type::Ipc];
+    if asked.user.is_some() {
+        kinds.insert(0, Type::User);
+    }
+    if asked.network == NetworkNamespace::Private {
+        kinds.push(Type::Network);
+    }
+    if asked.cgroup {
+        kinds.push(Type::Cgroup);
+    }
+    let mut list: Vec<_> =
+        kinds.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<_, _>>()?;
+    if let NetworkNamespace::Container(id) = &asked.network {
+        // A name, not a path: the engine passes a descriptor of it along.
+        let path = format!("container:{}", id.as_str());
+        list.push(LinuxNamespaceBuilder::default().typ(Type::Network).path(path).build()?);
+    }
+    Ok(list)
+}
+
+fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, oci_spec::OciSpecError> {
+    maps.iter()
+        .map(|m| LinuxIdMappingBuilder::default().container_id(m.inside).host_id(m.outside).size(m.count).build())
+        .collect()
+}
+
+/// What Docker opens in each network namespace of a container's own, and what the request says.
+fn sysctls(request: &ContainerRequest) -> HashMap<String, String> {
+    let mut all = HashMap::new();
+    if request.namespaces.network == NetworkNamespace::Private {
+        // The kernel refuses groups that the user namespace does not map.
+        let last = request.namespaces.user.as_ref().map_or(2_147_483_647, |maps| {
+            maps.gid.iter().find(|map| map.inside == 0).map_or(0, |map| map.count.saturating_sub(1).min(2_147_483_647))
+        });
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
+        all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    }
+    all.extend(request.sysctls.clone());
+    all
+}
+
+/// The file systems that every container has; a mount of the user's on the same target takes a place over.
+fn mounts(request: &ContainerRequest, paths: &ContainerPaths) -> Result<Vec<Mount>, oci_spec::OciSpecError> {
+    let asked: BTreeSet<PathBuf> = request.mounts.iter().map(|mount| mount.target.components().collect()).collect();
+    let pts_group = if maps_group(request, 5) { "gid=5" } else { "gid=0" };
+    let mut standard = vec![
+        ("/proc", "proc", "proc", "nosuid,noexec,nodev".to_owned()),
+        ("/dev", "tmpfs", "tmpfs", "nosuid,noexec,strictatime,mode=755,size=65536k".to_owned()),
+        ("/dev/pts", "devpts", "devpts", format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,{pts_group}")),
+        ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k".to_owned()),
+        ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev".to_owned()),
+        ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro".to_owned()),
+    ];
+    if request.namespaces.cgroup {
+        standard.push(("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid,noexec,nodev,relatime,ro".to_owned()));
+    }
+    let mut all = Vec::new();
+    for (target, fstype, source, options) in standard {
+        if !asked.contains(Path::new(target)) {
+            all.push(mount(Path::new(target), fstype, Path::new(source), options.split(',').map(str::to_owned))?);
+        }
+    }
+    let etc =
+        [("/etc/hosts", &paths.hosts), ("/etc/hostname", &paths.hostname), ("/etc/resolv.conf", &paths.resolv_conf)];
+    for (target, source) in etc {
+        if let Some(source) = source
+            && !asked.contains(Path::new(target))
+        {
+            all.push(mount(Path::new(target), "bind", source, ["bind", "rprivate"].map(str::to_owned))?);
+        }
+    }
+    for asked in &request.mounts {
+        all.push(user_mount(asked)?);
+    }
+    Ok(all)
+}
+
+fn maps_group(request: &ContainerRequest, id: u32) -> bool {
+    request.namespaces.user.as_ref().is_none_or(|maps| {
+        maps.gid.iter().any(|map| id.checked_sub(map.inside).is_some_and(|offset| offset < map.count))
+    })
+}
+
+fn user_mount(asked: &MountRequest) -> Result<Mount, oci_spec::OciSpecError> {
+    let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
+    match &asked.kind {
+        MountKind::Bind { source, propagation, recursive } => {
+            let kind = if *recursive { "rbind" } else { "bind" }.to_owned();
+            let propagation = propagation.clone().unwrap_or_else(|| "rprivate".to_owned());
+            mount(&asked.target, "bind", source, [kind, access, propagation])
+        }
+        MountKind::Volume { source, copy_up } => {
+            let copy_up = copy_up.then(|| COPY_UP.to_owned());
+            let options = ["rbind".to_owned(), access, "rprivate".to_owned()];
+            mount(&asked.target, "bind", source, options.into_iter().chain(copy_up))
+        }
+        MountKind::Tmpfs { size, mode, uid, gid, exec } => {
+            let mut options = vec![access, "nosuid".to_owned(), "nodev".to_owned()];
+            if !exec {
+                options.push("noexec".to_owned());
+            }
+            options.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+            options.extend(size.map(|size| format!("size={}", size.0)));
+            options.extend(uid.map(|uid| format!("uid={uid}")));
+            options.extend(gid.map(|gid| format!("gid={gid}")));
+            mount(&asked.target, "tmpfs", Path::new("tmpfs"), options)
+        }
+    }
+}
+
+fn mount(
+    target: &Path,
+    fstype: &str,
+    source: &Path,
+    options: impl IntoIterator<Item = String>,
+) -> Result<Mount, oci_spec::OciSpecError> {
+    let options: Vec<String> = options.into_iter().collect();
+    MountBuilder::default().destination(target).typ(fstype).source(source).options(options).build()
+}

@@ -1,0 +1,88 @@
+//! Another process in a container that runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+
+use super::plan::{Action, LaunchPlan, UserChoice};
+use super::planner::{self, Extras, note};
+use super::{Confinement, ContainerError, StartOptions, checks, describe};
+use crate::spec::ContainerId;
+
+/// Is a command to execute in a running container; the container's own request says the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecCommand {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// Added to the container's environment.
+    pub env: BTreeMap<String, String>,
+    /// The working directory; the container's where `None`. It must exist.
+    pub working_dir: Option<PathBuf>,
+    /// `user[:group]`; the container's where `None`.
+    pub user: Option<String>,
+    /// Gives the process a terminal of the container's devpts.
+    pub tty: bool,
+}
+
+/// Plans an exec: the same last steps as the container's own process had, without the built-in init.
+///
+/// # Errors
+/// [`ContainerError`], as [`super::prepare`].
+pub fn plan_exec(
+    spec: &Spec,
+    id: &ContainerId,
+    command: &ExecCommand,
+    confinement: &Confinement,
+) -> Result<LaunchPlan, ContainerError> {
+    if command.args.first().is_none_or(String::is_empty) {
+        return Err(ContainerError::NoCommand);
+    }
+    let user = command.user.as_deref();
+    checks::check_user(user.unwrap_or_default())?;
+    checks::check_working_directory(command.working_dir.as_deref())?;
+    for (name, value) in &command.env {
+        checks::check_variable(name, value)?;
+    }
+    let mut process = spec.process().clone().unwrap_or_default();
+    let path = command.working_dir.clone().unwrap_or_else(|| process.cwd().clone());
+    process.set_args(Some(command.args.clone()));
+    process.set_env(Some(environment(process.env().as_deref().unwrap_or_default(), command)));
+    let options = StartOptions { start_at_once: true, ..StartOptions::default() };
+    let extras =
+        Extras { id, overlay: None, confinement, options: &options, deny_setgroups: planner::denies_setgroups(spec) };
+    let mut create = Vec::new();
+    if planner::has_user_namespace(spec) {
+        create.push(Action::BecomeNamespaceRoot);
+    }
+    if command.tty {
+        create.push(Action::OpenTerminal { console: false });
+    }
+    create.push(Action::OpenDirectory { path, make: false });
+    create.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
+    let mut choice = planner::user_choice(spec, &process, extras.deny_setgroups);
+    if let Some(user) = user {
+        choice = UserChoice { user: user.to_owned(), ..choice };
+    }
+    create.push(Action::ResolveUser(choice));
+    create.extend(planner::limits(&process)?.into_iter().map(Action::SetLimit));
+    let mut start = planner::start_steps(spec, &process, &extras)?;
+    if note(spec, describe::INIT) == "true" {
+        // The container has its init; this process is not PID 1 of anything.
+        start.insert(1, Action::StartSession);
+        if let Some(Action::Execute { init, .. }) = start.last_mut() {
+            *init = false;
+        }
+    }
+    Ok(LaunchPlan { id: id.clone(), create, start, start_at_once: true, descriptors: Vec::new() })
+}
+
+fn environment(container: &[String], command: &ExecCommand) -> Vec<String> {
+    let split = |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut env: BTreeMap<String, String> = container.iter().filter_map(split).collect();
+    if command.tty {
+        env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+    }
+    env.extend(command.env.clone());
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}

@@ -1,0 +1,101 @@
+//! The steps on the tree that need more than one call into `namespaces::mount`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::failure::StepError;
+use super::stage::Stage;
+use crate::container::checks::sysctl_path;
+use crate::container::plan::Role;
+use crate::namespaces::mount::{
+    FilesystemMount, IdMappedLayers, Overlay, TargetKind, bind_node, open_plain, open_target,
+};
+use crate::sys::process::{open_terminal_peer, terminal_number};
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+pub(super) fn open_current_root() -> Result<OwnedFd, StepError> {
+    Ok(rustix::fs::openat(CWD, "/", DIRECTORY, Mode::empty())?)
+}
+
+/// Mounts the overlay over its layers, id-mapped where the parent sent such.
+pub(super) fn mount_overlay(stage: &mut Stage, overlay: &Overlay) -> Result<OwnedFd, StepError> {
+    if !stage.descriptors.iter().any(|(role, _)| *role == Role::LowerLayer) {
+        return Ok(overlay.mount()?);
+    }
+    let (lower, upper) = (stage.take(&Role::LowerLayer)?, stage.take(&Role::UpperLayer)?);
+    let mountpoint = stage.mountpoint.take().ok_or_else(|| StepError::unexpected("the mountpoint was not opened"))?;
+    let layers = IdMappedLayers { mountpoint: mountpoint.as_fd(), lower: lower.as_fd(), upper: upper.as_fd() };
+    Ok(overlay.mount_id_mapped(&layers)?)
+}
+
+/// Mounts a file system. sysfs belongs to the owner of the network namespace: where that is not ours (`network: host`
+/// under a user namespace), the host's is bound, which shows the same.
+pub(super) fn mount(root: BorrowedFd<'_>, mount: &FilesystemMount) -> Result<(), StepError> {
+    match mount.mount(root) {
+        Ok(_) => Ok(()),
+        Err(error) if mount.fstype == "sysfs" && is_refused(&error) => Ok(mount.bind_host(root, Path::new("/sys"))?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_refused(error: &crate::namespaces::mount::MountError) -> bool {
+    error.cause().and_then(std::io::Error::raw_os_error) == Some(libc::EPERM)
+}
+
+/// Writes one file below the container's /proc/sys.
+pub(super) fn write_sysctl(root: BorrowedFd<'_>, key: &str, value: &str, optional: bool) -> Result<(), StepError> {
+    let path = Path::new("proc/sys").join(sysctl_path(key));
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let written = rustix::fs::openat2(root, &path, flags, Mode::empty(), resolve)
+        .and_then(|file| rustix::io::write(file, value.as_bytes()));
+    match written {
+        Ok(_) => Ok(()),
+        Err(Errno::NOENT) if optional => Ok(()),
+        Err(Errno::NOENT) => Err(StepError::from(Errno::NOENT).with_hint("this kernel has no such setting")),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens the working directory inside the root. Links of proc ("magic links") are refused: they lead anywhere.
+pub(super) fn open_directory(root: BorrowedFd<'_>, path: &Path, make: bool) -> Result<OwnedFd, StepError> {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, inside, DIRECTORY, Mode::empty(), resolve) {
+        Ok(fd) => Ok(fd),
+        Err(Errno::NOENT) if make => {
+            let made = open_target(root, path, TargetKind::Directory)?;
+            Ok(rustix::fs::openat(&made, ".", DIRECTORY, Mode::empty())?)
+        }
+        Err(errno) => {
+            let error = StepError::from(errno).with_exit_code(126);
+            Err(match errno {
+                Errno::NOTDIR => error.with_hint("it is a file, or below one"),
+                Errno::LOOP => error.with_hint("a link of /proc is on the way, which could lead out of the container"),
+                _ => error,
+            })
+        }
+    }
+}
+
+/// Opens a new pty of the container's own devpts: master and other side.
+pub(super) fn open_terminal(root: BorrowedFd<'_>, console: bool) -> Result<(OwnedFd, OwnedFd), StepError> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), resolve)
+        .map_err(|errno| StepError::from(errno).with_object("/dev/pts/ptmx"))?;
+    let terminal = open_terminal_peer(master.as_fd())?;
+    if console {
+        let node = format!("/dev/pts/{}", terminal_number(master.as_fd())?);
+        let node = open_plain(root, Path::new(&node), TargetKind::File)?;
+        let target = open_plain(root, Path::new("/dev/console"), TargetKind::File)?;
+        bind_node(node.as_fd(), target.as_fd(), Path::new("/dev/console"))?;
+        rustix::fs::fchmod(&terminal, Mode::from_raw_mode(0o600))?;
+    }
+    Ok((master, terminal))
+}

@@ -1,0 +1,119 @@
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::failure::StepError;
+use super::user::ResolvedUser;
+use super::{mounts, process};
+use crate::capabilities;
+use crate::container::plan::{Action, Role};
+use crate::namespaces::mount::{
+    self, Masks, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
+};
+use crate::namespaces::uts::set_hostname;
+use crate::sys;
+
+/// Holds what steps leave for later ones.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) descriptors: Vec<(Role, OwnedFd)>,
+    pub(super) sources: Vec<Option<Source>>,
+    pub(super) mountpoint: Option<OwnedFd>,
+    pub(super) root: Option<OwnedFd>,
+    pub(super) masks: Masks,
+    pub(super) terminal_master: Option<OwnedFd>,
+    pub(super) terminal: Option<OwnedFd>,
+    pub(super) user: ResolvedUser,
+    pub(super) directory: Option<OwnedFd>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Stage {
+    pub(super) fn new(roles: &[Role], fds: Vec<OwnedFd>) -> Self {
+        Self { descriptors: roles.iter().cloned().zip(fds).collect(), ..Self::default() }
+    }
+
+    /// Returns the container's root: the mount that a step made, or the `/` that an exec finds itself in.
+    pub(super) fn root(&mut self) -> Result<BorrowedFd<'_>, StepError> {
+        if self.root.is_none() {
+            self.root = Some(mounts::open_current_root()?);
+        }
+        self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::unexpected("there is no root"))
+    }
+
+    /// Takes a descriptor that came with the plan.
+    pub(super) fn take(&mut self, role: &Role) -> Result<OwnedFd, StepError> {
+        match self.descriptors.iter().position(|(have, _)| have == role) {
+            Some(at) => Ok(self.descriptors.swap_remove(at).1),
+            None => Err(StepError::unexpected(&format!("no descriptor came for {role:?}"))),
+        }
+    }
+
+    /// Carries one step out. `DieWithParent` and `Execute` belong to the caller, who has the channel.
+    pub(super) fn apply(&mut self, action: &Action) -> Result<(), StepError> {
+        match action {
+            Action::JoinCgroups => process::join_cgroups(self)?,
+            Action::UnshareCgroupNamespace => sys::process::unshare(libc::CLONE_NEWCGROUP as u64)?,
+            Action::SetPropagation(propagation) => set_propagation(*propagation)?,
+            Action::BecomeNamespaceRoot => process::become_namespace_root()?,
+            Action::SetHostname(name) => set_hostname(name)?,
+            Action::RaiseLoopback => sys::netdevice::raise("lo")?,
+            Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.root()?, key, value, *optional)?,
+            Action::SetUmask(mask) => {
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
+            }
+            Action::SetLimit(limit) => self.warnings.extend(process::set_limit(limit)?),
+            Action::SetOomScore(score) => self.warnings.extend(process::set_oom_score(*score)?),
+            Action::ResolveUser(choice) => self.user = super::user::resolve(self.root()?, choice)?,
+            Action::StartSession => process::start_session(self.terminal.as_ref())?,
+            Action::LimitBounding(set) => capabilities::limit_bounding(*set)?,
+            Action::ForbidNewPrivileges => rustix::thread::set_no_new_privs(true)?,
+            Action::InstallSeccomp(program) => sys::seccomp::install(&program.0)?,
+            Action::SetIdentity => process::set_identity(&self.user, self.terminal.as_ref())?,
+            Action::SetCapabilities(set) => capabilities::apply(*set)?,
+            Action::OpenDirectory { path, make } => {
+                self.directory = Some(mounts::open_directory(self.root()?, path, *make)?);
+            }
+            Action::EnterDirectory => process::enter_directory(self.directory.take())?,
+            Action::DieWithParent | Action::Execute { .. } => {
+                return Err(StepError::unexpected("this step has no place here"));
+            }
+            other => self.apply_to_tree(other)?,
+        }
+        Ok(())
+    }
+
+    /// Carries out the steps that build the container's tree.
+    fn apply_to_tree(&mut self, action: &Action) -> Result<(), StepError> {
+        match action {
+            Action::OpenSource { number, source, recursive } => {
+                self.sources.resize_with(number + 1, || None);
+                self.sources[*number] = Some(open_source(source, *recursive)?);
+            }
+            Action::OpenMountpoint(path) => self.mountpoint = Some(mount::open_directory(path)?),
+            Action::MountOverlay(overlay) => self.root = Some(mounts::mount_overlay(self, overlay)?),
+            Action::BindRoot { source } => self.root = Some(mount::bind_root(source)?),
+            Action::Mount(mount) => mounts::mount(self.root()?, mount)?,
+            Action::MakeDevice(device) => device.make(self.root()?)?,
+            Action::BindDevice(device) => device.bind(self.root()?)?,
+            Action::Symlink { points_to, path } => make_symlink(self.root()?, points_to, path)?,
+            Action::Bind(bind) => {
+                let source = self.sources.get_mut(bind.source).and_then(Option::take);
+                let source = source.ok_or_else(|| StepError::unexpected("its source was not opened"))?;
+                bind.attach(self.root()?, &source)?;
+            }
+            Action::OpenTerminal { console } => {
+                let (master, terminal) = mounts::open_terminal(self.root()?, *console)?;
+                (self.terminal_master, self.terminal) = (Some(master), Some(terminal));
+            }
+            Action::EnterRoot => enter_root(self.root()?)?,
+            Action::ProtectPath(path) => protect_path(self.root()?, path)?,
+            Action::MaskPath(path) => {
+                let mut masks = std::mem::take(&mut self.masks);
+                masks.hide(self.root()?, path)?;
+                self.masks = masks;
+            }
+            Action::ProtectRoot => protect_root(self.root()?)?,
+            _ => return Err(StepError::unexpected("this step has no place here")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+use std::io;
+use std::time::Duration;
+
+use super::files::FilesError;
+use super::shim_link::ShimError;
+use crate::capabilities::CapabilityError;
+use crate::container::{ContainerError, LaunchFailure};
+use crate::logs::LogError;
+use crate::namespaces::cgroup::CgroupError;
+use crate::network::NetworkError;
+use crate::seccomp::SeccompError;
+use crate::store::StoreError;
+
+/// Says at which part a launch failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The container's files on the host.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// Its record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// Its capabilities.
+    #[error(transparent)]
+    Capabilities(#[from] CapabilityError),
+    /// A value of its request.
+    #[error(transparent)]
+    Spec(#[from] crate::spec::SpecError),
+    /// Its seccomp filter.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// A directory of the host that it wants bound.
+    #[error("make the directory {} for a bind mount", .path.display())]
+    HostPath {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The service whose network it shares has no running container.
+    #[error("share the network of service `{service}`, which does not run")]
+    SharedNetwork {
+        /// The service.
+        service: String,
+    },
+    /// Its plan.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Its standard streams.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// /dev/null, or a pipe in its place.
+    #[error("open the container's standard input")]
+    Null(#[source] io::Error),
+    /// Its process.
+    #[error(transparent)]
+    Shim(#[from] ShimError),
+    /// Its network namespace.
+    #[error("open {path}")]
+    Netns {
+        /// The path.
+        path: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Its networks.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A step inside the new process.
+    #[error("{}", failure_text(.0))]
+    Init(LaunchFailure),
+    /// The new process was killed.
+    #[error("the container's process was killed while it was made")]
+    Died,
+    /// The talk with the new process.
+    #[error("talk with the container's new process")]
+    Channel(#[source] io::Error),
+    /// It took too long.
+    #[error("the container was not created within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// The kernel does not let go of a process.
+    #[error("the container's processes did not end within {} s of SIGKILL: one is stuck in the kernel", .0.as_secs())]
+    Stuck(Duration),
+}
+
+fn failure_text(failure: &LaunchFailure) -> String {
+    match failure.cause() {
+        Some(cause) => format!("{failure}: {cause}"),
+        None => failure.to_string(),
+    }
+}
+
+impl LaunchError {
+    /// Returns the exit code that `run`, `exec` and a container's status give for it: 125, 126 or 127.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Init(failure) => failure.exit_code,
+            _ => 125,
+        }
+    }
+
+    /// Says how to mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Init(failure) => failure.hint.clone(),
+            Self::Store(error) | Self::Files(FilesError::Store(error)) => error.hint(),
+            Self::Container(error) => error.hint(),
+            Self::Network(error) => error.hint(),
+            Self::Cgroup(error) => error.hint(),
+            Self::Deadline(_) | Self::Stuck(_) => {
+                Some("`ps -o pid,stat,wchan:30 -C mydocker-init` shows what it waits for".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Lists what could not be done and its causes, outermost first.
+    pub fn chain(&self) -> Vec<String> {
+        std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source())
+            .map(ToString::to_string)
+            .collect()
+    }
+}

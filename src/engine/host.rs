@@ -1,0 +1,94 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::LaunchError;
+use super::launch::clear_remains;
+use crate::container::CgroupView;
+use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::network::Networks;
+use crate::network::dns::NameTable;
+use crate::spec::{ContainerId, ResourceLimits};
+use crate::store::Directories;
+
+/// Is all that containers of one host share.
+#[derive(Debug)]
+pub struct Host {
+    /// Where our files lie.
+    pub dirs: Directories,
+    /// The cgroup file systems.
+    pub hierarchies: Hierarchies,
+    /// The networks of this run directory.
+    pub networks: Networks,
+    /// Who is called what on which network.
+    pub names: Arc<NameTable>,
+    /// Whose servers answer names that are not ours.
+    pub resolv_conf: PathBuf,
+}
+
+impl Host {
+    /// Finds out what the host has.
+    ///
+    /// # Errors
+    /// [`LaunchError`]: no cgroups, a run directory that cannot be used.
+    pub fn open(dirs: Directories) -> Result<Self, LaunchError> {
+        let networks = Networks::open(dirs.run())?;
+        Ok(Self {
+            hierarchies: Hierarchies::discover()?,
+            networks,
+            names: NameTable::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            dirs,
+        })
+    }
+
+    /// Makes a container's cgroup with its limits, or takes the one that is there.
+    ///
+    /// # Errors
+    /// [`LaunchError::Cgroup`].
+    pub fn create_cgroup(&self, path: &str, limits: &ResourceLimits) -> Result<Cgroup, LaunchError> {
+        Ok(self.hierarchies.create(&CgroupPath::new(path)?, limits)?)
+    }
+
+    /// Opens the cgroup of a container that is there already; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`LaunchError::Cgroup`].
+    pub fn open_cgroup(&self, path: &str) -> Result<Option<Cgroup>, LaunchError> {
+        Ok(self.hierarchies.open(&CgroupPath::new(path)?)?)
+    }
+
+    /// Says what a container sees at /sys/fs/cgroup.
+    pub fn cgroup_view(&self, cgroup: &Cgroup) -> CgroupView {
+        let controllers = cgroup.v1_names();
+        if !controllers.is_empty() {
+            CgroupView::Controllers(controllers)
+        } else if cgroup.clone_into().is_some() {
+            CgroupView::Unified
+        } else {
+            CgroupView::Hidden
+        }
+    }
+
+    /// Clears what no record knows of: containers of this project that were killed between their making and their
+    /// record's, found by their cgroups; attachments of containers that are gone.
+    pub async fn sweep(&self, parent: &str, project: &str, known: &BTreeSet<ContainerId>) -> Vec<LaunchError> {
+        let mut errors = Vec::new();
+        let Ok(path) = CgroupPath::new(&format!("{parent}/{project}")) else { return errors };
+        for name in self.hierarchies.children(&path).unwrap_or_default() {
+            let Ok(id) = name.parse::<ContainerId>() else { continue };
+            if !known.contains(&id) {
+                tracing::warn!(container = %id, "clearing a container without a record");
+                errors.extend(clear_remains(self, &id, &format!("{parent}/{project}/{name}"), None).await);
+            }
+        }
+        errors
+    }
+
+    /// Removes the cgroups of a project that has no containers any more.
+    pub fn remove_empty_cgroups(&self, parent: &str, project: &str) {
+        if let Ok(path) = CgroupPath::new(&format!("{parent}/{project}/none")) {
+            self.hierarchies.remove_empty_parents(&path);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A container's places in networks: attaching all of them, or none; its names, its name server, its published ports.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::error::LaunchError;
+use super::host::Host;
+use crate::network::dns::{self, DnsSockets, NameEntry, Resolvers, open_dns_sockets};
+use crate::network::{
+    AttachRequest, Attachment, MacAddress, PortMapping, PortReservation, Protocol, PublishedPort, serve_proxy,
+    serve_udp_proxy,
+};
+use crate::spec::{ContainerId, InterfaceName};
+
+/// Names what is kept for a successor.
+const NETNS: &str = "netns";
+const DNS_UDP: &str = "dns-udp";
+const DNS_TCP: &str = "dns-tcp";
+
+/// Is what one container wants of one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkWish {
+    /// The network's full name.
+    pub network: String,
+    /// The interface inside.
+    pub ifname: InterfaceName,
+    /// Names under which others on this network find it, besides its own.
+    pub aliases: Vec<String>,
+    /// A chosen address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// A chosen Ethernet address.
+    pub mac: Option<MacAddress>,
+    /// Whether the default route goes through it, and published ports come in.
+    pub default_route: bool,
+    /// Ports to publish on it.
+    pub ports: Vec<PortMapping>,
+}
+
+/// Says who is attached, and how it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest<'a> {
+    /// The container.
+    pub id: &'a ContainerId,
+    /// Its name.
+    pub name: &'a str,
+    /// Its names on every network, besides that.
+    pub names: &'a [String],
+    /// Its networks, in the order of their interfaces.
+    pub wishes: &'a [NetworkWish],
+}
+
+/// Is a container's network namespace with its places in networks. Dropping it ends the servers and nothing else.
+#[derive(Debug, Default)]
+pub struct Networking {
+    /// The namespace, where it has one of its own.
+    pub netns: Option<OwnedFd>,
+    /// Its places.
+    pub attachments: Vec<Attachment>,
+    name_server: Option<DnsSockets>,
+    ports: Vec<(PublishedPort, OwnedFd)>,
+    servers: JoinSet<()>,
+}
+
+impl Networking {
+    /// Attaches the namespace to every network that is wished for, in order, and gives the container its names there.
+    ///
+    /// # Errors
+    /// The first failure. What was made before it is for [`Networking::detach`].
+    pub async fn attach(&mut self, host: &Host, guest: Guest<'_>) -> Result<(), LaunchError> {
+        let Some(netns) = &self.netns else { return Ok(()) };
+        for wish in guest.wishes {
+            let mut ports = Vec::new();
+            for mapping in &wish.ports {
+                let reservation = PortReservation::bind(mapping)?;
+                ports.push(reservation.mapping());
+                self.ports.push((reservation.port(), reservation.into_fd()));
+            }
+            let attachment = host
+                .networks
+                .attach(AttachRequest {
+                    network: wish.network.clone(),
+                    container: guest.id.clone(),
+                    container_name: guest.name.to_owned(),
+                    netns: netns.as_fd(),
+                    ifname: wish.ifname.clone(),
+                    ipv4: wish.ipv4,
+                    mac: wish.mac,
+                    default_route: wish.default_route,
+                    ports,
+                })
+                .await?;
+            self.attachments.push(attachment);
+        }
+        if !self.attachments.is_empty() {
+            self.name_server = Some(open_dns_sockets(netns.as_fd())?);
+        }
+        self.serve(host, guest)
+    }
+
+    /// Takes over from an earlier supervisor: the places from their records, the descriptors from what was kept.
+    ///
+    /// # Errors
+    /// Records that cannot be read; sockets that cannot be had.
+    pub fn resume(
+        host: &Host,
+        guest: Guest<'_>,
+        pid: i32,
+        mut take: impl FnMut(&str) -> Option<OwnedFd>,
+    ) -> Result<Self, LaunchError> {
+        let attachments = host.networks.attachments_of(guest.id)?;
+        let netns = take(NETNS).or_else(|| std::fs::File::open(format!("/proc/{pid}/ns/net")).ok().map(OwnedFd::from));
+        let name_server = match (take(DNS_UDP), take(DNS_TCP), &netns) {
+            (Some(udp), Some(tcp), _) => Some(DnsSockets { udp, tcp }),
+            (_, _, Some(netns)) if !attachments.is_empty() => Some(open_dns_sockets(netns.as_fd())?),
+            _ => None,
+        };
+        let mut ports = Vec::new();
+        for port in attachments.iter().flat_map(|attachment| &attachment.ports) {
+            let socket = match take(&port_key(port)) {
+                Some(socket) => socket,
+                None => PortReservation::bind(&mapping(port))?.into_fd(),
+            };
+            ports.push((*port, socket));
+        }
+        let mut networking = Self { netns, attachments, name_server, ports, servers: JoinSet::new() };
+        networking.serve(host, guest)?;
+        Ok(networking)
+    }
+
+    /// Makes the names known and begins to answer for them and to carry what the firewall does not.
+    fn serve(&mut self, host: &Host, guest: Guest<'_>) -> Result<(), LaunchError> {
+        for attachment in &self.attachments {
+            let Some(address) = attachment.ip() else { continue };
+            let aliases = guest.wishes.iter().filter(|wish| wish.network == attachment.network_name);
+            let names = guest.names.iter().chain(aliases.flat_map(|wish| &wish.aliases)).cloned().collect();
+            host.names.insert(NameEntry {
+                network: attachment.network_name.clone(),
+                container: guest.id.clone(),
+                container_name: guest.name.to_owned(),
+                address,
+                names,
+            });
+        }
+        if let Some(sockets) = &self.name_server {
+            let view = host.names.view(self.attachments.iter().map(|place| place.network_name.clone()));
+            let leads_out = self.attachments.iter().any(|place| place.default_route && place.gateway.is_some());
+            let resolvers = leads_out.then(|| Resolvers::from_file(host.resolv_conf.clone()));
+            let sockets = sockets.try_clone().map_err(LaunchError::Channel)?;
+            self.servers.spawn(dns::serve(sockets, view, resolvers)?);
+        }
+        for (port, socket) in &self.ports {
+            let Some(ip) = self.attachments.iter().find(|place| place.ports.contains(port)).and_then(Attachment::ip)
+            else {
+                continue;
+            };
+            let target = SocketAddr::new(IpAddr::V4(ip), port.container_port);
+            let socket = socket.try_clone().map_err(LaunchError::Channel)?;
+            match port.protocol {
+                Protocol::Tcp => self.servers.spawn(serve_proxy(socket, move || Some(target))?),
+                Protocol::Udp => self.servers.spawn(serve_udp_proxy(socket, move || Some(target))?),
+            };
+        }
+        Ok(())
+    }
+
+    /// Lists the descriptors that a successor needs, by name.
+    pub fn kept(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let mut kept: Vec<_> = self.netns.iter().map(|netns| (NETNS.to_owned(), netns.as_fd())).collect();
+        if let Some(sockets) = &self.name_server {
+            kept.push((DNS_UDP.to_owned(), sockets.udp.as_fd()));
+            kept.push((DNS_TCP.to_owned(), sockets.tcp.as_fd()));
+        }
+        kept.extend(self.ports.iter().map(|(port, socket)| (port_key(port), socket.as_fd())));
+        kept
+    }
+
+    /// Gives up all names, ports and places; goes on over errors.
+    pub async fn detach(mut self, host: &Host, container: &ContainerId) -> Vec<LaunchError> {
+        host.names.remove(container);
+        self.servers.shutdown().await;
+        let mut errors = Vec::new();
+        for attachment in &self.attachments {
+            errors.extend(host.networks.detach(&attachment.network, container).await.map_err(LaunchError::from).err());
+        }
+        errors
+    }
+
+    /// Lists the container's addresses.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.attachments.iter().filter_map(Attachment::ip).map(IpAddr::V4).collect()
+    }
+}
+
+fn port_key(port: &PublishedPort) -> String {
+    let ip = port.host_ip.map_or_else(String::new, |ip| ip.to_string());
+    format!("port-{ip}:{}/{}", port.host_port, port.protocol)
+}
+
+fn mapping(port: &PublishedPort) -> PortMapping {
+    PortMapping {
+        host_ip: port.host_ip,
+        host_port: Some(port.host_port),
+        container_port: port.container_port,
+        protocol: port.protocol,
+    }
+}

@@ -1,0 +1,422 @@
+//! The driver `bridge`: one Linux bridge a network, one veth pair a container.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ipnetwork::Ipv4Network;
+use sha2::{Digest, Sha256};
+
+use super::NetworkError;
+use super::config::NetworkConfig;
+use super::driver::{DriverFuture, NetworkDriver};
+use super::ipam;
+use super::link::{LinkThread, LinkView, Links, VethPair, failed, with_links};
+use super::record::{Attachment, BridgeRecord, NetworkRecord};
+use crate::namespaces::network::{self as netns, NetnsError};
+use crate::spec::{ContainerId, InterfaceName, ObjectName};
+
+/// Begins the alias of every bridge that we made.
+const ALIAS: &str = "mydocker:";
+
+/// Marks link groups as ours ("M"); the rest is of the network's id.
+const GROUP_MARK: u32 = 0x4d00_0000;
+/// Marks host ends that are about to be deleted together.
+const GROUP_LEAVING: u32 = 0x0080_0000;
+
+const OPTION_NAME: &str = "com.docker.network.bridge.name";
+const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
+const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const OPTION_MTU: &str = "com.docker.network.driver.mtu";
+const OPTION_HOST_IP: &str = "com.docker.network.bridge.host_binding_ipv4";
+
+/// Is what a bridge network's configuration says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BridgeSettings {
+    pub(super) name: Option<InterfaceName>,
+    pub(super) subnet: Option<Ipv4Network>,
+    pub(super) range: Option<Ipv4Network>,
+    pub(super) gateway: Option<Ipv4Addr>,
+    pub(super) mtu: Option<u32>,
+    /// Whether containers of the network may talk to one another.
+    pub(super) icc: bool,
+    /// Whether what leaves the network gets the host's address.
+    pub(super) masquerade: bool,
+    /// Where ports without an address are published.
+    pub(super) host_ip: Option<Ipv4Addr>,
+    pub(super) internal: bool,
+}
+
+impl BridgeSettings {
+    /// Checks a configuration.
+    pub(super) fn check(config: &NetworkConfig) -> Result<Self, NetworkError> {
+        let wrong = |reason: String| NetworkError::Config { network: config.name.clone(), reason };
+        config.name.parse::<ObjectName>().map_err(|error| wrong(error.to_string()))?;
+        // The name is also a file's, with an ending.
+        if config.name.len() > 200 {
+            return Err(wrong("its name is longer than 200 bytes".to_owned()));
+        }
+        let subnet = config.subnet.map(|subnet| checked_subnet(subnet).map_err(wrong)).transpose()?;
+        let range = config.ip_range.map(|range| checked_range(range, subnet).map_err(wrong)).transpose()?;
+        if let Some(gateway) = config.gateway {
+            let subnet = subnet.ok_or_else(|| wrong(format!("the gateway {gateway} needs a subnet")))?;
+            if let Some(reason) = ipam::refusal(subnet, Ipv4Addr::UNSPECIFIED, gateway) {
+                return Err(wrong(format!("{gateway} cannot be the gateway of {subnet}: {reason}")));
+            }
+        }
+        Ok(Self {
+            name: bridge_name(config).map_err(wrong)?,
+            subnet,
+            range,
+            gateway: config.gateway,
+            mtu: mtu(config).map_err(wrong)?,
+            icc: flag(config, OPTION_ICC).map_err(wrong)?.unwrap_or(true),
+            masquerade: flag(config, OPTION_MASQUERADE).map_err(wrong)?.unwrap_or(true),
+            host_ip: host_ip(config).map_err(wrong)?,
+            internal: config.internal,
+        })
+    }
+}
+
+fn checked_subnet(subnet: Ipv4Network) -> Result<Ipv4Network, String> {
+    let first = subnet.network();
+    if !(8..=30).contains(&subnet.prefix()) {
+        return Err(format!("the subnet {subnet} has to be between /8 and /30"));
+    }
+    if first.is_loopback() || first.is_multicast() || first.octets()[0] == 0 || first.octets()[0] >= 240 {
+        return Err(format!("the subnet {subnet} is not one of hosts"));
+    }
+    Ipv4Network::new(first, subnet.prefix()).map_err(|error| error.to_string())
+}
+
+fn checked_range(range: Ipv4Network, subnet: Option<Ipv4Network>) -> Result<Ipv4Network, String> {
+    let subnet = subnet.ok_or_else(|| format!("the ip_range {range} needs a subnet"))?;
+    if range.prefix() < subnet.prefix() || !subnet.contains(range.network()) {
+        return Err(format!("the ip_range {range} is not within the subnet {subnet}"));
+    }
+    Ok(range)
+}
+
+fn bridge_name(config: &NetworkConfig) -> Result<Option<InterfaceName>, String> {
+    let name = match (&config.bridge_name, config.options.get(OPTION_NAME)) {
+        (Some(name), _) => name.clone(),
+        (None, Some(text)) => text.parse().map_err(|error: crate::spec::SpecError| error.to_string())?,
+        (None, None) => return Ok(None),
+    };
+    // iptables takes a `+` at the end for any ending, and quotes and `!` for its own syntax.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.as_str().bytes().all(plain) && !name.as_str().starts_with(['-', '.']) {
+        Ok(Some(name))
+    } else {
+        Err(format!("the bridge name `{name}` may only have letters, digits, `-`, `_` and `.`"))
+    }
+}
+
+fn mtu(config: &NetworkConfig) -> Result<Option<u32>, String> {
+    let mtu = match (config.mtu, config.options.get(OPTION_MTU)) {
+        (Some(mtu), _) => mtu,
+        (None, Some(text)) => text.parse().map_err(|_| format!("`{text}` is not an mtu"))?,
+        (None, None) => return Ok(None),
+    };
+    if (68..=65535).contains(&mtu) { Ok(Some(mtu)) } else { Err(format!("an mtu is from 68 to 65535, not {mtu}")) }
+}
+
+fn flag(config: &NetworkConfig, key: &str) -> Result<Option<bool>, String> {
+    config.options.get(key).map_or(Ok(None), |text| match text.as_str() {
+        "true" | "1" => Ok(Some(true)),
+        "false" | "0" => Ok(Some(false)),
+        other => Err(format!("{key} is `true` or `false`, not `{other}`")),
+    })
+}
+
+fn host_ip(config: &NetworkConfig) -> Result<Option<Ipv4Addr>, String> {
+    let parse = |text: &String| text.parse::<Ipv4Addr>().map_err(|_| format!("`{text}` is not an IPv4 address"));
+    let address = config.options.get(OPTION_HOST_IP).map(parse).transpose()?;
+    Ok(address.filter(|address| !address.is_unspecified()))
+}
+
+/// Chooses what the configuration leaves open: bridge name, subnet, gateway, link group.
+pub(super) async fn allocate(
+    links: &Links,
+    settings: &BridgeSettings,
+    id: &str,
+    others: &[NetworkRecord],
+    network: &str,
+) -> Result<BridgeRecord, NetworkError> {
+    let name = match &settings.name {
+        Some(name) => name.clone(),
+        None => format!("br-{}", id.get(..12).unwrap_or(id)).parse().map_err(|error: crate::spec::SpecError| {
+            NetworkError::Config { network: network.to_owned(), reason: error.to_string() }
+        })?,
+    };
+    if let Some(other) = others.iter().find(|other| other.bridge_name() == Some(&name)) {
+        let reason = format!("it is the bridge of the network {}", other.config.name);
+        return Err(NetworkError::LinkClash { name: name.to_string(), reason });
+    }
+    let existing = links.find(name.as_str()).await?;
+    let ours = existing.as_ref().is_none_or(|link| link.alias.starts_with(ALIAS));
+    let taken = taken_subnets(links, existing.as_ref(), others).await?;
+    let subnet = match settings.subnet {
+        Some(subnet) => match taken.iter().find(|(other, _)| subnet.overlaps(*other)) {
+            Some((other, whose)) => {
+                let other = format!("{other}, {whose}");
+                return Err(NetworkError::SubnetOverlap { network: network.to_owned(), subnet, other });
+            }
+            None => subnet,
+        },
+        None => {
+            let taken: Vec<_> = taken.iter().map(|(subnet, _)| *subnet).collect();
+            ipam::choose_subnet(&taken)
+                .ok_or_else(|| NetworkError::NoFreeSubnet { network: network.to_owned(), pools: ipam::pools_text() })?
+        }
+    };
+    let first = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
+    let gateway = settings.gateway.unwrap_or(first);
+    Ok(BridgeRecord { name, subnet, gateway, group: free_group(id, others), ours })
+}
+
+/// Lists subnets that are someone's: routes of the host (those of the bridge in question aside) and other networks of ours.
+async fn taken_subnets(
+    links: &Links,
+    own: Option<&LinkView>,
+    others: &[NetworkRecord],
+) -> Result<Vec<(Ipv4Network, String)>, NetworkError> {
+    let recorded = others.iter().filter_map(|other| {
+        other.subnet().map(|subnet| (subnet, format!("which is of the network {}", other.config.name)))
+    });
+    let mut taken: Vec<_> = recorded.collect();
+    let routes = links.routes().await?;
+    let routes = routes.iter().filter(|route| own.is_none_or(|own| route.link != Some(own.index)));
+    taken.extend(routes.map(|route| (route.to, "to which the host has a route".to_owned())));
+    Ok(taken)
+}
+
+/// Makes a link group of the network's id, another one where that is taken by a network of ours.
+fn free_group(id: &str, others: &[NetworkRecord]) -> u32 {
+    let taken: BTreeSet<u32> = others.iter().filter_map(|other| other.bridge.as_ref()).map(|b| b.group).collect();
+    let start = id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(1);
+    let group = |n: u32| GROUP_MARK | (start.wrapping_add(n) & 0x007f_ffff);
+    (0..).map(group).find(|group| !taken.contains(group)).unwrap_or(GROUP_MARK)
+}
+
+/// Names the host's end of a container's pair: `veth` and 8 digits.
+pub(super) fn host_link_name(container: &ContainerId, network_id: &str) -> String {
+    let digest = Sha256::new().chain_update(container.as_str()).chain_update(network_id).finalize();
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("veth{digits}")
+}
+
+/// Makes bridges and veth pairs.
+#[derive(Debug, Default)]
+pub(super) struct BridgeDriver {
+    thread: OnceLock<LinkThread>,
+    starting: Mutex<()>,
+}
+
+impl BridgeDriver {
+    /// Returns the connection to the kernel, opened at the first use: who needs no network pays for none.
+    pub(super) fn links(&self) -> Result<&Links, NetworkError> {
+        if self.thread.get().is_none() {
+            let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.thread.get().is_none() {
+                let _ = self.thread.set(LinkThread::start()?);
+            }
+        }
+        self.thread.get().ok_or(NetworkError::WorkerLost("open a netlink socket"))?.links()
+    }
+
+    async fn make_sure(&self, network: &NetworkRecord) -> Result<(), NetworkError> {
+        let bridge = bridge_of(network)?;
+        let settings = BridgeSettings::check(&network.config)?;
+        let links = self.links()?;
+        let name = bridge.name.as_str();
+        let link = match links.find(name).await? {
+            Some(link) => link,
+            None => {
+                links.add_bridge(name, super::MacAddress::of(bridge.gateway), settings.mtu).await?;
+                let link = find_made(links, name).await?;
+                links.set_alias(&link, &format!("{ALIAS}{}", network.config.name)).await?;
+                link
+            }
+        };
+        if !link.is_bridge {
+            let reason = "an interface of this name exists and is no bridge".to_owned();
+            return Err(NetworkError::LinkClash { name: name.to_owned(), reason });
+        }
+        let wanted = Ipv4Network::new(bridge.gateway, bridge.subnet.prefix()).map_err(|error| {
+            NetworkError::Config { network: network.config.name.clone(), reason: error.to_string() }
+        })?;
+        check_address(links, &link, wanted).await?;
+        if link.up { Ok(()) } else { links.raise(&link).await }
+    }
+
+    async fn plug_in(
+        &self,
+        network: &NetworkRecord,
+        attachment: &Attachment,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), NetworkError> {
+        let bridge = bridge_of(network)?;
+        let settings = BridgeSettings::check(&network.config)?;
+        let (Some(host), Some(mac)) = (&attachment.host_link, attachment.mac) else {
+            return Err(NetworkError::UnknownNetwork(network.config.name.clone()));
+        };
+        let links = self.links()?;
+        let Some(port_of) = links.find(bridge.name.as_str()).await? else {
+            let reason = format!("the bridge of the network {} is gone", network.config.name);
+            return Err(NetworkError::LinkClash { name: bridge.name.to_string(), reason });
+        };
+        let pair = VethPair {
+            host_name: host.name.as_str(),
+            bridge: port_of.index,
+            group: bridge.group,
+            netns: namespace,
+            inner_name: attachment.ifname.as_str(),
+            inner_mac: mac,
+            mtu: settings.mtu,
+        };
+        make_pair(links, &pair).await?;
+        if !settings.icc {
+            let link = find_made(links, host.name.as_str()).await?;
+            links.isolate_port(&link).await?;
+        }
+        configure_inside(attachment, namespace).await
+    }
+
+    async fn unplug(&self, network: &NetworkRecord, attachments: &[Attachment]) -> Result<(), NetworkError> {
+        let bridge = bridge_of(network)?;
+        let names: BTreeSet<&str> =
+            attachments.iter().filter_map(|a| a.host_link.as_ref()).map(|link| link.name.as_str()).collect();
+        let links = self.links()?;
+        if let (1, Some(name)) = (names.len(), names.first()) {
+            return match links.find(name).await? {
+                Some(link) if link.group == bridge.group => links.delete(&link).await,
+                _ => Ok(()),
+            };
+        }
+        let leaving = bridge.group | GROUP_LEAVING;
+        let present = links.list().await?;
+        let present = present.iter().filter(|link| link.group == bridge.group && names.contains(link.name.as_str()));
+        for link in present {
+            links.set_group(link, leaving).await?;
+        }
+        links.delete_group(leaving).await
+    }
+
+    async fn remove(&self, network: &NetworkRecord) -> Result<(), NetworkError> {
+        let bridge = bridge_of(network)?;
+        let links = self.links()?;
+        links.delete_group(bridge.group).await?;
+        match links.find(bridge.name.as_str()).await? {
+            Some(link) if bridge.ours && link.alias.starts_with(ALIAS) => links.delete(&link).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl NetworkDriver for BridgeDriver {
+    fn check(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        BridgeSettings::check(config).map(drop)
+    }
+
+    fn setup<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a> {
+        Box::pin(self.make_sure(network))
+    }
+
+    fn attach<'a>(
+        &'a self,
+        network: &'a NetworkRecord,
+        attachment: &'a Attachment,
+        namespace: BorrowedFd<'a>,
+    ) -> DriverFuture<'a> {
+        Box::pin(self.plug_in(network, attachment, namespace))
+    }
+
+    fn detach<'a>(&'a self, network: &'a NetworkRecord, attachments: &'a [Attachment]) -> DriverFuture<'a> {
+        Box::pin(self.unplug(network, attachments))
+    }
+
+    fn teardown<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a> {
+        Box::pin(self.remove(network))
+    }
+}
+
+fn bridge_of(network: &NetworkRecord) -> Result<&BridgeRecord, NetworkError> {
+    network.bridge.as_ref().ok_or_else(|| NetworkError::UnknownNetwork(network.config.name.clone()))
+}
+
+async fn find_made(links: &Links, name: &str) -> Result<LinkView, NetworkError> {
+    links.find(name).await?.ok_or_else(|| NetworkError::LinkClash {
+        name: name.to_owned(),
+        reason: "it was removed while it was being set up".to_owned(),
+    })
+}
+
+/// Gives the bridge its address, or makes sure that it has that one: a bridge with another is somebody's.
+async fn check_address(links: &Links, link: &LinkView, wanted: Ipv4Network) -> Result<(), NetworkError> {
+    let present = links.addresses(link.index).await?;
+    if present.contains(&wanted) {
+        return Ok(());
+    }
+    if !present.is_empty() {
+        let present: Vec<_> = present.iter().map(ToString::to_string).collect();
+        let reason = format!("it exists with the address {}, not {wanted}", present.join(", "));
+        return Err(NetworkError::LinkClash { name: link.name.clone(), reason });
+    }
+    links.add_address(link, wanted).await
+}
+
+/// Makes the pair; a host end that an earlier container of ours left there is replaced, anybody else's is named.
+async fn make_pair(links: &Links, pair: &VethPair<'_>) -> Result<(), NetworkError> {
+    let error = match links.add_veth(pair).await {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let operation = || format!("make the veth pair {} and {}", pair.host_name, pair.inner_name);
+    if error.raw_os_error() != Some(libc::EEXIST) {
+        return Err(failed(operation(), error));
+    }
+    match links.find(pair.host_name).await? {
+        Some(stale) if stale.group == pair.group => {
+            links.delete(&stale).await?;
+            links.add_veth(pair).await.map_err(|error| failed(operation(), error))
+        }
+        Some(_) => {
+            let reason = "an interface of this name exists that is not ours".to_owned();
+            Err(NetworkError::LinkClash { name: pair.host_name.to_owned(), reason })
+        }
+        None => {
+            let reason = "the container has an interface of this name".to_owned();
+            Err(NetworkError::LinkClash { name: pair.inner_name.to_owned(), reason })
+        }
+    }
+}
+
+/// Sets up the inner end on a short-lived thread inside the namespace: `lo`, address, up, default route.
+async fn configure_inside(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    let outer = |source| NetworkError::Namespace { container: attachment.container_name.clone(), source };
+    let netns: OwnedFd = namespace.try_clone_to_owned().map_err(|source| outer(NetnsError::Thread(source)))?;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let plan = Arc::new(attachment.clone());
+    let inner = Arc::clone(&plan);
+    netns::spawn_in_namespace(netns, move |entered| {
+        let _ = sender.send(entered.map(|()| with_links(|links| inside(links, inner))));
+    })
+    .map_err(outer)?;
+    receiver.await.map_err(|_| NetworkError::WorkerLost("set up the network inside a container"))?.map_err(outer)??
+}
+
+async fn inside(links: Links, attachment: Arc<Attachment>) -> Result<(), NetworkError> {
+    netns::prepare_here()
+        .map_err(|source| NetworkError::Namespace { container: attachment.container_name.clone(), source })?;
+    let link = find_made(&links, attachment.ifname.as_str()).await?;
+    if let Some(address) = attachment.address {
+        links.add_address(&link, address).await?;
+    }
+    links.raise(&link).await?;
+    match attachment.gateway {
+        Some(gateway) if attachment.default_route => links.add_default_route(gateway).await,
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,203 @@
+//! Reads the rules with iptables-save(8) and changes them with one call of iptables-restore(8).
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::plan::plan;
+use super::rules::Ruleset;
+use crate::network::NetworkError;
+use crate::network::state::StateDir;
+use crate::store::Record;
+
+const SAVE: &str = "iptables-save";
+const RESTORE: &str = "iptables-restore";
+/// Where distributions put them; the environment's PATH may lack the first.
+const DIRECTORIES: [&str; 6] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+/// Where the last application is written down.
+const APPLIED: &str = "firewall.json";
+const LOCK: &str = "firewall.lock";
+
+/// Is what was applied last, so that an unchanged set of networks costs no process.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Applied {
+    /// Digest of the rules.
+    digest: String,
+    /// The boot and the network namespace that they were applied in.
+    place: String,
+}
+
+impl Record for Applied {
+    const VERSION: u32 = 1;
+}
+
+/// Keeps the host's rules as the records want them.
+#[derive(Debug)]
+pub(in crate::network) struct Firewall {
+    directories: Vec<PathBuf>,
+    /// Counts changes of the records; a reconciliation covers all that it found.
+    recorded: AtomicU64,
+    covered: tokio::sync::Mutex<u64>,
+}
+
+impl Firewall {
+    /// Looks for the programs in the usual places.
+    pub(in crate::network) fn new() -> Self {
+        Self::with_directories(DIRECTORIES.iter().map(PathBuf::from).collect())
+    }
+
+    fn with_directories(directories: Vec<PathBuf>) -> Self {
+        Self { directories, recorded: AtomicU64::new(0), covered: tokio::sync::Mutex::new(0) }
+    }
+
+    /// Says that a record changed, after it was written.
+    pub(in crate::network) fn note_change(&self) {
+        self.recorded.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Makes the rules follow the records.
+    ///
+    /// Of many callers at once one does the work for all whose records it finds. With `forced` the rules are compared with
+    /// what is there even where the records did not change: somebody may have flushed them.
+    pub(in crate::network) async fn reconcile(&self, state: &StateDir, forced: bool) -> Result<(), NetworkError> {
+        let asked = self.recorded.load(Ordering::SeqCst);
+        let mut covered = self.covered.lock().await;
+        if !forced && *covered >= asked && asked > 0 {
+            return Ok(());
+        }
+        let _lock = state.lock(LOCK).await?;
+        let covers = self.recorded.load(Ordering::SeqCst);
+        let wanted = Ruleset::of(&networks(state)?)?;
+        let applied = Applied { digest: digest(&wanted), place: place() };
+        let last = state.read::<Applied>(APPLIED)?;
+        let known = match &last {
+            Some(last) => *last == applied,
+            None => wanted.is_empty(),
+        };
+        if forced || !known {
+            let tools = self.tools();
+            // A host that never had rules of ours needs no iptables to have none.
+            if !(wanted.is_empty() && last.is_none()) {
+                let tools = tools?;
+                let rules = wanted.clone();
+                tokio::task::spawn_blocking(move || tools.apply(&rules))
+                    .await
+                    .map_err(|_| NetworkError::WorkerLost("change the firewall rules"))??;
+            }
+        }
+        if wanted.is_empty() {
+            state.remove(APPLIED)?;
+        } else if last != Some(Applied { digest: applied.digest.clone(), place: applied.place.clone() }) {
+            state.write(APPLIED, &applied)?;
+        }
+        *covered = covers;
+        Ok(())
+    }
+
+    fn tools(&self) -> Result<Tools, NetworkError> {
+        let find = |program: &'static str| {
+            let path = self.directories.iter().map(|dir| dir.join(program)).find(|path| path.exists());
+            path.ok_or(NetworkError::ToolMissing(program))
+        };
+        Ok(Tools { save: find(SAVE)?, restore: find(RESTORE)? })
+    }
+}
+
+fn networks(
+    state: &StateDir,
+) -> Result<Vec<(crate::network::NetworkRecord, Vec<crate::network::Attachment>)>, NetworkError> {
+    let with_attachments = |network: crate::network::NetworkRecord| {
+        let attachments = state.attachments(&network.id)?;
+        Ok((network, attachments))
+    };
+    state.networks()?.into_iter().map(with_attachments).collect()
+}
+
+fn digest(rules: &Ruleset) -> String {
+    let mut hash = Sha256::new();
+    for line in rules.filter.iter().chain(&rules.nat) {
+        hash.update(line);
+        hash.update("\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Names the boot and the network namespace: rules of another one say nothing about this one.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let netns = std::fs::metadata("/proc/thread-self/ns/net").map(|meta| meta.ino()).unwrap_or_default();
+    format!("{} {netns}", boot.trim())
+}
+
+/// Is the pair of programs; both are of one back end, whichever the host's `iptables` is.
+struct Tools {
+    save: PathBuf,
+    restore: PathBuf,
+}
+
+impl Tools {
+    fn apply(&self, wanted: &Ruleset) -> Result<(), NetworkError> {
+        let saved = run(&self.save, &[], "")?;
+        match plan(&String::from_utf8_lossy(&saved.stdout), wanted) {
+            Some(text) => {
+                tracing::debug!(rules = %text, "iptables-restore");
+                run(&self.restore, &["--noflush", "-w"], &text).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn run(program: &Path, args: &[&str], input: &str) -> Result<Output, NetworkError> {
+    let failed = |source| NetworkError::Tool { program: program.display().to_string(), source };
+    let mut child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that refuses early closes its end: its own words say more than our EPIPE.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let message = words.lines().filter(|line| !line.trim().is_empty()).take(3).collect::<Vec<_>>().join(" ");
+    let message = if message.is_empty() { output.status.to_string() } else { message };
+    Err(NetworkError::ToolFailed { program: program.display().to_string(), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::tests::network;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_without_iptables_is_told_what_to_install() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let firewall = Firewall::with_directories(vec![dir.path().join("nothing")]);
+        firewall.reconcile(&state, true).await.unwrap();
+        state.write_network(&network(1, false, true)).unwrap();
+        let error = firewall.reconcile(&state, false).await.unwrap_err();
+        assert!(error.hint().unwrap().contains("apt install iptables"), "{error:?}");
+    }
+
+    #[test]
+    fn the_words_of_a_failing_program_are_kept() {
+        let error = run(Path::new("/bin/ls"), &["/no/such/path"], "").unwrap_err();
+        assert!(error.to_string().contains("/no/such/path"), "{error}");
+    }
+}

@@ -1,0 +1,341 @@
+//! The kernel's links, addresses and routes through rtnetlink(7), on a thread of their own.
+//!
+//! A netlink request is carried out inside sendto(2): deleting a veth pair waits there for an RCU grace period, 17 ms. So
+//! the connection lives on its own thread with its own small runtime, and the caller's runtime never waits in the kernel.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::pin;
+use std::thread::JoinHandle;
+
+use ipnetwork::Ipv4Network;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio_stream::{Stream, StreamExt};
+
+use super::NetworkError;
+use super::record::MacAddress;
+
+/// Asks one network namespace's kernel side for links, addresses and routes.
+#[derive(Clone, Debug)]
+pub(super) struct Links {
+    handle: Handle,
+}
+
+/// Owns the thread that the connection to the host's own namespace lives on.
+#[derive(Debug)]
+pub(super) struct LinkThread {
+    links: Option<Links>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Is what the kernel tells of one link.
+#[derive(Clone, Debug)]
+pub(super) struct LinkView {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) is_bridge: bool,
+    pub(super) up: bool,
+    pub(super) group: u32,
+    pub(super) alias: String,
+    pub(super) master: Option<u32>,
+}
+
+/// Is one route of the host: where to, and through which link.
+#[derive(Clone, Debug)]
+pub(super) struct HostRoute {
+    pub(super) to: Ipv4Network,
+    pub(super) link: Option<u32>,
+}
+
+/// Is a veth pair that is to be born: one end here, the other inside a namespace.
+#[derive(Debug)]
+pub(super) struct VethPair<'a> {
+    pub(super) host_name: &'a str,
+    pub(super) bridge: u32,
+    pub(super) group: u32,
+    pub(super) netns: BorrowedFd<'a>,
+    pub(super) inner_name: &'a str,
+    pub(super) inner_mac: MacAddress,
+    pub(super) mtu: Option<u32>,
+}
+
+impl LinkThread {
+    /// Opens a connection to the namespace that the calling thread stands in.
+    pub(super) fn start() -> Result<Self, NetworkError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("netlink".to_owned())
+            .spawn(move || {
+                let answer = |opened| drop(sender.send(opened));
+                serve_connection(answer);
+            })
+            .map_err(|source| failed("start the netlink thread", source))?;
+        let links = receiver.recv().map_err(|_| NetworkError::WorkerLost("open a netlink socket"))??;
+        Ok(Self { links: Some(links), thread: Some(thread) })
+    }
+
+    /// Returns the connection.
+    pub(super) fn links(&self) -> Result<&Links, NetworkError> {
+        self.links.as_ref().ok_or(NetworkError::WorkerLost("send a netlink request"))
+    }
+}
+
+impl Drop for LinkThread {
+    /// Closes the request channel, upon which the thread ends.
+    fn drop(&mut self) {
+        self.links = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve_connection(answer: impl FnOnce(Result<Links, NetworkError>)) {
+    let runtime = match small_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return answer(Err(error)),
+    };
+    runtime.block_on(async {
+        match rtnetlink::new_connection() {
+            Ok((connection, handle, _)) => {
+                answer(Ok(Links { handle }));
+                connection.await;
+            }
+            Err(source) => answer(Err(failed("open a netlink socket", source))),
+        }
+    });
+}
+
+fn small_runtime() -> Result<tokio::runtime::Runtime, NetworkError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(|source| failed("start the netlink runtime", source))
+}
+
+/// Does `work` with a connection to the calling thread's namespace and blocks until it is done.
+///
+/// This is for the short-lived threads that enter a container's namespace.
+pub(super) fn with_links<T, F: Future<Output = T>>(work: impl FnOnce(Links) -> F) -> Result<T, NetworkError> {
+    let runtime = small_runtime()?;
+    runtime.block_on(async {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|source| failed("open a netlink socket", source))?;
+        let work = work(Links { handle });
+        tokio::select! {
+            biased;
+            () = connection => Err(NetworkError::WorkerLost("send a netlink request")),
+            done = work => Ok(done),
+        }
+    })
+}
+
+impl Links {
+    /// Looks a link up by name.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<LinkView>, NetworkError> {
+        let operation = || format!("look up the interface {name}");
+        let stream = self.handle.link().get().match_name(name.to_owned()).execute();
+        match collect(stream).await {
+            Ok(messages) => Ok(messages.into_iter().next().map(view)),
+            Err(source) if source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(source) => Err(failed(operation(), source)),
+        }
+    }
+
+    /// Lists all links.
+    pub(super) async fn list(&self) -> Result<Vec<LinkView>, NetworkError> {
+        let stream = self.handle.link().get().execute();
+        let messages = collect(stream).await.map_err(|source| failed("list interfaces", source))?;
+        Ok(messages.into_iter().map(view).collect())
+    }
+
+    /// Lists the IPv4 addresses of one link.
+    pub(super) async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Network>, NetworkError> {
+        let stream = self.handle.address().get().set_link_index_filter(index).execute();
+        let messages = collect(stream).await.map_err(|source| failed("list addresses", source))?;
+        let address_of = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        };
+        Ok(messages
+            .iter()
+            .filter(|message| message.header.index == index)
+            .filter_map(|message| {
+                let address = message.attributes.iter().find_map(address_of)?;
+                Ipv4Network::new(address, message.header.prefix_len).ok()
+            })
+            .collect())
+    }
+
+    /// Lists the IPv4 routes of all tables, without default routes, multicast and loopback.
+    pub(super) async fn routes(&self) -> Result<Vec<HostRoute>, NetworkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let stream = self.handle.route().get(message).execute();
+        let messages = collect(stream).await.map_err(|source| failed("list routes", source))?;
+        Ok(messages.iter().filter_map(host_route).collect())
+    }
+
+    /// Makes a bridge, raised, with an Ethernet address that its ports do not change.
+    pub(super) async fn add_bridge(&self, name: &str, mac: MacAddress, mtu: Option<u32>) -> Result<(), NetworkError> {
+        let mut builder = LinkBridge::new(name).address(mac.octets().to_vec());
+        if let Some(mtu) = mtu {
+            builder = builder.mtu(mtu);
+        }
+        let request = self.handle.link().add(builder.build()).execute();
+        request.await.map_err(|error| failed(format!("make the bridge {name}"), errno(error)))
+    }
+
+    /// Writes a text into the link's alias, where `ip link` shows it.
+    pub(super) async fn set_alias(&self, link: &LinkView, alias: &str) -> Result<(), NetworkError> {
+        let message = LinkUnspec::new_with_index(link.index).alias(alias).build();
+        self.change(message, || format!("set the alias of {}", link.name)).await
+    }
+
+    /// Raises a link.
+    pub(super) async fn raise(&self, link: &LinkView) -> Result<(), NetworkError> {
+        let message = LinkUnspec::new_with_index(link.index).up().build();
+        self.change(message, || format!("raise the interface {}", link.name)).await
+    }
+
+    /// Makes the link's port unable to reach other such ports of the same bridge.
+    pub(super) async fn isolate_port(&self, link: &LinkView) -> Result<(), NetworkError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::default()
+            .index(link.index)
+            .set_port_kind(InfoPortKind::Bridge)
+            .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]))
+            .build();
+        self.change(message, || format!("isolate the bridge port {}", link.name)).await
+    }
+
+    /// Puts a link into a group.
+    pub(super) async fn set_group(&self, link: &LinkView, group: u32) -> Result<(), NetworkError> {
+        let message = LinkUnspec::new_with_index(link.index).link_group(group).build();
+        self.change(message, || format!("set the group of {}", link.name)).await
+    }
+
+    /// Makes a veth pair: one request gives birth to both ends, the inner one inside the namespace under its final name,
+    /// and enslaves and raises the host's.
+    pub(super) async fn add_veth(&self, pair: &VethPair<'_>) -> io::Result<()> {
+        let mut inner = LinkUnspec::new_with_name(pair.inner_name)
+            .address(pair.inner_mac.octets().to_vec())
+            .setns_by_fd(pair.netns.as_raw_fd());
+        let mut outer = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(pair.host_name)
+            .controller(pair.bridge)
+            .link_group(pair.group)
+            .up();
+        if let Some(mtu) = pair.mtu {
+            inner = inner.mtu(mtu);
+            outer = outer.mtu(mtu);
+        }
+        let message = outer.set_info_data(InfoData::Veth(InfoVeth::Peer(inner.build()))).build();
+        self.handle.link().add(message).execute().await.map_err(errno)
+    }
+
+    /// Gives a link an address.
+    pub(super) async fn add_address(&self, link: &LinkView, address: Ipv4Network) -> Result<(), NetworkError> {
+        let request = self.handle.address().add(link.index, IpAddr::V4(address.ip()), address.prefix()).execute();
+        request.await.map_err(|error| failed(format!("give {address} to {}", link.name), errno(error)))
+    }
+
+    /// Makes the default route.
+    pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+        let request = self.handle.route().add(message).replace().execute();
+        request.await.map_err(|error| failed(format!("route everything through {gateway}"), errno(error)))
+    }
+
+    /// Deletes a link; one that is gone already is fine.
+    pub(super) async fn delete(&self, link: &LinkView) -> Result<(), NetworkError> {
+        tolerate_absence(self.handle.link().del(link.index).execute().await)
+            .map_err(|source| failed(format!("delete the interface {}", link.name), source))
+    }
+
+    /// Deletes all links of a group in one request, which waits for one grace period and not for one a link.
+    pub(super) async fn delete_group(&self, group: u32) -> Result<(), NetworkError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::default().link_group(group).build();
+        let request = rtnetlink::LinkDelRequest::new_with_message(self.handle.clone(), message);
+        tolerate_absence(request.execute().await)
+            .map_err(|source| failed(format!("delete the interfaces of group {group:#x}"), source))
+    }
+
+    async fn change(&self, message: LinkMessage, operation: impl FnOnce() -> String) -> Result<(), NetworkError> {
+        let request = self.handle.link().change(message).execute();
+        request.await.map_err(|error| failed(operation(), errno(error)))
+    }
+}
+
+fn tolerate_absence(done: Result<(), rtnetlink::Error>) -> io::Result<()> {
+    match done.map_err(errno) {
+        Err(source) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+async fn collect<T>(stream: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
+    let mut stream = pin!(stream);
+    let mut found = Vec::new();
+    while let Some(item) = stream.next().await {
+        found.push(item.map_err(errno)?);
+    }
+    Ok(found)
+}
+
+fn view(message: LinkMessage) -> LinkView {
+    let mut view = LinkView {
+        index: message.header.index,
+        name: String::new(),
+        is_bridge: false,
+        up: message.header.flags.contains(LinkFlags::Up),
+        group: 0,
+        alias: String::new(),
+        master: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => view.name = name,
+            LinkAttribute::IfAlias(alias) => view.alias = alias,
+            LinkAttribute::Group(group) => view.group = group,
+            LinkAttribute::Controller(index) => view.master = Some(index),
+            LinkAttribute::LinkInfo(infos) => view.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
+            _ => {}
+        }
+    }
+    view
+}
+
+fn host_route(message: &RouteMessage) -> Option<HostRoute> {
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })?;
+    let link = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let to = Ipv4Network::new(to, message.header.destination_prefix_length).ok()?;
+    let counts = to.prefix() > 0 && !to.ip().is_multicast() && !to.ip().is_loopback();
+    counts.then_some(HostRoute { to, link })
+}
+
+/// Takes the errno out of a netlink error.
+fn errno(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+pub(super) fn failed(operation: impl Into<String>, source: io::Error) -> NetworkError {
+    NetworkError::Netlink { operation: operation.into(), source }
+}

@@ -1,0 +1,411 @@
+//! All networks of one run directory: made, used and removed through records, so that a kill leaves nothing unknown.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use ipnetwork::Ipv4Network;
+
+use super::bridge::{self, BridgeDriver, BridgeSettings};
+use super::config::{DriverKind, NetworkConfig, PortMapping};
+use super::driver::{NetworkDriver, PlainDriver};
+use super::firewall::Firewall;
+use super::record::{AttachRequest, Attachment, HostLink, MacAddress, NetworkRecord, PublishedPort};
+use super::state::StateDir;
+use super::{NetworkError, forwarding, ipam};
+use crate::spec::{ContainerId, SpecError, random_hex};
+
+/// Guards the giving away of names, subnets and addresses, over all processes with this run directory.
+const ALLOCATION: &str = "allocation.lock";
+
+/// Makes, lists and removes networks, and attaches containers to them.
+///
+/// Any number of processes may have one open for the same run directory.
+#[derive(Debug)]
+pub struct Networks {
+    state: StateDir,
+    bridge: BridgeDriver,
+    none: PlainDriver,
+    host: PlainDriver,
+    firewall: Firewall,
+}
+
+impl Networks {
+    /// Opens `<run_dir>/networks`, made where it is missing. The kernel is not asked before the first use.
+    pub fn open(run_dir: &Path) -> Result<Self, NetworkError> {
+        Ok(Self {
+            state: StateDir::open(run_dir)?,
+            bridge: BridgeDriver::default(),
+            none: PlainDriver(DriverKind::None),
+            host: PlainDriver(DriverKind::Host),
+            firewall: Firewall::new(),
+        })
+    }
+
+    /// Refuses a configuration that cannot be made; touches nothing.
+    pub fn check(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        self.driver(config)?.check(config)
+    }
+
+    /// Makes the network, or makes sure that it is there as recorded, with its rules.
+    pub async fn ensure(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
+        let driver = self.driver(config)?;
+        driver.check(config)?;
+        let lock = self.state.lock(ALLOCATION).await?;
+        let (record, new) = match self.state.find(&config.name)? {
+            Some(record) => (self.reuse(record, config)?, false),
+            None => (self.allocate(config).await?, true),
+        };
+        if new {
+            self.state.write_network(&record)?;
+            self.firewall.note_change();
+        }
+        let mut made = driver.setup(&record).await;
+        if made.is_ok() && record.bridge.is_some() {
+            made = forwarding::enable(&self.state);
+        }
+        drop(lock);
+        if made.is_ok() {
+            made = self.firewall.reconcile(&self.state, false).await;
+        }
+        match made {
+            Ok(()) => Ok(record),
+            Err(error) if new => Err(self.undo_ensure(&record, error).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Attaches a container; one that is attached already gets the same address again.
+    pub async fn attach(&self, request: AttachRequest<'_>) -> Result<Attachment, NetworkError> {
+        let lock = self.state.lock(ALLOCATION).await?;
+        let network = self.find(&request.network)?;
+        let driver = self.driver(&network.config)?;
+        let attachment = self.plan_attachment(&network, &request)?;
+        if network.bridge.is_some() {
+            self.state.write_attachment(&attachment)?;
+        }
+        drop(lock);
+        let mut made = driver.attach(&network, &attachment, request.netns).await;
+        if made.is_ok() && !attachment.ports.is_empty() {
+            self.firewall.note_change();
+            made = self.firewall.reconcile(&self.state, false).await;
+        }
+        match made {
+            Ok(()) => Ok(attachment),
+            Err(error) => {
+                let undone = self.drop_attachments(&network, std::slice::from_ref(&attachment)).await;
+                Err(with_undo(format!("attach {}", attachment.container_name), error, undone.err()))
+            }
+        }
+    }
+
+    /// Takes a container off a network; that it is not on it, or that there is none, is no error.
+    pub async fn detach(&self, network: &str, container: &ContainerId) -> Result<(), NetworkError> {
+        let Some(network) = self.state.find(network)? else { return Ok(()) };
+        match self.state.attachment(&network.id, container)? {
+            Some(attachment) => self.drop_attachments(&network, &[attachment]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes containers off all their networks, all links of a network in one request.
+    ///
+    /// It goes on after an error and returns all of them.
+    pub async fn detach_many(&self, containers: &[ContainerId]) -> Result<(), NetworkError> {
+        let leaving: BTreeSet<&ContainerId> = containers.iter().collect();
+        self.detach_where("detach containers", |container| leaving.contains(container)).await
+    }
+
+    /// Removes a network that nobody uses; `false` where there is none.
+    pub async fn remove(&self, name: &str) -> Result<bool, NetworkError> {
+        let lock = self.state.lock(ALLOCATION).await?;
+        let Some(network) = self.state.find(name)? else { return Ok(false) };
+        let users = self.users(&network)?;
+        if !users.is_empty() {
+            return Err(NetworkError::InUse { network: network.config.name, users });
+        }
+        self.driver(&network.config)?.teardown(&network).await?;
+        self.state.remove_network(&network)?;
+        self.firewall.note_change();
+        self.restore_forwarding()?;
+        drop(lock);
+        self.firewall.reconcile(&self.state, false).await?;
+        Ok(true)
+    }
+
+    /// Lists all networks, by name.
+    pub fn list(&self) -> Result<Vec<NetworkRecord>, NetworkError> {
+        self.state.networks()
+    }
+
+    /// Finds a network by name or id.
+    pub fn find(&self, key: &str) -> Result<NetworkRecord, NetworkError> {
+        self.state.find(key)?.ok_or_else(|| NetworkError::UnknownNetwork(key.to_owned()))
+    }
+
+    /// Lists the containers on a network, by address.
+    pub fn attachments(&self, network: &str) -> Result<Vec<Attachment>, NetworkError> {
+        self.state.attachments(&self.find(network)?.id)
+    }
+
+    /// Lists where a container is attached, by interface.
+    pub fn attachments_of(&self, container: &ContainerId) -> Result<Vec<Attachment>, NetworkError> {
+        let mut found = Vec::new();
+        for network in self.state.networks()? {
+            found.extend(self.state.attachment(&network.id, container)?);
+        }
+        found.sort_by(|a, b| a.ifname.cmp(&b.ifname));
+        Ok(found)
+    }
+
+    /// Puts right what a kill or somebody else left wrong: drops attachments whose container is gone, makes sure of bridges,
+    /// forwarding and rules.
+    pub async fn reconcile(&self, live: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
+        errors.extend(self.detach_where("drop attachments of dead containers", |id| !live(id)).await.err());
+        let lock = self.state.lock(ALLOCATION).await?;
+        self.state.sweep()?;
+        let networks = self.state.networks()?;
+        for network in &networks {
+            match self.driver(&network.config) {
+                Ok(driver) => errors.extend(driver.setup(network).await.err()),
+                Err(error) => errors.push(error),
+            }
+        }
+        if networks.iter().any(|network| network.bridge.is_some()) {
+            errors.extend(forwarding::enable(&self.state).err());
+        }
+        drop(lock);
+        errors.extend(self.firewall.reconcile(&self.state, true).await.err());
+        several("reconcile networks", errors)
+    }
+
+    /// Compares the firewall's rules with the records and mends them.
+    pub async fn reconcile_firewall(&self) -> Result<(), NetworkError> {
+        self.firewall.reconcile(&self.state, true).await
+    }
+
+    fn driver(&self, config: &NetworkConfig) -> Result<&dyn NetworkDriver, NetworkError> {
+        match config.driver {
+            DriverKind::Bridge => Ok(&self.bridge),
+            DriverKind::None => Ok(&self.none),
+            DriverKind::Host => Ok(&self.host),
+            driver @ (DriverKind::Cni | DriverKind::Polycube) => {
+                Err(NetworkError::DriverMissing { network: config.name.clone(), driver })
+            }
+        }
+    }
+
+    /// Takes a recorded network if it is what is asked for; other labels are written down.
+    fn reuse(&self, record: NetworkRecord, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
+        if let Some((field, existing, wanted)) = difference(&record.config, config) {
+            return Err(NetworkError::Different { network: config.name.clone(), field, existing, wanted });
+        }
+        if record.config == *config {
+            return Ok(record);
+        }
+        let record = NetworkRecord { config: config.clone(), ..record };
+        self.state.write_network(&record)?;
+        Ok(record)
+    }
+
+    async fn allocate(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
+        let id = random_hex();
+        let bridge = match config.driver {
+            DriverKind::Bridge => {
+                let settings = BridgeSettings::check(config)?;
+                let others = self.state.networks()?;
+                Some(bridge::allocate(self.bridge.links()?, &settings, &id, &others, &config.name).await?)
+            }
+            _ => None,
+        };
+        Ok(NetworkRecord { id, config: config.clone(), bridge })
+    }
+
+    /// Takes a network back that could not be made whole, unless somebody uses it already.
+    async fn undo_ensure(&self, record: &NetworkRecord, error: NetworkError) -> NetworkError {
+        let lock = match self.state.lock(ALLOCATION).await {
+            Ok(lock) => lock,
+            Err(_) => return error,
+        };
+        if self.state.leases(&record.id).is_ok_and(|leases| !leases.is_empty()) {
+            return error;
+        }
+        let mut errors = vec![error];
+        if let Ok(driver) = self.driver(&record.config) {
+            errors.extend(driver.teardown(record).await.err());
+        }
+        errors.extend(self.state.remove_network(record).err());
+        self.firewall.note_change();
+        errors.extend(self.restore_forwarding().err());
+        drop(lock);
+        // The rules that could not be made cannot be unmade either: the first error says why.
+        let _ = self.firewall.reconcile(&self.state, false).await;
+        match several(&format!("make the network {}", record.config.name), errors) {
+            Err(error) => error,
+            Ok(()) => NetworkError::UnknownNetwork(record.config.name.clone()),
+        }
+    }
+
+    /// Says what the attachment is to be; the caller holds the lock.
+    fn plan_attachment(
+        &self,
+        network: &NetworkRecord,
+        request: &AttachRequest<'_>,
+    ) -> Result<Attachment, NetworkError> {
+        let mut attachment = Attachment {
+            network: network.id.clone(),
+            network_name: network.config.name.clone(),
+            container: request.container.clone(),
+            container_name: request.container_name.clone(),
+            ifname: request.ifname.clone(),
+            address: None,
+            gateway: None,
+            mac: None,
+            default_route: request.default_route && !network.config.internal,
+            host_link: None,
+            ports: Vec::new(),
+        };
+        let Some(bridge) = &network.bridge else { return Ok(attachment) };
+        let settings = BridgeSettings::check(&network.config)?;
+        let leases = self.state.leases(&network.id)?;
+        let held = leases.iter().find(|(_, holder)| **holder == request.container).map(|(address, _)| *address);
+        let range = settings.range.unwrap_or(bridge.subnet);
+        let no_address = || NetworkError::NoFreeAddress { network: network.config.name.clone(), subnet: range };
+        let address = match (request.ipv4, held) {
+            (Some(wanted), _) => {
+                self.check_wanted(network, request, wanted)?;
+                wanted
+            }
+            (None, Some(held)) => held,
+            (None, None) => {
+                let taken = leases.into_keys().collect();
+                ipam::choose_address(bridge.subnet, range, bridge.gateway, &taken).ok_or_else(no_address)?
+            }
+        };
+        if let Some(held) = held.filter(|held| *held != address) {
+            self.state.remove_lease(&network.id, held, &request.container)?;
+        }
+        let name = bridge::host_link_name(&request.container, &network.id);
+        let name =
+            name.parse().map_err(|error: SpecError| NetworkError::LinkClash { name, reason: error.to_string() })?;
+        attachment.address = Ipv4Network::new(address, bridge.subnet.prefix()).ok();
+        attachment.gateway = Some(bridge.gateway);
+        attachment.mac = Some(request.mac.unwrap_or_else(|| MacAddress::of(address)));
+        attachment.host_link = Some(HostLink { name });
+        attachment.ports = published(&request.ports, settings.host_ip);
+        Ok(attachment)
+    }
+
+    fn check_wanted(
+        &self,
+        network: &NetworkRecord,
+        request: &AttachRequest<'_>,
+        wanted: Ipv4Addr,
+    ) -> Result<(), NetworkError> {
+        let Some(bridge) = &network.bridge else { return Ok(()) };
+        let refused = |reason: String| NetworkError::Address {
+            network: network.config.name.clone(),
+            container: request.container_name.clone(),
+            address: wanted,
+            reason,
+        };
+        if let Some(reason) = ipam::refusal(bridge.subnet, bridge.gateway, wanted) {
+            return Err(refused(reason.to_owned()));
+        }
+        match self.state.attachments(&network.id)?.into_iter().find(|other| other.ip() == Some(wanted)) {
+            Some(other) if other.container != request.container => {
+                Err(refused(format!("{} has it", other.container_name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes attachments off one network: links, then records, then rules.
+    async fn drop_attachments(&self, network: &NetworkRecord, leaving: &[Attachment]) -> Result<(), NetworkError> {
+        self.driver(&network.config)?.detach(network, leaving).await?;
+        for attachment in leaving {
+            self.state.remove_attachment(attachment)?;
+        }
+        if leaving.iter().any(|attachment| !attachment.ports.is_empty()) {
+            self.firewall.note_change();
+            self.firewall.reconcile(&self.state, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn detach_where(&self, operation: &str, leaves: impl Fn(&ContainerId) -> bool) -> Result<(), NetworkError> {
+        let mut errors = Vec::new();
+        for network in self.state.networks()? {
+            let mut leaving = self.state.attachments(&network.id)?;
+            leaving.retain(|attachment| leaves(&attachment.container));
+            if !leaving.is_empty() {
+                errors.extend(self.drop_attachments(&network, &leaving).await.err());
+            }
+        }
+        several(operation, errors)
+    }
+
+    fn users(&self, network: &NetworkRecord) -> Result<Vec<String>, NetworkError> {
+        let named = self.state.attachments(&network.id)?;
+        let mut users: Vec<String> = named.iter().map(|attachment| attachment.container_name.clone()).collect();
+        // A damaged record has no name, its lease still has an id.
+        let unnamed = self.state.leases(&network.id)?.into_values();
+        let unnamed = unnamed.filter(|id| !named.iter().any(|attachment| attachment.container == *id));
+        users.extend(unnamed.map(|id| id.short().to_owned()));
+        Ok(users)
+    }
+
+    fn restore_forwarding(&self) -> Result<(), NetworkError> {
+        if self.state.networks()?.iter().any(|network| network.bridge.is_some()) {
+            return Ok(());
+        }
+        forwarding::restore(&self.state)
+    }
+}
+
+/// Names the first field in which two configurations differ, labels aside.
+fn difference(existing: &NetworkConfig, wanted: &NetworkConfig) -> Option<(&'static str, String, String)> {
+    fn text<T: ToString>(value: &Option<T>) -> String {
+        value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+    }
+    let pairs = [
+        ("driver", existing.driver.to_string(), wanted.driver.to_string()),
+        ("subnet", text(&existing.subnet), text(&wanted.subnet)),
+        ("gateway", text(&existing.gateway), text(&wanted.gateway)),
+        ("ip_range", text(&existing.ip_range), text(&wanted.ip_range)),
+        ("bridge name", text(&existing.bridge_name), text(&wanted.bridge_name)),
+        ("internal", existing.internal.to_string(), wanted.internal.to_string()),
+        ("mtu", text(&existing.mtu), text(&wanted.mtu)),
+        ("driver_opts", format!("{:?}", existing.options), format!("{:?}", wanted.options)),
+    ];
+    pairs.into_iter().find(|(_, existing, wanted)| existing != wanted)
+}
+
+/// Turns port mappings into published ports; the host's port was chosen when it was reserved.
+fn published(ports: &[PortMapping], default_ip: Option<Ipv4Addr>) -> Vec<PublishedPort> {
+    let chosen = ports.iter().filter_map(|port| {
+        Some(PublishedPort {
+            host_ip: port.host_ip.or(default_ip.map(IpAddr::V4)),
+            host_port: port.host_port?,
+            container_port: port.container_port,
+            protocol: port.protocol,
+        })
+    });
+    chosen.collect()
+}
+
+fn with_undo(operation: String, error: NetworkError, undone: Option<NetworkError>) -> NetworkError {
+    match undone {
+        Some(second) => NetworkError::Several { operation, errors: vec![error, second] },
+        None => error,
+    }
+}
+
+fn several(operation: &str, mut errors: Vec<NetworkError>) -> Result<(), NetworkError> {
+    match errors.len() {
+        0 => Ok(()),
+        1 => errors.pop().map_or(Ok(()), Err),
+        _ => Err(NetworkError::Several { operation: operation.to_owned(), errors }),
+    }
+}

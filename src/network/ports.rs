@@ -1,0 +1,228 @@
+//! Published ports: a socket holds the host's port before anything starts, so that a conflict is found at once.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
+
+use super::NetworkError;
+use super::config::{PortMapping, Protocol};
+use super::error::PortOwner;
+use super::record::PublishedPort;
+
+/// How many connections may wait for our proxy.
+const BACKLOG: i32 = 1024;
+
+/// Holds one port of the host; what the firewall does not lead to the container arrives at its socket.
+///
+/// The socket outlives us in the keeper: [`PortReservation::into_fd`] and [`PortReservation::from_fd`].
+#[derive(Debug)]
+pub struct PortReservation {
+    port: PublishedPort,
+    socket: OwnedFd,
+}
+
+impl PortReservation {
+    /// Takes the port in the network namespace of the calling thread; a free one where none is named.
+    ///
+    /// Without an address the socket takes IPv4 and IPv6 alike, where the host has IPv6.
+    pub fn bind(mapping: &PortMapping) -> Result<Self, NetworkError> {
+        let port = mapping.host_port.unwrap_or(0);
+        let bound = match mapping.host_ip {
+            Some(ip) => open(SocketAddr::new(ip, port), mapping.protocol),
+            None => match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), mapping.protocol) {
+                Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), mapping.protocol)
+                }
+                other => other,
+            },
+        };
+        let socket = bound.map_err(|errno| refused(mapping, errno))?;
+        let address = getsockname(&socket).and_then(|any| SocketAddr::try_from(any).map_err(|_| Errno::INVAL));
+        let host_port = address.map_err(|errno| refused(mapping, errno))?.port();
+        let port = PublishedPort {
+            host_ip: mapping.host_ip,
+            host_port,
+            container_port: mapping.container_port,
+            protocol: mapping.protocol,
+        };
+        Ok(Self { port, socket })
+    }
+
+    /// Takes up a socket that was handed over.
+    pub fn from_fd(port: PublishedPort, socket: OwnedFd) -> Self {
+        Self { port, socket }
+    }
+
+    /// Returns what is published.
+    pub fn port(&self) -> PublishedPort {
+        self.port
+    }
+
+    /// Returns what is published as an attach request wants it.
+    pub fn mapping(&self) -> PortMapping {
+        let PublishedPort { host_ip, host_port, container_port, protocol } = self.port;
+        PortMapping { host_ip, host_port: Some(host_port), container_port, protocol }
+    }
+
+    /// Gives the socket away.
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket
+    }
+}
+
+impl AsFd for PortReservation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    if protocol == Protocol::Tcp {
+        // Connections of an earlier container in TIME_WAIT do not hold the port.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    if protocol == Protocol::Tcp {
+        listen(&socket, BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+fn refused(mapping: &PortMapping, errno: Errno) -> NetworkError {
+    let ip = mapping.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let host = SocketAddr::new(ip, mapping.host_port.unwrap_or(0));
+    match errno {
+        Errno::ADDRINUSE => NetworkError::PortTaken {
+            host: host.to_string(),
+            protocol: mapping.protocol,
+            owner: owner(ip, host.port(), mapping.protocol),
+        },
+        errno => NetworkError::Socket {
+            operation: format!("publish {} port {host}", mapping.protocol),
+            source: errno.into(),
+        },
+    }
+}
+
+/// Looks for the process that holds the port: the socket's inode from /proc/net, then whose descriptor shows it.
+fn owner(ip: IpAddr, port: u16, protocol: Protocol) -> Option<PortOwner> {
+    let inodes: Vec<String> = ["", "6"]
+        .iter()
+        // Not /proc/net: that is the namespace of the thread group leader.
+        .filter_map(|family| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")).ok())
+        .flat_map(|table| table.lines().skip(1).filter_map(|line| holder(line, ip, port, protocol)).collect::<Vec<_>>())
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if inodes.is_empty() {
+        return None;
+    }
+    let processes =
+        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    for pid in processes {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        if links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str())) {
+            return Some(PortOwner { pid, command: command(pid) });
+        }
+    }
+    None
+}
+
+/// Returns the inode of a line of /proc/net/tcp (or udp) if it holds the port at an address that clashes with `ip`.
+fn holder(line: &str, ip: IpAddr, port: u16, protocol: Protocol) -> Option<String> {
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, hex_port) = fields.next()?.split_once(':')?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    let listens = protocol == Protocol::Udp || state == LISTEN;
+    if u16::from_str_radix(hex_port, 16) != Ok(port) || !listens || inode == "0" {
+        return None;
+    }
+    let any = address.bytes().all(|byte| byte == b'0');
+    let same = match ip {
+        IpAddr::V4(ip) => address.len() == 8 && u32::from_str_radix(address, 16) == Ok(u32::from_ne_bytes(ip.octets())),
+        IpAddr::V6(_) => address.len() == 32,
+    };
+    (any || same || ip.is_unspecified()).then(|| inode.to_owned())
+}
+
+fn command(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&line).replace('\0', " ");
+    let shown: String = text.trim().chars().filter(|c| !c.is_control()).take(80).collect();
+    if !shown.is_empty() {
+        return shown;
+    }
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(ip: Option<&str>, port: Option<u16>, protocol: Protocol) -> PortMapping {
+        PortMapping { host_ip: ip.map(|ip| ip.parse().unwrap()), host_port: port, container_port: 80, protocol }
+    }
+
+    fn in_fresh_namespace(work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            crate::namespaces::network::raise_loopback_here().unwrap();
+            work();
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_taken_port_names_its_owner() {
+        in_fresh_namespace(|| {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let first = PortReservation::bind(&mapping(None, None, protocol)).unwrap();
+                let port = first.port().host_port;
+                for ip in [None, Some("127.0.0.1"), Some("0.0.0.0")] {
+                    let error = PortReservation::bind(&mapping(ip, Some(port), protocol)).unwrap_err();
+                    let NetworkError::PortTaken { owner: Some(owner), .. } = &error else { panic!("{error:?}") };
+                    assert_eq!(owner.pid, std::process::id());
+                    assert!(error.to_string().contains(&port.to_string()), "{error}");
+                }
+                drop(PortReservation::from_fd(first.port(), first.into_fd()));
+                PortReservation::bind(&mapping(None, Some(port), protocol)).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn different_addresses_do_not_clash_and_foreign_ones_have_a_hint() {
+        in_fresh_namespace(|| {
+            let first = PortReservation::bind(&mapping(Some("127.0.0.1"), None, Protocol::Tcp)).unwrap();
+            let port = Some(first.port().host_port);
+            PortReservation::bind(&mapping(Some("127.0.0.2"), port, Protocol::Tcp)).unwrap();
+            let error = PortReservation::bind(&mapping(Some("192.0.2.1"), port, Protocol::Tcp)).unwrap_err();
+            assert!(error.hint().unwrap().contains("no interface"), "{error:?}");
+        });
+    }
+
+    #[test]
+    fn lines_of_proc_net_are_read() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0";
+        let localhost = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(holder(line, localhost, 8080, Protocol::Tcp).as_deref(), Some("4242"));
+        assert_eq!(holder(line, [127, 0, 0, 2].into(), 8080, Protocol::Tcp), None);
+        assert_eq!(holder(line, localhost, 8081, Protocol::Tcp), None);
+        assert_eq!(holder(&line.replace(" 0A ", " 01 "), localhost, 8080, Protocol::Tcp), None);
+        assert_eq!(holder("", localhost, 8080, Protocol::Tcp), None);
+    }
+}

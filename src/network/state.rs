@@ -1,0 +1,294 @@
+//! Where networks and attachments are written down: `<run>/networks/`, one small JSON file each.
+//!
+//! The name of an attachment's file is `<address>_<container>.json`, so a listing of the directory is the table of
+//! leases: giving an address away reads no file, and a file whose content was lost still holds its address.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::NetworkError;
+use super::record::{Attachment, NetworkRecord};
+use crate::spec::ContainerId;
+use crate::store::{self, Durability, FileLock, Loaded, Record, StoreError};
+
+impl Record for NetworkRecord {
+    const VERSION: u32 = 1;
+}
+
+impl Record for Attachment {
+    const VERSION: u32 = 1;
+}
+
+/// Is the directory in which networks are written down.
+#[derive(Clone, Debug)]
+pub(super) struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// Opens the directory, made where it is missing.
+    pub(super) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
+        let root = run_dir.join("networks");
+        for dir in [root.join("records"), root.join("attachments")] {
+            make_dir(&dir)?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Takes the lock of this name, shared with every mydocker that has this run directory.
+    ///
+    /// The uncontended case takes it at once; else a thread of the blocking pool waits, so that the caller's runtime goes on.
+    pub(super) async fn lock(&self, name: &'static str) -> Result<FileLock, NetworkError> {
+        let path = self.root.join(name);
+        match FileLock::try_acquire(&path) {
+            Err(StoreError::Locked { .. }) => {}
+            other => return Ok(other?),
+        }
+        let waiting = tokio::task::spawn_blocking(move || FileLock::acquire(&path));
+        Ok(waiting.await.map_err(|_| NetworkError::WorkerLost("wait for a lock"))??)
+    }
+
+    /// Reads all networks, by name.
+    pub(super) fn networks(&self) -> Result<Vec<NetworkRecord>, NetworkError> {
+        let dir = self.root.join("records");
+        let mut records = Vec::new();
+        for name in file_names(&dir)? {
+            if name.ends_with(".json")
+                && let Some(record) = read(&dir.join(name))?
+            {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a: &NetworkRecord, b| a.config.name.cmp(&b.config.name));
+        Ok(records)
+    }
+
+    /// Finds a network by its name, its id or the first digits of its id (at least 12).
+    pub(super) fn find(&self, key: &str) -> Result<Option<NetworkRecord>, NetworkError> {
+        let direct = self.record_path(key);
+        if is_plain(key)
+            && direct.exists()
+            && let Some(record) = read(&direct)?
+        {
+            return Ok(Some(record));
+        }
+        let by_id = |record: &NetworkRecord| key.len() >= 12 && record.id.starts_with(key);
+        Ok(self.networks()?.into_iter().find(by_id))
+    }
+
+    /// Writes a network down.
+    pub(super) fn write_network(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
+        make_dir(&self.attachment_dir(&record.id))?;
+        write(&self.record_path(&record.config.name), record)
+    }
+
+    /// Forgets a network.
+    pub(super) fn remove_network(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
+        store::remove(&self.record_path(&record.config.name))?;
+        let dir = self.attachment_dir(&record.id);
+        match fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(NetworkError::State { operation: "remove", path: dir, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists which addresses of a network are given away, from the names of files alone.
+    pub(super) fn leases(&self, network_id: &str) -> Result<BTreeMap<Ipv4Addr, ContainerId>, NetworkError> {
+        Ok(file_names(&self.attachment_dir(network_id))?.iter().filter_map(|name| parse_lease(name)).collect())
+    }
+
+    /// Reads all attachments of a network, by address.
+    pub(super) fn attachments(&self, network_id: &str) -> Result<Vec<Attachment>, NetworkError> {
+        let dir = self.attachment_dir(network_id);
+        let mut found = Vec::new();
+        for (address, container) in self.leases(network_id)? {
+            if let Some(attachment) = read(&dir.join(lease_name(address, &container)))? {
+                found.push(attachment);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads one container's attachment to a network.
+    pub(super) fn attachment(
+        &self,
+        network_id: &str,
+        container: &ContainerId,
+    ) -> Result<Option<Attachment>, NetworkError> {
+        let lease = self.leases(network_id)?.into_iter().find(|(_, holder)| holder == container);
+        match lease {
+            Some((address, container)) => read(&self.attachment_dir(network_id).join(lease_name(address, &container))),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes an attachment down; it must have an address.
+    pub(super) fn write_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        write(&self.attachment_path(attachment), attachment)
+    }
+
+    /// Forgets an attachment.
+    pub(super) fn remove_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        Ok(store::remove(&self.attachment_path(attachment))?)
+    }
+
+    /// Gives an address back without looking into its file.
+    pub(super) fn remove_lease(
+        &self,
+        network_id: &str,
+        address: Ipv4Addr,
+        container: &ContainerId,
+    ) -> Result<(), NetworkError> {
+        Ok(store::remove(&self.attachment_dir(network_id).join(lease_name(address, container)))?)
+    }
+
+    /// Removes what writers that were killed left half-written; the caller holds the lock.
+    pub(super) fn sweep(&self) -> Result<(), NetworkError> {
+        store::remove_temporaries(&self.root)?;
+        store::remove_temporaries(&self.root.join("records"))?;
+        for network in self.networks()? {
+            let dir = self.attachment_dir(&network.id);
+            make_dir(&dir)?;
+            store::remove_temporaries(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file of this directory, `None` where it is not there or was set aside.
+    pub(super) fn read<T: Record>(&self, name: &str) -> Result<Option<T>, NetworkError> {
+        read(&self.root.join(name))
+    }
+
+    /// Writes a file of this directory.
+    pub(super) fn write<T: Record>(&self, name: &str, value: &T) -> Result<(), NetworkError> {
+        write(&self.root.join(name), value)
+    }
+
+    /// Removes a file of this directory.
+    pub(super) fn remove(&self, name: &str) -> Result<(), NetworkError> {
+        Ok(store::remove(&self.root.join(name))?)
+    }
+
+    fn record_path(&self, network: &str) -> PathBuf {
+        self.root.join("records").join(format!("{network}.json"))
+    }
+
+    fn attachment_dir(&self, network_id: &str) -> PathBuf {
+        self.root.join("attachments").join(network_id)
+    }
+
+    fn attachment_path(&self, attachment: &Attachment) -> PathBuf {
+        let address = attachment.ip().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        self.attachment_dir(&attachment.network).join(lease_name(address, &attachment.container))
+    }
+}
+
+fn lease_name(address: Ipv4Addr, container: &ContainerId) -> String {
+    format!("{address}_{}.json", container.as_str())
+}
+
+fn parse_lease(name: &str) -> Option<(Ipv4Addr, ContainerId)> {
+    let (address, container) = name.strip_suffix(".json")?.split_once('_')?;
+    Some((address.parse().ok()?, container.parse().ok()?))
+}
+
+/// Whether the text may stand in a file name: names of networks are checked before they are written, keys are not.
+fn is_plain(key: &str) -> bool {
+    !key.is_empty() && !key.contains('/') && !key.starts_with('.')
+}
+
+fn make_dir(dir: &Path) -> Result<(), NetworkError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| NetworkError::State {
+        operation: "make the directory",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
+fn file_names(dir: &Path) -> Result<Vec<String>, NetworkError> {
+    let failed = |source| NetworkError::State { operation: "list", path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    entries
+        .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(failed)
+}
+
+fn write<T: Record>(path: &Path, value: &T) -> Result<(), NetworkError> {
+    Ok(store::write_record(path, value, Durability::Process)?)
+}
+
+/// Reads a file; one that is damaged is moved aside and reported, a later format is an error.
+fn read<T: Record>(path: &Path) -> Result<Option<T>, NetworkError> {
+    match store::load_record(path)? {
+        Loaded::Record(value) => Ok(Some(value)),
+        Loaded::Absent => Ok(None),
+        Loaded::SetAside { moved_to, reason } => {
+            tracing::warn!(path = %path.display(), aside = %moved_to.display(), %reason, "damaged record moved aside");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::NetworkConfig;
+
+    fn record(name: &str) -> NetworkRecord {
+        let config = NetworkConfig { name: name.to_owned(), ..NetworkConfig::default() };
+        NetworkRecord { id: crate::spec::random_hex(), config, bridge: None }
+    }
+
+    #[test]
+    fn networks_are_found_by_name_and_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let (a, b) = (record("p_a"), record("p_b"));
+        state.write_network(&a).unwrap();
+        state.write_network(&b).unwrap();
+        assert_eq!(state.networks().unwrap(), [a.clone(), b.clone()]);
+        assert_eq!(state.find("p_a").unwrap(), Some(a.clone()));
+        assert_eq!(state.find(&b.id).unwrap(), Some(b.clone()));
+        assert_eq!(state.find(b.short_id()).unwrap(), Some(b));
+        for key in ["", "p", "../lock", "."] {
+            assert_eq!(state.find(key).unwrap(), None);
+        }
+        state.remove_network(&a).unwrap();
+        state.remove_network(&a).unwrap();
+        assert_eq!(state.find("p_a").unwrap(), None);
+    }
+
+    #[test]
+    fn broken_files_are_moved_aside_and_later_formats_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        for content in ["", "{", "{\"version\":1}", "\0\0\0"] {
+            fs::write(state.record_path("n"), content).unwrap();
+            assert_eq!(state.find("n").unwrap(), None, "{content:?}");
+            assert!(!state.record_path("n").exists());
+        }
+        fs::write(state.record_path("n"), r#"{"version":2,"made_by":"mydocker 9","record":1}"#).unwrap();
+        assert!(matches!(state.find("n"), Err(NetworkError::Store(StoreError::Newer { version: 2, .. }))));
+    }
+
+    #[test]
+    fn leases_are_the_names_of_files() {
+        let id = ContainerId::generate();
+        let address = Ipv4Addr::new(10, 11, 0, 2);
+        assert_eq!(parse_lease(&lease_name(address, &id)), Some((address, id)));
+        for name in ["x.json", "10.11.0.2.json", "10.11.0.2_ab.json", "10.11.0.2_.tmp1"] {
+            assert_eq!(parse_lease(name), None);
+        }
+    }
+}

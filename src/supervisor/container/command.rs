@@ -1,0 +1,101 @@
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::spec::{ContainerId, ExitStatus, SignalNumber};
+use crate::supervisor::control::protocol::{ContainerStatus, Exec, Failure};
+
+/// Is an answer: done, or why not.
+pub type Outcome = Result<(), Failure>;
+
+/// Is what a container may be told.
+#[derive(Debug)]
+pub enum ContainerCommand {
+    /// Run, if you do not.
+    Start(oneshot::Sender<Outcome>),
+    /// Stop, and stay so. Answered when the process has ended and everything of it is cleared.
+    Stop {
+        /// Instead of the container's own grace period.
+        timeout: Option<Duration>,
+        /// The answer.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Send a signal to PID 1.
+    Kill {
+        /// The signal.
+        signal: SignalNumber,
+        /// The answer.
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Remove everything. The container must not run.
+    Remove(oneshot::Sender<Outcome>),
+    /// Run a command beside PID 1.
+    Exec {
+        /// What.
+        exec: Box<Exec>,
+        /// stdin, stdout and stderr, unless it gets a terminal.
+        fds: Vec<OwnedFd>,
+        /// The answer.
+        reply: oneshot::Sender<Result<ExecRunning, Failure>>,
+    },
+    /// A process of yours has ended.
+    Ended {
+        /// Its process id.
+        pid: i32,
+        /// How.
+        status: ExitStatus,
+        /// Who keeps the status until it is on record.
+        source: EndSource,
+    },
+}
+
+/// Says who keeps a wait status until it is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndSource {
+    /// The shim, as a zombie.
+    Shim,
+    /// The keeper, in its list.
+    Keeper,
+    /// Nobody: it was lost.
+    Nobody,
+}
+
+/// Is a command that runs beside PID 1.
+#[derive(Debug)]
+pub struct ExecRunning {
+    /// Its process id.
+    pub pid: i32,
+    /// The master of its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// Resolves when it ends.
+    pub ended: oneshot::Receiver<ExitStatus>,
+}
+
+/// Is the way to a container.
+#[derive(Clone, Debug)]
+pub struct ContainerHandle {
+    /// Which one.
+    pub id: ContainerId,
+    /// What it was made from.
+    pub config_hash: String,
+    /// Its inbox.
+    pub commands: mpsc::Sender<ContainerCommand>,
+    /// Its state, always the latest.
+    pub status: watch::Receiver<ContainerStatus>,
+}
+
+impl ContainerHandle {
+    /// Returns its state.
+    pub fn status(&self) -> ContainerStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Gives a command and waits for the answer.
+    pub async fn ask(&self, command: impl FnOnce(oneshot::Sender<Outcome>) -> ContainerCommand) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Failure::new(format!("container {} is gone", self.status.borrow().name));
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}

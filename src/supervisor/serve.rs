@@ -1,0 +1,193 @@
+//! A supervisor's life: briefed by the keeper, recovered from the records, listening, working, gone.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::sys::signal::SigSet;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+
+use super::config::BootConfig;
+use super::container::{Container, ContainerHandle, Inherited};
+use super::control::Server;
+use super::dispatcher::Dispatcher;
+use super::event::Event;
+use super::links::{Execs, KeeperLink, Links, Services, Shared};
+use super::record::Records;
+use crate::engine::{Host, LaunchError, ShimLink, watch};
+use crate::keeper::{FromSupervisor, Role, ToSupervisor, become_role};
+use crate::store::{Directories, ProjectDirectory, StoreError};
+use crate::sys::{Channel, Received, parse_message, send_message};
+
+/// How many events may wait. Sources wait with them; what must never wait says so where it is sent.
+const EVENTS: usize = 1024;
+
+/// Says why a supervisor cannot work.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Host(#[from] LaunchError),
+    #[error("listen on the project's control.sock")]
+    Listen(#[source] io::Error),
+    #[error("{0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// Is what the keeper says before anything else.
+struct Briefing {
+    config: BootConfig,
+    generation: u32,
+    shim: Option<OwnedFd>,
+    inherited: Inherited,
+}
+
+/// Runs the supervisor of a project. `start_tracing` is given the filter for messages, which go to stderr.
+///
+/// # Errors
+/// Only before it could be told to the keeper.
+pub fn run(start_tracing: impl FnOnce(&str)) -> io::Result<()> {
+    let mut keeper = become_role(Role::Supervisor)?;
+    let briefing = hear_briefing(&mut keeper)?;
+    start_tracing(&briefing.config.log_level);
+    let _span = tracing::info_span!("project", name = %briefing.config.project).entered();
+    // Signals that people send are ours to take; the keeper and the shim are deaf to them.
+    SigSet::empty().thread_set_mask()?;
+    let socket: OwnedFd = keeper.into_fd();
+    let sender = Channel::new(socket.try_clone()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()?;
+    let finish = Channel::new(socket.try_clone()?);
+    match runtime.block_on(serve(briefing, Channel::new(socket), sender)) {
+        Ok(()) => send_message(&finish, &FromSupervisor::Finish, &[]),
+        Err(error) => {
+            let chain: Vec<_> = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                .map(ToString::to_string)
+                .collect();
+            tracing::error!(error = %chain.join(": "), "the supervisor cannot work");
+            send_message(&finish, &FromSupervisor::Failed { message: chain.join("\n") }, &[])
+        }
+    }
+}
+
+fn hear_briefing(keeper: &mut Channel) -> io::Result<Briefing> {
+    let mut briefing = None;
+    let mut inherited = Inherited::new();
+    loop {
+        let mut frame = keeper.recv()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match parse_message(&frame)? {
+            ToSupervisor::Boot { config, generation } => {
+                briefing = Some((serde_json::from_value(config)?, generation, frame.fds.pop()));
+            }
+            ToSupervisor::Stored { keys } => inherited.extend(keys.into_iter().zip(frame.fds)),
+            ToSupervisor::BootEnd => {
+                let (config, generation, shim) = briefing.ok_or(io::ErrorKind::InvalidData)?;
+                return Ok(Briefing { config, generation, shim, inherited });
+            }
+            other => return Err(io::Error::other(format!("an unexpected briefing: {other:?}"))),
+        }
+    }
+}
+
+async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> Result<(), ServeError> {
+    let Briefing { config, generation, shim, mut inherited } = briefing;
+    let dirs = Directories::new(&config.run_dir, &config.data_dir);
+    let project = dirs.create_project(&config.project)?;
+    let records = Records::of(&project);
+    records.prepare()?;
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let links: Shared = Arc::new(Links {
+        host: Host::open(dirs)?,
+        shim: ShimLink::default(),
+        keeper: KeeperLink::new(to_keeper),
+        records,
+        events: events.clone(),
+        execs: Execs::default(),
+        services: Services::default(),
+        later: std::sync::Mutex::new(JoinSet::new()),
+        config,
+    });
+    let mut tasks = JoinSet::new();
+    let containers = recover(&links, &mut inherited).await?;
+    links.keeper.forget(inherited.into_keys().collect());
+    let server = Server::bind(&project.socket()).map_err(ServeError::Listen)?;
+    tasks.spawn(server.serve(events.clone()));
+    tasks.spawn(hear_keeper(from_keeper, events.clone()));
+    tasks.spawn(hear_signals(signals()?, events));
+    tracing::info!(generation, containers = containers.len(), "the supervisor listens");
+    let up = links.records.project()?.map(|record| record.up);
+    let mut dispatcher = Dispatcher::new(links.clone(), up, containers);
+    dispatcher.connect_shim(shim);
+    links.keeper.send(&FromSupervisor::Ready, &[]);
+    let project_gone = dispatcher.run(inbox).await;
+    leave(&links, &project, project_gone).await;
+    Ok(())
+}
+
+/// Brings every container on record back to where it was.
+async fn recover(links: &Shared, inherited: &mut Inherited) -> Result<Vec<(Container, ContainerHandle)>, ServeError> {
+    let (records, warnings) = links.records.containers()?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let known: BTreeSet<_> = records.iter().map(|record| record.status.id.clone()).collect();
+    links.host.sweep(&links.config.cgroup_parent, &links.config.project, &known).await;
+    let mut containers = Vec::new();
+    for record in records {
+        let (mut container, handle) = Container::from_record(links.clone(), record);
+        container.resume(inherited).await;
+        containers.push((container, handle));
+    }
+    Ok(containers)
+}
+
+fn signals() -> Result<Signals, ServeError> {
+    Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|source| ServeError::System("wait for signals", source))
+}
+
+async fn hear_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
+    while let Some(signal) = signals.next().await {
+        let event = if signal == SIGHUP { Event::Reconcile } else { Event::Terminate };
+        let _ = events.send(event).await;
+    }
+}
+
+async fn hear_keeper(channel: Channel, events: mpsc::Sender<Event>) {
+    let Ok(mut channel) = watch(channel, Interest::READABLE) else { return };
+    loop {
+        let Ok(mut ready) = channel.readable_mut().await else { return };
+        match ready.get_inner_mut().try_recv() {
+            Ok(Received::Frame(frame)) => match parse_message(&frame) {
+                Ok(message) => {
+                    let _ = events.send(Event::Keeper(message, frame.fds)).await;
+                }
+                Err(error) => tracing::error!(%error, "from the keeper"),
+            },
+            Ok(Received::Nothing) => ready.clear_ready(),
+            Ok(Received::Closed) | Err(_) => {
+                let _ = events.send(Event::KeeperLost).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Nothing runs any more. The socket goes first: whoever comes now finds nobody, and waits for the lock.
+async fn leave(links: &Shared, project: &ProjectDirectory, project_gone: bool) {
+    if let Err(error) = crate::store::remove(&project.socket()) {
+        tracing::warn!(%error, "leaving");
+    }
+    if project_gone {
+        let name = &links.config.project;
+        links.host.remove_empty_cgroups(&links.config.cgroup_parent, name);
+        if let Err(error) = links.host.dirs.remove_project(name) {
+            tracing::warn!(%error, "leaving");
+        }
+    }
+}
