@@ -114,15 +114,34 @@ impl ContainerPaths {
         if !metadata.is_dir() {
             return Err(root(io::ErrorKind::NotADirectory.into()));
         }
-        for path in [&self.mountpoint, &self.upper, &self.work] {
-            let error = |source| ContainerError::MakeDirectory { path: path.clone(), source };
-            if std::fs::create_dir(path).is_err() {
-                std::fs::create_dir_all(path).map_err(error)?;
-            }
+        make_directory(&self.mountpoint)?;
+        make_directory(&self.work)?;
+        // The kernel's mark of an unsynced layer that was in use: it refuses to mount it again until that is gone.
+        let mark = self.work.join("work");
+        if !make_directory(&self.upper)? {
+            return match std::fs::remove_dir_all(&mark) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(ContainerError::MakeDirectory { path: mark, source })
+                }
+                _ => Ok(()),
+            };
         }
         let error = |source| ContainerError::MakeDirectory { path: self.upper.clone(), source };
-        std::fs::set_permissions(&self.upper, metadata.permissions()).map_err(error)?;
-        std::os::unix::fs::chown(&self.upper, Some(metadata.uid()), Some(metadata.gid())).map_err(error)
+        std::os::unix::fs::chown(&self.upper, Some(metadata.uid()), Some(metadata.gid())).map_err(error)?;
+        std::fs::set_permissions(&self.upper, metadata.permissions()).map_err(error)
+    }
+}
+
+/// Makes a directory and what leads to it; says whether it was missing.
+fn make_directory(path: &Path) -> Result<bool, ContainerError> {
+    let error = |source| ContainerError::MakeDirectory { path: path.to_owned(), source };
+    match std::fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path).map(|()| true).map_err(error)
+        }
+        Err(source) => Err(error(source)),
     }
 }
 
@@ -145,6 +164,7 @@ pub fn prepare(
         work: paths.work.clone(),
         mountpoint: paths.mountpoint.clone(),
         user_xattr: maps.is_some(),
+        volatile: true,
     };
     let deny_setgroups = planner::denies_setgroups(&spec);
     let groups = if deny_setgroups { SetGroups::Deny } else { SetGroups::Allow };

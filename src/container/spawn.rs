@@ -71,7 +71,7 @@ pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, S
 
 /// Sets descriptors and signals right and carries out what comes through `channel`.
 fn become_init(fresh: Fresh, channel: BorrowedFd<'_>, stdio: [BorrowedFd<'_>; 3]) -> Infallible {
-    reset_signals();
+    reset_signals(fresh.ignored_signals());
     let [stdin, stdout, stderr] = stdio;
     match place_descriptors(&[stdin, stdout, stderr, channel], 3) {
         Ok(mut placed) => match placed.pop() {

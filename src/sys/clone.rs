@@ -42,8 +42,8 @@ pub enum CloneError {
         threads: usize,
     },
     /// /proc could not be asked how many threads there are.
-    #[error("count the threads in /proc/self/stat")]
-    CountThreads(#[source] io::Error),
+    #[error("count the threads in /proc/self/status")]
+    ReadStatus(#[source] io::Error),
     /// The kernel refused.
     #[error("clone3 with flags {flags:#x}")]
     Clone {
@@ -57,9 +57,16 @@ pub enum CloneError {
 
 /// Proves that this process was cloned a moment ago and has one thread: it may clone once more without looking.
 #[derive(Debug)]
-pub struct Fresh(());
+pub struct Fresh {
+    ignored: u64,
+}
 
 impl Fresh {
+    /// Returns the signals that the process ignores, bit n - 1 for signal n: a new process inherits them.
+    pub fn ignored_signals(&self) -> u64 {
+        self.ignored
+    }
+
     /// Clones again, where /proc/self is out of reach (a process whose children live in another pid namespace does not
     /// see itself in that namespace's /proc).
     ///
@@ -70,7 +77,7 @@ impl Fresh {
         request: &CloneRequest<'_>,
         body: impl FnOnce(Self) -> Infallible,
     ) -> Result<Child, CloneError> {
-        clone_unchecked(request, body)
+        clone_unchecked(request, self.ignored, body)
     }
 
     /// Forks with fork(2), which seccomp filters allow where they refuse clone3(2). `body` runs in the child; the result
@@ -99,15 +106,19 @@ impl Fresh {
 /// # Errors
 /// [`CloneError::Threads`] where the caller is not single-threaded, which is what makes this function safe.
 pub fn clone_process(request: &CloneRequest<'_>, body: impl FnOnce(Fresh) -> Infallible) -> Result<Child, CloneError> {
-    let threads = count_threads().map_err(CloneError::CountThreads)?;
+    let (threads, ignored) = read_status().map_err(CloneError::ReadStatus)?;
     if threads != 1 {
         return Err(CloneError::Threads { threads });
     }
-    clone_unchecked(request, body)
+    clone_unchecked(request, ignored, body)
 }
 
 /// For a caller that knows the process to be single-threaded.
-fn clone_unchecked(request: &CloneRequest<'_>, body: impl FnOnce(Fresh) -> Infallible) -> Result<Child, CloneError> {
+fn clone_unchecked(
+    request: &CloneRequest<'_>,
+    ignored: u64,
+    body: impl FnOnce(Fresh) -> Infallible,
+) -> Result<Child, CloneError> {
     let mut pidfd: i32 = -1;
     let mut flags = request.namespaces | libc::CLONE_PIDFD as u64 | CLEAR_SIGHAND;
     if request.sibling {
@@ -137,7 +148,7 @@ fn clone_unchecked(request: &CloneRequest<'_>, body: impl FnOnce(Fresh) -> Infal
     match result {
         -1 => Err(CloneError::Clone { flags, source: io::Error::last_os_error() }),
         0 => {
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(Fresh(()))));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(Fresh { ignored })));
             exit_now(125)
         }
         pid => {
@@ -156,12 +167,13 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Counts the threads of this process: field 20 of /proc/self/stat (proc_pid_stat(5)).
-fn count_threads() -> io::Result<usize> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // The command name in parentheses may hold spaces and parentheses: fields count from the last one.
-    let after = stat.rfind(')').map_or("", |at| &stat[at + 1..]);
-    after.split_ascii_whitespace().nth(17).and_then(|text| text.parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
+/// Returns the number of threads and the ignored signals of this process (proc_pid_status(5)).
+fn read_status() -> io::Result<(usize, u64)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let threads = line("Threads:").and_then(|text| text.parse().ok());
+    let ignored = line("SigIgn:").and_then(|text| u64::from_str_radix(text, 16).ok());
+    threads.zip(ignored).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]

@@ -6,22 +6,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-/// The highest signal number of Linux.
-const LAST_SIGNAL: i32 = 64;
-
 fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Gives every signal its default action and blocks none, as a program started by init finds them.
+/// Gives the signals in `ignored` (bit n - 1 for signal n) their default action and blocks none: with what CLONE_CLEAR_SIGHAND
+/// does, all signals are then as a program started by init finds them.
 ///
 /// The system call is made directly: libc keeps signals 32 and 33 to itself and would refuse them.
-pub fn reset_signals() {
+pub fn reset_signals(ignored: u64) {
     let default = [0_u64; 4]; // struct kernel_sigaction: SIG_DFL, no flags, no restorer, empty mask
-    for signal in 1..=LAST_SIGNAL {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
+    for signal in (1..=64).filter(|signal| ignored & (1 << (signal - 1)) != 0) {
         // SAFETY: `default` is as long as the kernel's sigaction of 64-bit machines and SIG_DFL runs no code of ours.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u8>(), 8) };
     }

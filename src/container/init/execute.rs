@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::{fail, process};
 use crate::container::describe::PATH;
 use crate::namespaces::pid::serve;
-use crate::sys::process::{block_signals, close_on_exec_from, execute as execve, reset_signals, unblock_signals};
+use crate::sys::process::{block_signals, close_on_exec_from, execute as execve, unblock_signals};
 use crate::sys::{Channel, Fresh, exit_now};
 
 /// Executes the program; comes back only with an error.
@@ -54,7 +54,7 @@ pub(super) fn execute_under_init(
     block_signals();
     let step = || format!("execute {args:?}");
     let forked = fresh.fork_process(|| {
-        reset_signals();
+        unblock_signals();
         if let Err(error) = process::start_session(stage.terminal.as_ref()) {
             return fail(&channel, "start a session".to_owned(), error);
         }

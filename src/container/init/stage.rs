@@ -6,7 +6,7 @@ use super::{mounts, process};
 use crate::capabilities;
 use crate::container::plan::{Action, Role};
 use crate::namespaces::mount::{
-    self, Masks, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
+    self, Masks, Parents, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
 };
 use crate::namespaces::uts::set_hostname;
 use crate::sys;
@@ -18,6 +18,7 @@ pub(super) struct Stage {
     pub(super) sources: Vec<Option<Source>>,
     pub(super) mountpoint: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
+    pub(super) parents: Parents,
     pub(super) masks: Masks,
     pub(super) terminal_master: Option<OwnedFd>,
     pub(super) terminal: Option<OwnedFd>,
@@ -91,10 +92,22 @@ impl Stage {
             Action::OpenMountpoint(path) => self.mountpoint = Some(mount::open_directory(path)?),
             Action::MountOverlay(overlay) => self.root = Some(mounts::mount_overlay(self, overlay)?),
             Action::BindRoot { source } => self.root = Some(mount::bind_root(source)?),
-            Action::Mount(mount) => mounts::mount(self.root()?, mount)?,
-            Action::MakeDevice(device) => device.make(self.root()?)?,
+            Action::Mount(mount) => {
+                // What was open may lie below the new mount now.
+                self.parents = Parents::default();
+                mounts::mount(self.root()?, mount)?;
+            }
+            Action::MakeDevice(device) => {
+                let mut parents = std::mem::take(&mut self.parents);
+                device.make(self.root()?, &mut parents)?;
+                self.parents = parents;
+            }
             Action::BindDevice(device) => device.bind(self.root()?)?,
-            Action::Symlink { points_to, path } => make_symlink(self.root()?, points_to, path)?,
+            Action::Symlink { points_to, path } => {
+                let mut parents = std::mem::take(&mut self.parents);
+                make_symlink(self.root()?, &mut parents, points_to, path)?;
+                self.parents = parents;
+            }
             Action::Bind(bind) => {
                 let source = self.sources.get_mut(bind.source).and_then(Option::take);
                 let source = source.ok_or_else(|| StepError::unexpected("its source was not opened"))?;

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -47,20 +48,20 @@ impl Device {
     ///
     /// # Errors
     /// [`MountError::Change`]: EPERM without CAP_MKNOD or in a user namespace.
-    pub fn make(&self, root: BorrowedFd<'_>) -> Result<(), MountError> {
+    pub fn make(&self, root: BorrowedFd<'_>, parents: &mut Parents) -> Result<(), MountError> {
         let error = |errno: Errno| MountError::change("make device", &self.path, errno);
-        let (parent, name) = open_parent(root, &self.path)?;
+        let (parent, name) = parents.open(root, &self.path)?;
         let kind = match self.kind {
             DeviceKind::Character => FileType::CharacterDevice,
             DeviceKind::Block => FileType::BlockDevice,
             DeviceKind::Fifo => FileType::Fifo,
         };
         let number = rustix::fs::makedev(self.major, self.minor);
-        rustix::fs::mknodat(&parent, &name, kind, Mode::from_raw_mode(self.mode), number).map_err(error)?;
+        rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(self.mode), number).map_err(error)?;
         if (self.uid, self.gid) != (0, 0) {
             let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
             let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&parent, &name, Some(uid), Some(gid), flags).map_err(error)?;
+            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).map_err(error)?;
         }
         Ok(())
     }
@@ -81,18 +82,35 @@ impl Device {
 ///
 /// # Errors
 /// [`MountError::Change`].
-pub fn make_symlink(root: BorrowedFd<'_>, points_to: &str, path: &Path) -> Result<(), MountError> {
-    let (parent, name) = open_parent(root, path)?;
-    match rustix::fs::symlinkat(points_to, &parent, &name) {
+pub fn make_symlink(
+    root: BorrowedFd<'_>,
+    parents: &mut Parents,
+    points_to: &str,
+    path: &Path,
+) -> Result<(), MountError> {
+    let (parent, name) = parents.open(root, path)?;
+    match rustix::fs::symlinkat(points_to, parent, name) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(MountError::change("make the link", path, errno)),
     }
 }
 
-fn open_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, PathBuf), MountError> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().ok_or_else(|| MountError::target(path, Errno::INVAL))?;
-    Ok((open_plain(root, parent, TargetKind::Directory)?, PathBuf::from(name)))
+/// Keeps the directory that the last node was made in open for the next: nearly all of them stand in /dev.
+#[derive(Debug, Default)]
+pub struct Parents {
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Parents {
+    fn open<'a>(&'a mut self, root: BorrowedFd<'_>, path: &'a Path) -> Result<(BorrowedFd<'a>, &'a OsStr), MountError> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let name = path.file_name().ok_or_else(|| MountError::target(path, Errno::INVAL))?;
+        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
+            self.last = Some((parent.to_owned(), open_plain(root, parent, TargetKind::Directory)?));
+        }
+        let (_, fd) = self.last.as_ref().ok_or_else(|| MountError::target(path, Errno::BADF))?;
+        Ok((fd.as_fd(), name))
+    }
 }
 
 impl fmt::Display for Device {

@@ -13,7 +13,7 @@ mod target;
 
 pub use attributes::{MountAttributes, Propagation};
 pub use bind::{BindMount, Source, bind_node, open_source};
-pub use device::{Device, DeviceKind, make_symlink};
+pub use device::{Device, DeviceKind, Parents, make_symlink};
 pub use error::MountError;
 pub use filesystem::FilesystemMount;
 pub use overlay::{IdMappedLayers, Overlay, open_directory};

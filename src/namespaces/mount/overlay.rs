@@ -21,6 +21,9 @@ pub struct Overlay {
     pub mountpoint: PathBuf,
     /// Keeps its marks in `user.` attributes: what a user namespace may write.
     pub user_xattr: bool,
+    /// Never syncs the writable layer (Linux 5.10): without it, each unmount syncs the whole file system that the layer
+    /// lies on. What has to survive a power cut belongs in a volume.
+    pub volatile: bool,
 }
 
 /// Holds id-mapped clones of an overlay's layers, made by the parent for a user namespace.
@@ -87,6 +90,9 @@ impl Overlay {
         if self.user_xattr {
             context.set("userxattr", None)?;
         }
+        if self.volatile {
+            context.set("volatile", None)?;
+        }
         let mount = context.mount(MountAttributes::default())?;
         attach(mount.as_fd(), target).map_err(|e| MountError::change("attach the root on", &self.mountpoint, e))?;
         Ok(mount)
@@ -128,6 +134,7 @@ impl fmt::Display for Overlay {
         for lower in &self.lower {
             write!(f, "{} under ", lower.display())?;
         }
-        write!(f, "{} on {}", self.upper.display(), self.mountpoint.display())
+        write!(f, "{} on {}", self.upper.display(), self.mountpoint.display())?;
+        if self.volatile { f.write_str(", never synced") } else { Ok(()) }
     }
 }
