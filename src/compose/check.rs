@@ -89,7 +89,7 @@ impl<'a> Check<'a> {
 
     fn source(&mut self, name: &str, service: &Node, key: Span) {
         let Some(map) = service.as_map() else { return };
-        if !["image", "build", "provider"].iter().any(|key| map.contains_key(*key)) {
+        if !["image", "build", "provider", "extends"].iter().any(|key| map.contains_key(*key)) {
             let message = format!("service `{name}` has neither an image nor a build context specified");
             let help = "add `image: root_fs` (the default root filesystem) or `image: rootfs:DIR`";
             self.fault(key, format!("services.{name}"), message, Some(help.into()));

@@ -117,6 +117,9 @@ impl Loader {
     }
 
     fn report_cycle(&mut self, chain: &[Link], back: &Link, asked: Span) {
+        if !self.cycles.insert(chain.iter().cloned().collect()) {
+            return;
+        }
         let one_file = chain.iter().all(|(file, _)| *file == back.0);
         let names: Vec<String> = chain
             .iter()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diagnostic::{Finding, Report};
 use super::key_path::KeyPath;
 use super::source::{Sources, Span};
-use super::yaml::{Node, Value};
+use super::yaml::{Node, NodeTag, Value};
 
 /// How deep `${A:-${B:-${C}}}` may go.
 const MAX_NESTING: usize = 32;
@@ -195,7 +195,12 @@ impl Interpolator<'_> {
     pub(super) fn run(&mut self, node: &mut Node, path: &mut KeyPath) {
         let span = node.span;
         match &mut node.value {
-            Value::Str(text) if text.contains('$') => self.string(text, span, path),
+            Value::Str(text) if text.contains('$') => {
+                if !self.string(text, span, path) {
+                    node.value = Value::Null;
+                    node.tag = NodeTag::Faulty;
+                }
+            }
             Value::Seq(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
                     path.index(index);
@@ -214,9 +219,12 @@ impl Interpolator<'_> {
         }
     }
 
-    fn string(&mut self, text: &mut String, span: Span, path: &KeyPath) {
+    /// Says whether it could be done.
+    fn string(&mut self, text: &mut String, span: Span, path: &KeyPath) -> bool {
         let mut unset = BTreeSet::new();
-        match substitute(text, self.variables, &mut unset) {
+        let done = substitute(text, self.variables, &mut unset);
+        let sound = done.is_ok();
+        match done {
             Ok(value) => *text = value,
             Err(fault) => {
                 let at = self.place_of_dollar(span, fault.dollar, fault.length);
@@ -226,6 +234,7 @@ impl Interpolator<'_> {
         for name in unset {
             self.unset.entry(name).or_insert(span);
         }
+        sound
     }
 
     /// Finds the n-th `$` of a scalar in its source: quotes, escapes and folding move everything else but leave the `$` in order.

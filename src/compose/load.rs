@@ -1,6 +1,6 @@
 //! The phases from files to one tree: parse, interpolate, hold to the schema, resolve paths, extends, include, merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -50,6 +50,8 @@ pub(super) struct Loader {
     stdin: Option<Vec<u8>>,
     /// Files that `extends` read, ready for use.
     pub(super) extended: BTreeMap<PathBuf, Option<Rc<Node>>>,
+    /// Cycles of `extends` that were told, as sets of file and service.
+    pub(super) cycles: BTreeSet<BTreeSet<(PathBuf, String)>>,
 }
 
 /// What a file is read with.
@@ -72,11 +74,23 @@ impl Loader {
             working_dir: request.working_dir.clone(),
             stdin: request.stdin.clone(),
             extended: BTreeMap::new(),
+            cycles: BTreeSet::new(),
         }
     }
 
     /// Reads and parses a file; what is wrong is reported, with the place that asked for the file.
     pub(super) fn parse(&mut self, path: &Path, asked: Option<Span>) -> Vec<Node> {
+        let shown = path.to_string_lossy();
+        if let Some(at) = shown.find("://") {
+            let from = shown[..at].rfind('/').map_or(0, |slash| slash + 1);
+            let mut finding = Finding::error(format!("{}: remote files are not supported", &shown[from..]));
+            if let Some(span) = asked {
+                finding = finding.at(span);
+            }
+            self.report.push(finding.help("fetch it and name the copy"));
+            self.broken = true;
+            return Vec::new();
+        }
         let Some((text, id)) = self.read(path, asked) else {
             self.broken = true;
             return Vec::new();
@@ -321,7 +335,7 @@ fn project_name(
     }
     let base = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = files::normalised_name(&base);
-    if name.is_empty() {
+    if name.is_empty() && !loader.broken {
         loader.report.push(
             Finding::error(format!("no project name can be made of the directory {}", dir.display()))
                 .help("give one with `-p NAME` or `name:`"),

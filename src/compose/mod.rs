@@ -20,6 +20,8 @@ mod paths;
 mod render;
 mod schema;
 mod source;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
 pub use api::{Config, LoadErrors, Loaded, config, load};

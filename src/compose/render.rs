@@ -85,7 +85,7 @@ pub(super) fn document(merged: &Merged) -> Document {
     let mut root = Object::new();
     root.insert("name".into(), merged.name.clone().into());
     let services = merged.tree.get("services").and_then(Node::as_map);
-    root.insert("services".into(), services.map_or_else(|| Json::Object(Object::new()), |map| services_of(map)));
+    root.insert("services".into(), services.map_or_else(|| Json::Object(Object::new()), services_of));
     for (key, entry) in merged.tree.as_map().into_iter().flatten() {
         match key.as_str() {
             "name" | "services" | "version" | "include" => {}

@@ -21,7 +21,7 @@ impl Conform<'_> {
     }
 
     fn check_example(&mut self, node: &mut Node, kind: &'static Kind, example: Option<&'static str>) {
-        if node.tag == NodeTag::Reset {
+        if matches!(node.tag, NodeTag::Reset | NodeTag::Faulty) {
             return;
         }
         match kind {

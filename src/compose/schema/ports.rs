@@ -94,6 +94,10 @@ fn size((first, last): (u16, u16)) -> u32 {
 /// `80` or `80-90`.
 pub(in super::super) fn range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let sound = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !text.is_empty() && !(sound(first) && sound(last)) {
+        return Err(format!("ports are numbers from 1 to 65535, not `{text}`"));
+    }
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
         return Err(format!("the range {first}-{last} runs backwards"));
@@ -154,7 +158,7 @@ mod tests {
         for (text, wanted) in [
             ("0", "ports are numbers from 1 to 65535, not 0"),
             ("65536:80", "ports are numbers from 1 to 65535, not `65536`"),
-            ("-1", "a port number is missing"),
+            ("-1", "ports are numbers from 1 to 65535, not `-1`"),
             ("80-90:80-85", "the ranges differ in length: 11 ports of the host, 6 of the container"),
             ("1-65535", "it names 65535 ports; at most 1024 can be published by one entry"),
             ("80:80; -j ACCEPT", "ports are numbers from 1 to 65535, not `80; -j ACCEPT`"),

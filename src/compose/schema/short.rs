@@ -133,6 +133,13 @@ pub(super) fn volume(node: &Node, walk: &mut Conform<'_>) -> Option<Vec<Node>> {
     }
 }
 
+/// `C:\dir`; `C:/dir` only where another path follows, as `c:/dir` is more likely a volume called `c`.
+fn begins_with_drive(text: &str) -> bool {
+    let Some((letter, rest)) = text.split_once(':') else { return false };
+    let is_letter = letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic();
+    is_letter && (rest.starts_with('\\') || (rest.starts_with('/') && rest.contains(":/")))
+}
+
 struct ShortVolume<'t> {
     source: Option<&'t str>,
     target: &'t str,
@@ -143,8 +150,7 @@ fn split_volume(text: &str) -> Result<ShortVolume<'_>, &'static str> {
     let mut parts: Vec<&str> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() || parts.is_empty() {
-        // `C:\dir` and `C:/dir` are one part: a drive letter is followed by a separator.
-        let drive = rest.len() > 2 && rest.as_bytes()[0].is_ascii_alphabetic() && matches!(&rest[1..3], ":\\" | ":/");
+        let drive = begins_with_drive(rest);
         let from = if drive { 2 } else { 0 };
         let end = rest[from..].find(':').map_or(rest.len(), |at| at + from);
         parts.push(&rest[..end]);

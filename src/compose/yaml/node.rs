@@ -33,6 +33,8 @@ pub(in super::super) enum NodeTag {
     None,
     /// `!reset`: the key is taken away, also what earlier files said.
     Reset,
+    /// Its fault was reported; it is null, and nothing more is said about it.
+    Faulty,
     /// `!override`: replaces what earlier files said.
     Override,
 }
