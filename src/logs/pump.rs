@@ -104,6 +104,7 @@ impl Pump {
     /// future loses nothing; the pump can run again.
     pub async fn run(&mut self, drain: impl Future<Output = ()>) -> PumpEnd {
         let mut drain = pin!(drain);
+        let mut since_turn = 0;
         while self.taps.iter().any(|tap| !tap.ended) {
             let silent_at = self.silent_at();
             let loss = self.writer.has_unreported_loss();
@@ -113,11 +114,16 @@ impl Pump {
                     self.drain();
                     return PumpEnd::Drained;
                 }
-                () = poll_fn(|context| self.poll_chunk(context)) => {
+                count = poll_fn(|context| self.poll_chunk(context)) => {
                     // One stream may be silent while the other floods.
                     self.show_overdue();
-                    // One chunk, and the other tasks of the thread get their turn.
-                    tokio::task::yield_now().await;
+                    // So much, and the other tasks of the thread get their turn; that costs an epoll_wait(2), and small
+                    // writes would pay for it each.
+                    since_turn += count;
+                    if since_turn >= CHUNK {
+                        since_turn = 0;
+                        tokio::task::yield_now().await;
+                    }
                 }
                 () = tokio::time::sleep_until(silent_at.unwrap_or_else(Instant::now)), if silent_at.is_some() => {
                     self.show_overdue();
@@ -147,14 +153,17 @@ impl Pump {
         &mut self.writer
     }
 
-    /// Takes one chunk of whichever stream has one.
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Takes one chunk of whichever stream has one; returns its length.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         for _ in 0..self.taps.len() {
             self.turn = (self.turn + 1) % self.taps.len();
             let tap = &mut self.taps[self.turn];
-            if !tap.ended && tap.poll_chunk(&mut self.writer, context).is_ready() {
+            if tap.ended {
+                continue;
+            }
+            if let Poll::Ready(count) = tap.poll_chunk(&mut self.writer, context) {
                 tap.heard = Instant::now();
-                return Poll::Ready(());
+                return Poll::Ready(count);
             }
         }
         Poll::Pending
@@ -201,21 +210,21 @@ impl Tap {
         Ok(Self { stream, fd, held: Vec::new(), heard: Instant::now(), ended: false })
     }
 
-    /// Ready when a chunk was taken or the stream ended.
-    fn poll_chunk(&mut self, writer: &mut LogWriter, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready with the length of the chunk that was taken, 0 when the stream ended.
+    fn poll_chunk(&mut self, writer: &mut LogWriter, context: &mut Context<'_>) -> Poll<usize> {
         loop {
             let Ok(mut guard) = ready!(self.fd.poll_read_ready(context)) else {
                 self.end(writer);
-                return Poll::Ready(());
+                return Poll::Ready(0);
             };
             let read = SCRATCH
                 .with_borrow_mut(|scratch| take(guard.get_inner(), self.stream, &mut self.held, scratch, writer));
             match read {
-                Ok(Taken::Bytes(_)) => return Poll::Ready(()),
+                Ok(Taken::Bytes(count)) => return Poll::Ready(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Ok(Taken::End) | Err(_) => {
                     self.end(writer);
-                    return Poll::Ready(());
+                    return Poll::Ready(0);
                 }
             }
         }
