@@ -223,7 +223,7 @@ impl BridgeDriver {
                 let _ = self.thread.set(LinkThread::start()?);
             }
         }
-        self.thread.get().ok_or(NetworkError::WorkerLost("open a netlink socket"))?.links()
+        self.thread.get().map(LinkThread::links).ok_or(NetworkError::WorkerLost("open a netlink socket"))
     }
 
     async fn make_sure(&self, network: &NetworkRecord) -> Result<(), NetworkError> {

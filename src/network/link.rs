@@ -19,6 +19,7 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 
 use super::NetworkError;
@@ -33,7 +34,9 @@ pub(super) struct Links {
 /// Owns the thread that the connection to the host's own namespace lives on.
 #[derive(Debug)]
 pub(super) struct LinkThread {
-    links: Option<Links>,
+    links: Links,
+    /// Ends the thread when it is dropped.
+    open: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,34 +75,35 @@ impl LinkThread {
     /// Opens a connection to the namespace that the calling thread stands in.
     pub(super) fn start() -> Result<Self, NetworkError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let (open, closed) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("netlink".to_owned())
             .spawn(move || {
                 let answer = |opened| drop(sender.send(opened));
-                serve_connection(answer);
+                serve_connection(answer, closed);
             })
             .map_err(|source| failed("start the netlink thread", source))?;
         let links = receiver.recv().map_err(|_| NetworkError::WorkerLost("open a netlink socket"))??;
-        Ok(Self { links: Some(links), thread: Some(thread) })
+        Ok(Self { links, open: Some(open), thread: Some(thread) })
     }
 
     /// Returns the connection.
-    pub(super) fn links(&self) -> Result<&Links, NetworkError> {
-        self.links.as_ref().ok_or(NetworkError::WorkerLost("send a netlink request"))
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 }
 
 impl Drop for LinkThread {
-    /// Closes the request channel, upon which the thread ends.
+    /// Ends the thread; the connection alone would live on although all its handles are gone.
     fn drop(&mut self) {
-        self.links = None;
+        self.open = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn serve_connection(answer: impl FnOnce(Result<Links, NetworkError>)) {
+fn serve_connection(answer: impl FnOnce(Result<Links, NetworkError>), closed: oneshot::Receiver<()>) {
     let runtime = match small_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return answer(Err(error)),
@@ -108,7 +112,10 @@ fn serve_connection(answer: impl FnOnce(Result<Links, NetworkError>)) {
         match rtnetlink::new_connection() {
             Ok((connection, handle, _)) => {
                 answer(Ok(Links { handle }));
-                connection.await;
+                tokio::select! {
+                    () = connection => {}
+                    _ = closed => {}
+                }
             }
             Err(source) => answer(Err(failed("open a netlink socket", source))),
         }

@@ -1,0 +1,535 @@
+//! Networks on a real kernel. Each test has a host of its own: a thread in a fresh network namespace, with a runtime whose
+//! threads are born there. Nothing of the machine's own network is touched, and all of it ends with the thread.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mydocker::namespaces::network::{in_namespace, open_current, raise_loopback_here};
+use mydocker::network::dns::{NameEntry, NameTable, Resolvers, open_dns_sockets, serve};
+use mydocker::network::{
+    AttachRequest, Attachment, DriverKind, NetworkConfig, NetworkError, Networks, PortMapping, PortReservation,
+    Protocol, serve_proxy,
+};
+use mydocker::spec::ContainerId;
+use tokio::task::JoinSet;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const REFUSAL: Duration = Duration::from_millis(300);
+
+/// Runs `work` as a host of its own.
+fn on_a_host<F: Future<Output = ()>>(work: impl FnOnce(Networks, PathBuf) -> F + Send + 'static) {
+    std::thread::spawn(move || {
+        unshare();
+        raise_loopback_here().unwrap();
+        let run_dir = tempfile::tempdir().unwrap();
+        let networks = Networks::open(run_dir.path()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work(networks, run_dir.path().to_owned()));
+    })
+    .join()
+    .unwrap();
+}
+
+fn unshare() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+}
+
+fn fresh_namespace() -> OwnedFd {
+    std::thread::spawn(|| {
+        unshare();
+        open_current().unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+fn config(name: &str) -> NetworkConfig {
+    NetworkConfig { name: name.to_owned(), ..NetworkConfig::default() }
+}
+
+struct Container {
+    id: ContainerId,
+    netns: OwnedFd,
+}
+
+impl Container {
+    fn new() -> Self {
+        Self { id: ContainerId::generate(), netns: fresh_namespace() }
+    }
+
+    fn request(&self, network: &str, ifname: &str, ports: Vec<PortMapping>) -> AttachRequest<'_> {
+        AttachRequest {
+            network: network.to_owned(),
+            container: self.id.clone(),
+            container_name: format!("c-{}", self.id.short()),
+            netns: self.netns.as_fd(),
+            ifname: ifname.parse().unwrap(),
+            ipv4: None,
+            mac: None,
+            default_route: ifname == "eth0",
+            ports,
+        }
+    }
+
+    async fn attach(&self, networks: &Networks, network: &str) -> Attachment {
+        networks.attach(self.request(network, "eth0", Vec::new())).await.unwrap()
+    }
+
+    /// Serves "hello from PEER" on a port, once a connection, until the thread's listener is dropped with the namespace.
+    fn serve_once(&self, port: u16) -> std::thread::JoinHandle<SocketAddr> {
+        let listener = in_namespace(self.netns.as_fd(), || TcpListener::bind(("0.0.0.0", port)).unwrap()).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, peer) = listener.accept().unwrap();
+            stream.write_all(b"hello").unwrap();
+            peer
+        })
+    }
+
+    fn connects(&self, to: SocketAddr, patience: Duration) -> bool {
+        in_namespace(self.netns.as_fd(), || connects(to, patience)).unwrap()
+    }
+}
+
+fn connects(to: SocketAddr, patience: Duration) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, patience) else { return false };
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).is_ok() && text == "hello"
+}
+
+fn output(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything of the host that a network may leave behind: links, addresses, routes, rules, forwarding.
+fn listing() -> String {
+    let rules: String = output("iptables-save", &[])
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .fold(String::new(), |text, line| text + line.split(" [").next().unwrap() + "\n");
+    let links = output("ip", &["-o", "link"])
+        .lines()
+        .map(|line| line.split(' ').nth(1).unwrap().to_owned())
+        .collect::<Vec<_>>();
+    format!("{links:?}\n{}{rules}{}", output("ip", &["route", "show", "table", "all"]), forwarding())
+}
+
+fn forwarding() -> String {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap()
+}
+
+/// Makes an "internet" behind the host: a namespace with 198.51.100.10, reached through an uplink that the host has a
+/// default route over.
+fn internet() -> OwnedFd {
+    let netns = fresh_namespace();
+    output("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "peer0"]);
+    // `ip` wants a pid or a name: the file of this thread's descriptor will do.
+    let holder = Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/fd/{}", std::process::id(), raw(&netns)))
+        .args(["sleep", "60"])
+        .spawn();
+    let mut holder = holder.unwrap();
+    let pid = holder.id().to_string();
+    let deadline = Instant::now() + PATIENCE;
+    let inode = |path: String| std::fs::read_link(path).ok();
+    let own = inode("/proc/thread-self/ns/net".to_owned());
+    while inode(format!("/proc/{pid}/ns/net")) == own && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    output("ip", &["link", "set", "peer0", "netns", &pid]);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    output("ip", &["addr", "add", "192.0.2.2/24", "dev", "up0"]);
+    output("ip", &["link", "set", "up0", "up"]);
+    in_namespace(netns.as_fd(), || {
+        raise_loopback_here().unwrap();
+        output("ip", &["addr", "add", "192.0.2.1/24", "dev", "peer0"]);
+        output("ip", &["addr", "add", "198.51.100.10/32", "dev", "lo"]);
+        output("ip", &["link", "set", "peer0", "up"]);
+    })
+    .unwrap();
+    output("ip", &["route", "add", "default", "via", "192.0.2.1"]);
+    netns
+}
+
+fn raw(fd: &OwnedFd) -> i32 {
+    std::os::fd::AsRawFd::as_raw_fd(fd)
+}
+
+#[test]
+fn two_containers_talk_to_each_other_and_to_the_gateway() {
+    on_a_host(|networks, _dir| async move {
+        let network = networks.ensure(&config("p_default")).await.unwrap();
+        assert_eq!(network.subnet().unwrap().to_string(), "10.11.0.0/24");
+        let (a, b) = (Container::new(), Container::new());
+        let at = a.attach(&networks, "p_default").await;
+        let bt = b.attach(&networks, "p_default").await;
+        assert_eq!((at.ip(), bt.ip()), (Some(Ipv4Addr::new(10, 11, 0, 2)), Some(Ipv4Addr::new(10, 11, 0, 3))));
+        let server = b.serve_once(80);
+        assert!(a.connects((bt.ip().unwrap(), 80).into(), PATIENCE));
+        assert_eq!(server.join().unwrap().ip(), at.ip().unwrap());
+        in_namespace(a.netns.as_fd(), || {
+            output("busybox", &["ping", "-c1", "-W2", &bt.ip().unwrap().to_string()]);
+            output("busybox", &["ping", "-c1", "-W2", "10.11.0.1"]);
+            let inside = output("ip", &["-br", "addr"]);
+            assert!(
+                inside.contains("lo") && inside.contains("127.0.0.1/8") && inside.contains("10.11.0.2/24"),
+                "{inside}"
+            );
+            assert!(output("ip", &["route"]).contains("default via 10.11.0.1 dev eth0"));
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn what_leaves_has_the_hosts_address_and_forwarding_is_put_back() {
+    on_a_host(|networks, _dir| async move {
+        let internet = internet();
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        output("iptables", &["-P", "FORWARD", "DROP"]);
+        networks.ensure(&config("p_default")).await.unwrap();
+        networks.ensure(&NetworkConfig { internal: true, ..config("p_closed") }).await.unwrap();
+        assert_eq!(forwarding(), "1\n");
+        let (open, closed) = (Container::new(), Container::new());
+        open.attach(&networks, "p_default").await;
+        closed.attach(&networks, "p_closed").await;
+        let outside = Container { id: ContainerId::generate(), netns: internet };
+        let server = outside.serve_once(80);
+        let target: SocketAddr = "198.51.100.10:80".parse().unwrap();
+        assert!(!closed.connects(target, REFUSAL), "an internal network has no way out");
+        assert!(open.connects(target, PATIENCE));
+        assert_eq!(server.join().unwrap().ip().to_string(), "192.0.2.2");
+        networks.detach_many(&[open.id, closed.id]).await.unwrap();
+        networks.remove("p_closed").await.unwrap();
+        assert_eq!(forwarding(), "1\n");
+        networks.remove("p_default").await.unwrap();
+        assert_eq!(forwarding(), "0\n");
+    });
+}
+
+#[test]
+fn networks_are_isolated_and_a_container_may_be_on_both() {
+    on_a_host(|networks, _dir| async move {
+        networks.ensure(&config("p_front")).await.unwrap();
+        networks.ensure(&config("p_back")).await.unwrap();
+        let (front, back, both) = (Container::new(), Container::new(), Container::new());
+        let ft = front.attach(&networks, "p_front").await;
+        let bt = back.attach(&networks, "p_back").await;
+        both.attach(&networks, "p_front").await;
+        networks.attach(both.request("p_back", "eth1", Vec::new())).await.unwrap();
+        assert_eq!(networks.attachments_of(&both.id).unwrap().len(), 2);
+        let listener = in_namespace(back.netns.as_fd(), || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
+        assert!(!front.connects((bt.ip().unwrap(), 80).into(), REFUSAL), "another network's container is out of reach");
+        drop(listener);
+        for (target, server) in [(&bt, &back), (&ft, &front)] {
+            let served = server.serve_once(80);
+            assert!(both.connects((target.ip().unwrap(), 80).into(), PATIENCE));
+            served.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn without_icc_containers_reach_the_gateway_alone() {
+    on_a_host(|networks, _dir| async move {
+        let mut config = config("p_quiet");
+        config.options.insert("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
+        networks.ensure(&config).await.unwrap();
+        let (a, b) = (Container::new(), Container::new());
+        a.attach(&networks, "p_quiet").await;
+        let bt = b.attach(&networks, "p_quiet").await;
+        let _listener = in_namespace(b.netns.as_fd(), || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
+        assert!(!a.connects((bt.ip().unwrap(), 80).into(), REFUSAL));
+        in_namespace(a.netns.as_fd(), || output("busybox", &["ping", "-c1", "-W2", "10.11.0.1"])).unwrap();
+    });
+}
+
+#[test]
+fn twenty_at_once_have_twenty_addresses() {
+    on_a_host(|networks, dir| async move {
+        networks.ensure(&config("p_many")).await.unwrap();
+        // A second opener of the run directory, as another process would be.
+        let second = Networks::open(&dir).unwrap();
+        let containers: Vec<Container> = (0..20).map(|_| Container::new()).collect();
+        let attachments = {
+            let attach = |(n, container): (usize, &'static Container)| {
+                let networks = if n % 2 == 0 { &networks } else { &second };
+                networks.attach(container.request("p_many", "eth0", Vec::new()))
+            };
+            let leaked: &'static [Container] = Box::leak(containers.into_boxed_slice());
+            let mut found = Vec::new();
+            let mut pending: Vec<_> = leaked.iter().enumerate().map(attach).map(Box::pin).collect();
+            std::future::poll_fn(|context| {
+                pending.retain_mut(|future| match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(done) => {
+                        found.push(done.unwrap());
+                        false
+                    }
+                    std::task::Poll::Pending => true,
+                });
+                if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+            found
+        };
+        let addresses: BTreeSet<_> = attachments.iter().filter_map(Attachment::ip).collect();
+        assert_eq!(addresses.len(), 20);
+        assert_eq!(networks.attachments("p_many").unwrap().len(), 20);
+        let ids: Vec<ContainerId> = attachments.iter().map(|a| a.container.clone()).collect();
+        let error = networks.remove("p_many").await.unwrap_err();
+        assert!(matches!(&error, NetworkError::InUse { users, .. } if users.len() == 20), "{error}");
+        networks.detach_many(&ids).await.unwrap();
+        assert!(!output("ip", &["-o", "link"]).contains("veth"));
+        assert!(networks.remove("p_many").await.unwrap());
+    });
+}
+
+#[test]
+fn ten_rounds_leave_the_host_as_it_was() {
+    on_a_host(|networks, _dir| async move {
+        output("iptables", &["-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"]);
+        output("iptables", &["-t", "nat", "-A", "POSTROUTING", "-o", "lan0", "-j", "MASQUERADE"]);
+        let before = listing();
+        let mut rules = BTreeSet::new();
+        for _ in 0..10 {
+            networks.ensure(&config("p_default")).await.unwrap();
+            let again = networks.ensure(&config("p_default")).await.unwrap();
+            rules.insert(output("iptables-save", &[]).lines().filter(|line| line.starts_with("-A")).count());
+            let container = Container::new();
+            container.attach(&networks, &again.id).await;
+            networks.detach("p_default", &container.id).await.unwrap();
+            networks.detach("p_default", &container.id).await.unwrap();
+            assert!(networks.remove("p_default").await.unwrap());
+            assert!(!networks.remove("p_default").await.unwrap());
+        }
+        assert_eq!(rules.len(), 1, "the number of rules does not grow: {rules:?}");
+        let after = listing();
+        // Empty base chains of a table that iptables-nft opened once may stay.
+        let reduced =
+            |text: &str| text.lines().filter(|line| !line.starts_with([':', '*'])).collect::<Vec<_>>().join("\n");
+        assert_eq!(reduced(&before), reduced(&after));
+        assert!(!after.contains("MYDOCKER"));
+    });
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_and_a_flush_is_mended() {
+    on_a_host(|networks, _dir| async move {
+        let internet = Container { id: ContainerId::generate(), netns: internet() };
+        networks.ensure(&config("p_front")).await.unwrap();
+        networks.ensure(&config("p_back")).await.unwrap();
+        let (web, neighbour) = (Container::new(), Container::new());
+        neighbour.attach(&networks, "p_back").await;
+        let mapping = PortMapping { host_ip: None, host_port: Some(8080), container_port: 80, protocol: Protocol::Tcp };
+        let reservation = PortReservation::bind(&mapping).unwrap();
+        let error = PortReservation::bind(&mapping).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        let attachment = networks.attach(web.request("p_front", "eth0", vec![reservation.mapping()])).await.unwrap();
+        let target: SocketAddr = (attachment.ip().unwrap(), 80).into();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_proxy(reservation.into_fd(), move || Some(target)).unwrap());
+
+        let asks = |from: OwnedFd, to: &str| {
+            let (served, to) = (web.serve_once(80), to.parse::<SocketAddr>().unwrap());
+            tokio::task::spawn_blocking(move || {
+                let connected = in_namespace(from.as_fd(), || connects(to, PATIENCE)).unwrap();
+                (connected, served)
+            })
+        };
+        let host = || open_current().unwrap();
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        let proxied = attachment.gateway.unwrap().to_string();
+        let cases = [
+            (copy(&internet.netns), "192.0.2.2:8080", "192.0.2.1"),
+            (host(), "192.0.2.2:8080", "192.0.2.2"),
+            (host(), "127.0.0.1:8080", proxied.as_str()),
+            (copy(&web.netns), "10.11.0.1:8080", proxied.as_str()),
+            (copy(&neighbour.netns), "192.0.2.2:8080", proxied.as_str()),
+        ];
+        for (from, to, seen) in cases {
+            let (connected, served) = asks(from, to).await.unwrap();
+            assert!(connected, "{to}");
+            assert_eq!(served.join().unwrap().ip().to_string(), seen, "{to}");
+        }
+        let before = output("iptables-save", &[])
+            .lines()
+            .filter(|l| l.starts_with("-A"))
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>();
+        output("iptables", &["-t", "nat", "-F"]);
+        output("iptables", &["-F", "FORWARD"]);
+        networks.reconcile(&|_| true).await.unwrap();
+        let after = output("iptables-save", &[])
+            .lines()
+            .filter(|l| l.starts_with("-A"))
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>();
+        assert_eq!(before, after);
+        networks.reconcile(&|_| false).await.unwrap();
+        assert!(!output("iptables-save", &[]).contains("8080"));
+        assert!(networks.attachments("p_front").unwrap().is_empty());
+    });
+}
+
+#[test]
+fn clashes_are_named_and_stale_links_replaced() {
+    on_a_host(|networks, _dir| async move {
+        output(
+            "ip",
+            &["link", "add", "host0", "type", "dummy-or-bridge"]
+                .map(|a| if a == "dummy-or-bridge" { "bridge" } else { a }),
+        );
+        output("ip", &["addr", "add", "10.11.0.9/23", "dev", "host0"]);
+        output("ip", &["link", "set", "host0", "up"]);
+        let network = networks.ensure(&config("p_a")).await.unwrap();
+        assert_eq!(
+            network.subnet().unwrap().to_string(),
+            "10.11.2.0/24",
+            "what the host has a route to is passed over"
+        );
+        let taken = NetworkConfig { subnet: Some("10.11.1.0/24".parse().unwrap()), ..config("p_b") };
+        let error = networks.ensure(&taken).await.unwrap_err();
+        assert!(
+            matches!(error, NetworkError::SubnetOverlap { .. }) && error.to_string().contains("10.11.0.0/23"),
+            "{error}"
+        );
+        let wrong = NetworkConfig {
+            bridge_name: Some("host0".parse().unwrap()),
+            subnet: Some("10.44.0.0/24".parse().unwrap()),
+            ..config("p_c")
+        };
+        let error = networks.ensure(&wrong).await.unwrap_err();
+        assert!(error.to_string().contains("host0") && error.to_string().contains("10.11.0.9/23"), "{error}");
+        assert_eq!(networks.list().unwrap().len(), 1);
+        assert!(output("ip", &["link"]).contains("host0"), "what is not ours stays");
+        let other = NetworkConfig { internal: true, ..config("p_a") };
+        let error = networks.ensure(&other).await.unwrap_err();
+        assert!(matches!(error, NetworkError::Different { field: "internal", .. }), "{error}");
+
+        let (first, second) = (Container::new(), fresh_namespace());
+        let attachment = first.attach(&networks, "p_a").await;
+        let again = Container { id: first.id.clone(), netns: second };
+        assert_eq!(
+            again.attach(&networks, "p_a").await,
+            attachment,
+            "the same container in a new namespace, the same place"
+        );
+        let name = attachment.host_link.unwrap().name.to_string();
+        output("ip", &["link", "del", &name]);
+        output("ip", &["link", "add", &name, "type", "bridge"]);
+        let third = Container { id: first.id.clone(), netns: fresh_namespace() };
+        let error = networks.attach(third.request("p_a", "eth0", Vec::new())).await.unwrap_err();
+        assert!(error.to_string().contains(&name), "{error}");
+        assert!(output("ip", &["link"]).contains(&name));
+    });
+}
+
+#[test]
+fn an_existing_bridge_with_the_right_address_is_used_and_stays() {
+    on_a_host(|networks, _dir| async move {
+        output("ip", &["link", "add", "brg0", "type", "bridge"]);
+        output("ip", &["addr", "add", "10.10.10.1/24", "dev", "brg0"]);
+        let config = NetworkConfig {
+            bridge_name: Some("brg0".parse().unwrap()),
+            subnet: Some("10.10.10.0/24".parse().unwrap()),
+            ..config("run")
+        };
+        networks.ensure(&config).await.unwrap();
+        let container = Container::new();
+        assert_eq!(container.attach(&networks, "run").await.ip().unwrap().to_string(), "10.10.10.2");
+        networks.detach("run", &container.id).await.unwrap();
+        networks.remove("run").await.unwrap();
+        assert!(output("ip", &["-br", "addr"]).contains("10.10.10.1/24"));
+    });
+}
+
+#[test]
+fn drivers_that_need_nothing_and_drivers_that_are_not_there() {
+    on_a_host(|networks, _dir| async move {
+        let before = listing();
+        for driver in [DriverKind::None, DriverKind::Host] {
+            let config = NetworkConfig { driver, ..config("plain") };
+            networks.ensure(&config).await.unwrap();
+            let container = Container::new();
+            assert_eq!(container.attach(&networks, "plain").await.address, None);
+            let lo = in_namespace(container.netns.as_fd(), || output("ip", &["-br", "link"])).unwrap();
+            assert_eq!(lo.contains("LOOPBACK,UP"), driver == DriverKind::None, "{lo}");
+            networks.remove("plain").await.unwrap();
+        }
+        assert_eq!(before, listing());
+        for driver in [DriverKind::Cni, DriverKind::Polycube] {
+            let error = networks.ensure(&NetworkConfig { driver, ..config("later") }).await.unwrap_err();
+            assert!(matches!(error, NetworkError::DriverMissing { .. }));
+        }
+        for name in ["", "../x", "a b", "-n"] {
+            assert!(networks.ensure(&config(name)).await.is_err(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn names_are_resolved_inside() {
+    on_a_host(|networks, dir| async move {
+        networks.ensure(&config("p_default")).await.unwrap();
+        let (client, web) = (Container::new(), Container::new());
+        client.attach(&networks, "p_default").await;
+        let at = web.attach(&networks, "p_default").await;
+        let table = NameTable::new();
+        table.insert(NameEntry {
+            network: "p_default".to_owned(),
+            container: web.id.clone(),
+            container_name: "p-web-1".to_owned(),
+            address: at.ip().unwrap(),
+            names: vec!["web".to_owned()],
+        });
+        // A resolver of the host's that answers nothing useful: it echoes the question as a response with NXDOMAIN.
+        let upstream = tokio::net::UdpSocket::bind("127.0.0.53:53").await.unwrap();
+        let resolv_conf = dir.join("resolv.conf");
+        std::fs::write(&resolv_conf, "nameserver 127.0.0.53\n").unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = upstream.recv_from(&mut buffer).await {
+                buffer[2] |= 0x80;
+                buffer[3] |= 3;
+                upstream.send_to(&buffer[..length], from).await.unwrap();
+            }
+        });
+        let sockets = open_dns_sockets(client.netns.as_fd()).unwrap();
+        let view = table.view(["p_default".to_owned()]);
+        tasks.spawn(serve(sockets, view, Some(Resolvers::from_file(resolv_conf))).unwrap());
+        let dig = |args: &'static [&'static str]| {
+            let netns = client.netns.try_clone().unwrap();
+            tokio::task::spawn_blocking(move || {
+                let args = [&["@127.0.0.11", "+time=2", "+tries=1"], args].concat();
+                in_namespace(netns.as_fd(), || output("dig", &args)).unwrap()
+            })
+        };
+        for transport in [&["+short", "web"][..], &["+short", "+tcp", "web"]] {
+            assert_eq!(dig(transport).await.unwrap().trim(), at.ip().unwrap().to_string());
+        }
+        assert!(dig(&["nosuch"]).await.unwrap().contains("NXDOMAIN"));
+        assert!(dig(&["-x", "10.11.0.3"]).await.unwrap().contains("p-web-1.p_default."));
+        assert!(dig(&["example.test"]).await.unwrap().contains("status: NXDOMAIN"));
+        let garbage = client.netns.try_clone().unwrap();
+        in_namespace(garbage.as_fd(), || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            for length in 0..64_u8 {
+                socket.send_to(&vec![0xc0 ^ length; usize::from(length)], "127.0.0.11:53").unwrap();
+            }
+        })
+        .unwrap();
+        assert_eq!(dig(&["+short", "p-web-1"]).await.unwrap().trim(), at.ip().unwrap().to_string());
+    });
+}
