@@ -2,12 +2,21 @@
 
 mod app;
 pub mod args;
+pub mod client;
 pub mod commands;
 pub mod compose;
+pub mod connect;
 pub mod exit;
+pub mod follow;
 pub mod legacy;
+pub mod output;
+pub mod progress;
+pub mod project;
 pub mod report;
+pub mod runtime;
 pub mod settings;
+pub mod state;
 pub mod style;
+pub mod terminal;
 
 pub use app::{run, start_tracing};

@@ -9,6 +9,7 @@ use super::args::UsageError;
 use super::exit::{self, Family};
 use super::style::{Colour, Palette, harmless};
 use crate::keeper::KeeperError;
+use crate::logs::LogError;
 use crate::store::StoreError;
 use crate::supervisor::control::protocol::Failure;
 
@@ -68,6 +69,9 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// Logs could not be read.
+    #[error(transparent)]
+    Logs(LogError),
     /// Standard output did not take it.
     #[error("write to standard output")]
     Output(#[source] io::Error),
@@ -82,11 +86,21 @@ pub enum CliError {
     Runtime(#[source] io::Error),
 }
 
+impl From<LogError> for CliError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Show(source) => Self::Output(source),
+            error => Self::Logs(error),
+        }
+    }
+}
+
 impl CliError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Usage(error) => error.hint.clone(),
             Self::Store(error) => error.hint(),
+            Self::Logs(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
             Self::NotATerminal => Some("-T runs the command without a terminal".into()),

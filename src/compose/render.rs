@@ -14,6 +14,13 @@ use crate::spec::parse_duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document(Json);
 
+impl From<Json> for Document {
+    /// Takes a part of a project.
+    fn from(value: Json) -> Self {
+        Self(value)
+    }
+}
+
 impl Document {
     /// Returns it as a value.
     pub fn value(&self) -> &Json {

@@ -11,5 +11,5 @@ pub use compose::{
 };
 pub use global::{Cli, Command, GlobalArgs, LogLevel};
 pub use run::{AncestorLimits, PullPolicy, RunArgs, RunOptions};
-pub(super) use usage::{Meant, shown, usage_error};
+pub(in crate::cli) use usage::{Meant, shown, usage_error};
 pub use usage::{Parsed, UsageError, parse};

@@ -1,20 +1,32 @@
-//! `compose`: one file a command.
+//! `compose`: from the options to the command's file.
 
-use std::process::ExitCode;
-
-use crate::cli::args::{ComposeArgs, ComposeCommand, UsageError};
+use super::{config, down, exec, kill, logs, ps, restart, start, stop, up};
+use crate::cli::args::{ComposeArgs, ComposeCommand};
 use crate::cli::commands::version;
-use crate::cli::report::CliError;
+use crate::cli::project::{CommandResult, ComposeContext};
 use crate::cli::settings::Settings;
 use crate::cli::style::Palette;
 
 /// Runs a command on a project.
 ///
 /// # Errors
-/// [`CliError`].
-pub fn run(args: ComposeArgs, _settings: &Settings, _palette: Palette) -> Result<ExitCode, CliError> {
+/// [`crate::cli::report::CliError`].
+pub fn run(args: ComposeArgs, settings: &Settings, palette: Palette) -> CommandResult {
+    if let ComposeCommand::Version(version) = &args.command {
+        return version::run(version);
+    }
+    let context = ComposeContext::new(&args, settings, palette)?;
     match args.command {
-        ComposeCommand::Version(version) => version::run(&version),
-        _ => Err(UsageError::new("this command is not built yet").into()),
+        ComposeCommand::Up(args) => up::run(&context, args),
+        ComposeCommand::Down(args) => down::run(&context, args),
+        ComposeCommand::Ps(args) => ps::run(&context, &args),
+        ComposeCommand::Logs(args) => logs::run(&context, &args),
+        ComposeCommand::Stop(args) => stop::run(&context, args),
+        ComposeCommand::Start(args) => start::run(&context, args),
+        ComposeCommand::Restart(args) => restart::run(&context, args),
+        ComposeCommand::Exec(args) => exec::run(&context, args),
+        ComposeCommand::Kill(args) => kill::run(&context, args),
+        ComposeCommand::Config(args) => config::run(&context, &args),
+        ComposeCommand::Version(args) => version::run(&args),
     }
 }

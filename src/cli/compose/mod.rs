@@ -1,5 +1,18 @@
 //! Commands on a project: one file a command, each with one public `run`.
 
+pub mod config;
 mod dispatch;
+pub mod down;
+pub mod exec;
+mod foreground;
+pub mod kill;
+pub mod logs;
+pub mod ps;
+mod requests;
+pub mod restart;
+pub mod start;
+pub mod stop;
+mod table;
+pub mod up;
 
 pub use dispatch::run;

@@ -1,0 +1,85 @@
+//! `compose config`.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+
+use crate::cli::args::{ConfigArgs, ConfigFormat};
+use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
+use crate::cli::report::{CliError, print};
+use crate::compose::Document;
+
+/// Checks the file and prints it as it is understood.
+///
+/// # Errors
+/// [`CliError`].
+pub fn run(context: &ComposeContext<'_>, args: &ConfigArgs) -> CommandResult {
+    if let Some(service) = &args.hash {
+        print(&hashes(context, service)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let document = context.config(&args.service_names)?;
+    let document = only(document.value(), &args.service_names)?;
+    if !args.quiet {
+        print(&render(&document, args))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(document: &Value, args: &ConfigArgs) -> String {
+    let services = || object(document, "services").into_iter().flatten();
+    let keys = |name: &str| object(document, name).into_iter().flatten().map(|(key, _)| key.clone()).collect();
+    let names: BTreeSet<String> = if args.services {
+        keys("services")
+    } else if args.volumes {
+        keys("volumes")
+    } else if args.networks {
+        keys("networks")
+    } else if args.images {
+        services().filter_map(|(_, service)| service["image"].as_str()).map(str::to_owned).collect()
+    } else if args.profiles {
+        let profiles = services().filter_map(|(_, service)| service["profiles"].as_array()).flatten();
+        profiles.filter_map(Value::as_str).map(str::to_owned).collect()
+    } else {
+        let document = Document::from(document.clone());
+        return match args.format {
+            ConfigFormat::Yaml => document.to_yaml(),
+            ConfigFormat::Json => document.to_json() + "\n",
+        };
+    };
+    names.into_iter().map(|name| name + "\n").collect()
+}
+
+/// Keeps only some services, with all they depend on.
+fn only(document: &Value, services: &[String]) -> Result<Value, CliError> {
+    let mut document = document.clone();
+    let Some(all) = document.get_mut("services").and_then(Value::as_object_mut) else { return Ok(document) };
+    if let Some(unknown) = services.iter().find(|name| !all.contains_key(*name)) {
+        return Err(no_such_service(unknown, all.keys().map(String::as_str)).into());
+    }
+    if !services.is_empty() {
+        let mut kept = BTreeSet::new();
+        let mut open: Vec<String> = services.to_vec();
+        while let Some(name) = open.pop() {
+            let needs = all.get(&name).and_then(|service| service["depends_on"].as_object());
+            open.extend(needs.into_iter().flatten().map(|(key, _)| key.clone()).filter(|key| !kept.contains(key)));
+            kept.insert(name);
+        }
+        all.retain(|name, _| kept.contains(name));
+    }
+    Ok(document)
+}
+
+fn object<'d>(document: &'d Value, name: &str) -> Option<&'d Map<String, Value>> {
+    document.get(name).and_then(Value::as_object)
+}
+
+/// Renders `web 0123…`: what a container is made of, as `up` compares it.
+fn hashes(context: &ComposeContext<'_>, service: &str) -> Result<String, CliError> {
+    let all = service == "*";
+    let selected: Vec<String> = if all { Vec::new() } else { service.split(',').map(str::to_owned).collect() };
+    let project = context.load(&selected)?;
+    let chosen = project.services.values().filter(|service| all || selected.contains(&service.name));
+    Ok(chosen.map(|service| format!("{} {}\n", service.name, service.config_hash())).collect())
+}

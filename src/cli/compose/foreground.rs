@@ -1,0 +1,357 @@
+//! `up` while it stays: one loop over signals, the supervisor, the logs and the reader of our output.
+//!
+//! The first SIGINT or SIGTERM stops the containers gracefully, and logs go on until all have ended; a second kills; a
+//! third leaves. A closed standard output is as a SIGTERM: nobody sees what they write any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_stream::StreamExt;
+
+use crate::cli::client::{Client, Heard};
+use crate::cli::exit;
+use crate::cli::follow::{Follower, log_name};
+use crate::cli::output::{BehindWriter, Drain, RawOutput, ReaderWatch, write_behind};
+use crate::cli::progress::{FRAME, ProgressScreen};
+use crate::cli::project::{CommandResult, ComposeContext};
+use crate::cli::report::{CliError, say};
+use crate::cli::runtime::block_on;
+use crate::cli::state;
+use crate::logs::{LogQuery, LogReader, MuxOptions};
+use crate::spec::{ContainerId, ExitStatus, SignalNumber};
+use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, State};
+
+/// Says what a foreground `up` shows and when it ends.
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// Services whose output is shown.
+    pub(super) shown: BTreeSet<String>,
+    /// Services whose containers must have ended before we end.
+    pub(super) meant: BTreeSet<String>,
+    /// Services that Ctrl-C stops; all where empty.
+    pub(super) stopped: Vec<String>,
+    /// Instead of each service's `stop_grace_period`.
+    pub(super) timeout: Option<Duration>,
+    /// The end of one container stops all.
+    pub(super) aborts: bool,
+    /// Whose status is ours; with `aborts` alone that of the first to end.
+    pub(super) exit_code_from: Option<String>,
+    /// How lines are shown.
+    pub(super) options: MuxOptions,
+}
+
+/// Sends `up` and stays until all containers have ended.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn run(context: &ComposeContext<'_>, project: &str, up: Command, attached: Attached) -> CommandResult {
+    let connector = context.connector(project);
+    block_on(async {
+        let mut client = Client::open(&connector)?;
+        let signals = Signals::new([SIGINT, SIGTERM])
+            .map_err(|source| CliError::Terminal { operation: "listen for signals", source })?;
+        let output = RawOutput::stdout().and_then(write_behind).map_err(CliError::Output)?;
+        let mut follower = Follower::new(LogReader::following(LogQuery::default())?, output.0, attached.options);
+        client.send(Command::Watch, &[])?;
+        let mut containers = BTreeMap::new();
+        for container in state::listed(&mut client).await? {
+            if attached.shown.contains(&container.service) {
+                // What it wrote before is for `logs`.
+                follower.attach(&container, LogQuery { tail: Some(0), ..LogQuery::default() })?;
+            }
+            containers.insert(container.id.clone(), container);
+        }
+        let up = client.send(up, &[])?;
+        let mut frames = interval(FRAME);
+        frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let screen = context.screen();
+        let (drain, reader) = (output.1, ReaderWatch::stdout());
+        let session = Session {
+            context,
+            attached,
+            client,
+            sources: Sources { signals, frames, reader, drain },
+            follower,
+            screen,
+            containers,
+            stage: Stage::Starting { up },
+            interrupts: 0,
+            is_mute: false,
+            status: None,
+            unsaid: Vec::new(),
+        };
+        session.run().await
+    })
+}
+
+struct Session<'a> {
+    context: &'a ComposeContext<'a>,
+    attached: Attached,
+    client: Client,
+    sources: Sources,
+    follower: Follower<BehindWriter>,
+    screen: ProgressScreen,
+    containers: BTreeMap<ContainerId, ContainerStatus>,
+    stage: Stage,
+    /// Signals that were heard.
+    interrupts: u32,
+    /// Nobody reads what we write.
+    is_mute: bool,
+    /// The status that `--exit-code-from` or `--abort-on-container-exit` asks for.
+    status: Option<ExitStatus>,
+    /// Lines about containers that ended, to be shown after their last words.
+    unsaid: Vec<String>,
+}
+
+/// Everything that the loop waits for besides the supervisor and the logs.
+struct Sources {
+    signals: Signals,
+    frames: Interval,
+    reader: ReaderWatch,
+    drain: Drain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The request `up` is at work.
+    Starting { up: u64 },
+    /// It is done, and the list `list` will say what runs.
+    Looking { list: u64 },
+    /// Containers run.
+    Running,
+    /// The request `stop` is at work.
+    Stopping { stop: u64 },
+    /// There is nothing to wait for.
+    Over,
+}
+
+enum Happening {
+    Signal,
+    ReaderGone,
+    Heard(Option<Heard>),
+    LogsReady(Result<(), CliError>),
+    Frame,
+}
+
+impl Session<'_> {
+    async fn run(mut self) -> CommandResult {
+        while self.stage != Stage::Over && self.interrupts < 3 {
+            let happening = self.next().await?;
+            self.handle(happening)?;
+            if self.stage == Stage::Running && !self.any_runs() {
+                self.stage = Stage::Over;
+            }
+        }
+        self.show_the_rest().await?;
+        Ok(self.exit_code())
+    }
+
+    /// Waits for the next thing to happen. Every branch is cancel-safe.
+    async fn next(&mut self) -> Result<Happening, CliError> {
+        let Sources { signals, frames, reader, drain } = &mut self.sources;
+        let is_mute = self.is_mute;
+        Ok(tokio::select! {
+            biased;
+            _ = signals.next() => Happening::Signal,
+            () = reader.gone(), if !is_mute => Happening::ReaderGone,
+            heard = self.client.next() => Happening::Heard(heard?),
+            ready = self.follower.ready(drain), if !is_mute => Happening::LogsReady(ready),
+            _ = frames.tick() => Happening::Frame,
+        })
+    }
+
+    fn handle(&mut self, happening: Happening) -> Result<(), CliError> {
+        match happening {
+            Happening::Signal => self.interrupt(),
+            Happening::ReaderGone => self.lose_reader(),
+            Happening::Heard(Some(heard)) => self.hear(heard),
+            Happening::Heard(None) => {
+                self.stage = Stage::Over;
+                Ok(())
+            }
+            Happening::LogsReady(ready) => match ready.and_then(|()| self.show_logs()) {
+                Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => self.lose_reader(),
+                other => other,
+            },
+            Happening::Frame => {
+                self.screen.tick();
+                Ok(())
+            }
+        }
+    }
+
+    fn show_logs(&mut self) -> Result<(), CliError> {
+        let before = self.sources.drain.chunks();
+        self.follower.read()?;
+        if self.follower.is_caught_up() {
+            for line in std::mem::take(&mut self.unsaid) {
+                self.follower.say(&line)?;
+            }
+        }
+        if self.sources.drain.chunks() != before {
+            self.screen.freeze();
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self) -> Result<(), CliError> {
+        self.interrupts += 1;
+        self.screen.freeze();
+        match self.interrupts {
+            1 => {
+                say("Gracefully Stopping... press Ctrl+C again to force\n");
+                self.stop()
+            }
+            2 => {
+                let services = self.attached.stopped.clone();
+                self.client.send(Command::Kill { services, signal: SignalNumber::KILL }, &[]).map(drop)
+            }
+            // The loop sees it.
+            _ => Ok(()),
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), CliError> {
+        if !matches!(self.stage, Stage::Stopping { .. } | Stage::Over) {
+            let request = Command::Stop { services: self.attached.stopped.clone(), timeout: self.attached.timeout };
+            self.stage = Stage::Stopping { stop: self.client.send(request, &[])? };
+        }
+        Ok(())
+    }
+
+    fn lose_reader(&mut self) -> Result<(), CliError> {
+        self.is_mute = true;
+        self.stop()
+    }
+
+    fn hear(&mut self, heard: Heard) -> Result<(), CliError> {
+        match heard.body {
+            ReplyBody::Progress(news) => self.screen.update(&news),
+            ReplyBody::Warning { message } => {
+                let context = self.context;
+                self.screen.interrupt(|| context.warn(&message));
+            }
+            ReplyBody::Event(container) => self.note(*container)?,
+            ReplyBody::Containers(found) => {
+                self.containers.clear();
+                for container in found {
+                    self.note(container)?;
+                }
+                if self.stage == (Stage::Looking { list: heard.number }) {
+                    self.stage = Stage::Running;
+                }
+            }
+            ReplyBody::Done if self.stage == (Stage::Starting { up: heard.number }) => {
+                // Events may still be on their way; a list of now cannot be.
+                self.stage = Stage::Looking { list: self.client.send(Command::List, &[])? };
+            }
+            ReplyBody::Done if self.stage == (Stage::Stopping { stop: heard.number }) => self.stage = Stage::Over,
+            ReplyBody::Failed(failure) => {
+                let is_ours = match self.stage {
+                    Stage::Starting { up } => heard.number == up,
+                    Stage::Stopping { stop } => heard.number == stop,
+                    _ => false,
+                };
+                if is_ours || heard.number == 0 {
+                    return Err(CliError::Refused(failure));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes news of a container: attaches to what is new, tells of what ended.
+    fn note(&mut self, container: ContainerStatus) -> Result<(), CliError> {
+        let before = self.containers.remove(&container.id);
+        if container.state == State::Dead {
+            self.follower.detach(&container.id);
+            return Ok(());
+        }
+        if self.attached.shown.contains(&container.service) {
+            self.follower.attach(&container, LogQuery::default())?;
+        }
+        if has_ended(before.as_ref(), &container) && self.attached.meant.contains(&container.service) {
+            self.tell_end(&container)?;
+        }
+        self.containers.insert(container.id.clone(), container);
+        Ok(())
+    }
+
+    fn tell_end(&mut self, container: &ContainerStatus) -> Result<(), CliError> {
+        let restarts = container.state != State::Exited;
+        if self.attached.shown.contains(&container.service) {
+            let code = container.exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string());
+            let oom = if container.oom_killed { " (oom-killed)" } else { "" };
+            let again = if restarts { " (restarting)" } else { "" };
+            self.unsaid.push(format!("{} exited with code {code}{oom}{again}", log_name(container)));
+        }
+        if !restarts && self.attached.aborts {
+            let is_asked_for = self.attached.exit_code_from.as_ref().is_none_or(|name| *name == container.service);
+            if is_asked_for && self.status.is_none() {
+                self.status = Some(container.exit.unwrap_or(ExitStatus::Unknown));
+            }
+            if self.interrupts == 0 {
+                self.stop()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn any_runs(&self) -> bool {
+        self.containers.values().any(|container| {
+            self.attached.meant.contains(&container.service)
+                && matches!(container.state, State::Running | State::Restarting)
+        })
+    }
+
+    /// Shows everything that was written until the end; another signal leaves.
+    async fn show_the_rest(&mut self) -> Result<(), CliError> {
+        if self.is_mute || self.interrupts >= 3 {
+            return Ok(());
+        }
+        let rest = async {
+            self.follower.drain(&mut self.sources.drain).await?;
+            for line in std::mem::take(&mut self.unsaid) {
+                self.follower.say(&line)?;
+            }
+            self.sources.drain.drained().await.map_err(CliError::Output)
+        };
+        // Dropped in the middle, the rest is only not shown.
+        tokio::select! {
+            shown = rest => shown,
+            _ = self.sources.signals.next() => {
+                self.interrupts += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match (self.interrupts, self.is_mute) {
+            (2.., _) => ExitCode::from(exit::INTERRUPTED),
+            (_, true) => ExitCode::from(exit::BROKEN_PIPE),
+            (1, false) => ExitCode::SUCCESS,
+            (0, false) => self.status.map_or(ExitCode::SUCCESS, |status| exit::from_status(status.code())),
+        }
+    }
+}
+
+/// Says whether a container's process ended between two looks.
+fn has_ended(before: Option<&ContainerStatus>, now: &ContainerStatus) -> bool {
+    let ran = before.is_none_or(|before| matches!(before.state, State::Running | State::Created));
+    match now.state {
+        State::Exited | State::Restarting => {
+            ran && now.exit.is_some() || before.is_some_and(|before| before.finished_at != now.finished_at)
+        }
+        // It was quick: it ended and was started again.
+        State::Running => {
+            before.is_some_and(|before| before.state == State::Running && before.restarts != now.restarts)
+        }
+        State::Created | State::Dead => false,
+    }
+}

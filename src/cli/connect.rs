@@ -1,0 +1,174 @@
+//! From a project's name to a connection with its supervisor, which is started where none answers.
+//!
+//! The project lock decides between several clients: who gets it starts the keeper, which holds it from then on; the
+//! others wait until the socket is there. A socket that nobody answers on is what a killed supervisor left: the keeper
+//! starts the next one, and where the keeper is gone too the lock is free.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::report::CliError;
+use super::settings::Settings;
+use crate::keeper::{KeeperBoot, start_keeper};
+use crate::store::{FileLock, ProjectDirectory, StoreError};
+use crate::supervisor::BootConfig;
+use crate::sys::Channel;
+
+/// How long somebody may hold the lock without answering on the socket.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A socket's file appears at bind(2) and answers from listen(2) on, which no event tells of.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Where tools are looked for when the client has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Knows how to reach one project's supervisor.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    settings: Settings,
+    project: String,
+}
+
+impl Connector {
+    /// Names the project.
+    pub fn new(settings: &Settings, project: &str) -> Self {
+        Self { settings: settings.clone(), project: project.to_owned() }
+    }
+
+    /// Returns the project's name.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// Connects, and starts the project's processes where nobody has.
+    ///
+    /// # Errors
+    /// [`CliError::Store`], [`CliError::Keeper`], [`CliError::Busy`] and [`CliError::Connection`].
+    pub fn connect(&self) -> Result<Channel, CliError> {
+        self.settings.directories.create()?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Made anew each time: the last `down` removes it, and ours may be without a name by now.
+            let directory = self.settings.directories.create_project(&self.project)?;
+            let appeared = SocketWatch::new(&directory);
+            if let Some(channel) = self.try_connect(&directory)? {
+                return Ok(channel);
+            }
+            match FileLock::try_acquire(&directory.path().join("lock")) {
+                Ok(lock) => self.start(&directory, lock)?,
+                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(&appeared, deadline, holder)?,
+                // Removed under us: made again in the next turn.
+                Err(_) if Instant::now() < deadline && !directory.path().exists() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Connects if the project's supervisor runs, or is just being started; `None` where nobody works on the project.
+    ///
+    /// # Errors
+    /// [`CliError::Store`], [`CliError::Busy`] and [`CliError::Connection`].
+    pub fn connect_running(&self) -> Result<Option<Channel>, CliError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Some(directory) = self.open_directory()? else { return Ok(None) };
+            let appeared = SocketWatch::new(&directory);
+            if let Some(channel) = self.try_connect(&directory)? {
+                return Ok(Some(channel));
+            }
+            if !directory.path().join("lock").exists() {
+                return Ok(None);
+            }
+            match FileLock::try_acquire(&directory.path().join("lock")) {
+                Ok(_) => return Ok(None),
+                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(&appeared, deadline, holder)?,
+                Err(_) if !directory.path().exists() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Opens the project's directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`CliError::Store`].
+    pub fn open_directory(&self) -> Result<Option<ProjectDirectory>, CliError> {
+        Ok(self.settings.directories.open_project(&self.project)?)
+    }
+
+    fn try_connect(&self, directory: &ProjectDirectory) -> Result<Option<Channel>, CliError> {
+        match UnixStream::connect(directory.socket()) {
+            Ok(stream) => Ok(Some(Channel::new(stream.into()))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(source) => Err(self.connection_failed(source)),
+        }
+    }
+
+    fn wait_or_give_up(&self, watch: &SocketWatch, deadline: Instant, holder: Option<i32>) -> Result<(), CliError> {
+        if Instant::now() >= deadline {
+            return Err(CliError::Busy { project: self.project.clone(), holder });
+        }
+        watch.wait();
+        Ok(())
+    }
+
+    fn start(&self, directory: &ProjectDirectory, lock: FileLock) -> Result<(), CliError> {
+        let config = BootConfig {
+            project: self.project.clone(),
+            run_dir: self.settings.directories.run().to_owned(),
+            data_dir: self.settings.directories.data().to_owned(),
+            cgroup_parent: self.settings.cgroup_parent.clone(),
+            log_level: self.settings.log_level.as_str().to_owned(),
+        };
+        let config = serde_json::to_value(config).map_err(|error| self.connection_failed(error.into()))?;
+        let boot = KeeperBoot { project: self.project.clone(), config };
+        let path = env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
+        // The keeper is no child to wait for: it outlives us.
+        start_keeper(&boot, lock.into_fd(), open_log(directory)?, path)?;
+        Ok(())
+    }
+
+    /// Makes the error of a connection that failed.
+    pub fn connection_failed(&self, source: io::Error) -> CliError {
+        CliError::Connection { project: self.project.clone(), source }
+    }
+}
+
+/// Opens the file that takes what the three processes have to tell.
+fn open_log(directory: &ProjectDirectory) -> Result<File, CliError> {
+    let path = directory.path().join("supervision.log");
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    opened.map_err(|source| StoreError::Write { path, source }.into())
+}
+
+/// Waits for a file to appear in a directory (inotify(7)); where that cannot be had, for a moment.
+struct SocketWatch {
+    events: Option<Inotify>,
+}
+
+impl SocketWatch {
+    fn new(directory: &ProjectDirectory) -> Self {
+        let watch = || -> nix::Result<Inotify> {
+            let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            let wanted = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
+            events.add_watch(directory.path(), wanted)?;
+            Ok(events)
+        };
+        Self { events: watch().ok() }
+    }
+
+    fn wait(&self) {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN.subsec_nanos().into() };
+        let mut fds: Vec<PollFd<'_>> = self.events.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        // An interrupted wait is as good as one that found something: the caller looks.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+}
