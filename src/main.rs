@@ -5,7 +5,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use mydocker::cli;
@@ -24,7 +23,8 @@ fn main() -> ExitCode {
 fn play(role: Role) -> ExitCode {
     let result = match role {
         Role::Keeper => keeper::run(),
-        Role::Shim | Role::Supervisor => Err(io::Error::other("this role is not built yet")),
+        Role::Shim => mydocker::shim::run(),
+        Role::Supervisor => mydocker::supervisor::run(cli::start_tracing),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
