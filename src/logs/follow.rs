@@ -133,6 +133,14 @@ impl LogReader {
         }
     }
 
+    /// Makes the next read look at every source, whether anything was reported of it or not: for a last read, and for who
+    /// knows from elsewhere that something was written.
+    pub fn look_again(&mut self) {
+        for source in self.sources.values_mut() {
+            source.idle = false;
+        }
+    }
+
     /// Says whether no source is left.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()

@@ -161,7 +161,10 @@ impl<W: Write> Show<W> {
         }
     }
 
+    /// Shows all that is in the files now. What the kernel has not reported yet counts too: the caller learnt on another
+    /// way that a container has ended, and its last lines belong before what is said of it.
     fn catch_up(&mut self) -> Result<(), LogError> {
+        self.reader.look_again();
         while self.reader.read(&mut self.mux)? == Progress::More {}
         Ok(())
     }
@@ -195,6 +198,28 @@ mod tests {
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         line
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_the_end_is_shown_before_it() {
+        for round in 0..200 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = LogWriter::open(dir.path(), None).unwrap();
+            let (follower, mut output) = follower();
+            follower.add("web", dir.path(), LogQuery::default());
+            put(&mut writer, "first\n");
+            assert_eq!(next(&mut output), "web  | first\n");
+            put(&mut writer, "last\n");
+            follower.say("web exited");
+            assert_eq!(
+                (next(&mut output), next(&mut output)),
+                ("web  | last\n".into(), "web exited\n".into()),
+                "{round}"
+            );
+            put(&mut writer, "later\n");
+            follower.finish().await.unwrap();
+            assert_eq!(next(&mut output), "web  | later\n", "{round}");
+        }
     }
 
     #[tokio::test]
