@@ -73,6 +73,12 @@ impl<W: Write> Follower<W> {
         }
     }
 
+    /// Looks at every log again: what is in the files now is shown before [`Follower::is_caught_up`] holds.
+    pub fn look_again(&mut self) {
+        self.reader.look_again();
+        self.has_more = true;
+    }
+
     /// Says whether all that was written when it was last looked at is shown.
     pub fn is_caught_up(&self) -> bool {
         !self.has_more
@@ -97,7 +103,7 @@ impl<W: Write> Follower<W> {
     /// # Errors
     /// [`CliError::Logs`] and [`CliError::Output`].
     pub fn read_to_end(&mut self) -> Result<(), CliError> {
-        self.has_more = true;
+        self.look_again();
         while self.has_more {
             self.read()?;
         }
@@ -130,7 +136,7 @@ impl<W: Write> Follower<W> {
     /// # Errors
     /// [`CliError::Logs`] and [`CliError::Output`].
     pub async fn drain(&mut self, drain: &mut Drain) -> Result<(), CliError> {
-        self.has_more = true;
+        self.look_again();
         while self.has_more {
             drain.drained().await.map_err(CliError::Output)?;
             self.read()?;

@@ -289,6 +289,7 @@ impl Session<'_> {
             let oom = if container.oom_killed { " (oom-killed)" } else { "" };
             let again = if restarts { " (restarting)" } else { "" };
             self.unsaid.push(format!("{} exited with code {code}{oom}{again}", log_name(container)));
+            self.follower.look_again();
         }
         if !restarts && self.attached.aborts {
             let is_asked_for = self.attached.exit_code_from.as_ref().is_none_or(|name| *name == container.service);
