@@ -73,30 +73,29 @@ impl Firewall {
         let _lock = state.lock(LOCK).await?;
         let covers = self.recorded.load(Ordering::SeqCst);
         let wanted = Ruleset::of(&networks(state)?)?;
-        let applied = Applied { digest: digest(&wanted), place: place() };
+        let target = Applied { digest: digest(&wanted), place: place() };
         let last = state.read::<Applied>(APPLIED)?;
         let known = match &last {
-            Some(last) => *last == applied,
+            Some(last) => *last == target,
+            // A host that never had rules of ours needs no iptables to have none.
             None => wanted.is_empty(),
         };
-        if forced || !known {
-            let tools = self.tools();
-            // A host that never had rules of ours needs no iptables to have none.
-            if !(wanted.is_empty() && last.is_none()) {
-                let tools = tools?;
-                let rules = wanted.clone();
-                tokio::task::spawn_blocking(move || tools.apply(&rules))
-                    .await
-                    .map_err(|_| NetworkError::WorkerLost("change the firewall rules"))??;
-            }
-        }
-        if wanted.is_empty() {
-            state.remove(APPLIED)?;
-        } else if last != Some(Applied { digest: applied.digest.clone(), place: applied.place.clone() }) {
-            state.write(APPLIED, &applied)?;
+        if !known || (forced && last.is_some()) {
+            self.apply(state, wanted, target).await?;
         }
         *covered = covers;
         Ok(())
+    }
+
+    /// Changes the rules. The record says before and after that there are some, so a kill between leaves none unknown.
+    async fn apply(&self, state: &StateDir, wanted: Ruleset, target: Applied) -> Result<(), NetworkError> {
+        let tools = self.tools()?;
+        state.write(APPLIED, &Applied { digest: String::new(), place: target.place.clone() })?;
+        let none = wanted.is_empty();
+        tokio::task::spawn_blocking(move || tools.apply(&wanted))
+            .await
+            .map_err(|_| NetworkError::WorkerLost("change the firewall rules"))??;
+        if none { state.remove(APPLIED) } else { state.write(APPLIED, &target) }
     }
 
     fn tools(&self) -> Result<Tools, NetworkError> {
