@@ -1,0 +1,213 @@
+//! Things that go wrong around mydocker: run directories that cannot be written, clients that come all at once, files that were cut off.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Case, Project, Running, Sandbox, cases};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_read_only_run_directory,
+        a_full_run_directory,
+        a_full_run_directory_leaves_running_ones_alone,
+        a_read_only_data_directory,
+        many_ups_at_once,
+        up_and_down_at_once,
+        a_stale_control_socket,
+        state_that_was_cut_off,
+        a_run_directory_of_others,
+        a_missing_tool_is_named: Bridge,
+        interrupted_while_it_waits_for_health,
+    ]
+}
+
+const ONE: &str = r#"
+    services:
+      one: {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}
+      two: {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}
+"#;
+
+fn up_words(project: &Project<'_>) -> Vec<String> {
+    let file = project.file().to_str().expect("UTF-8").to_owned();
+    ["compose", "-f", &file, "up", "-d"].map(str::to_owned).to_vec()
+}
+
+fn a_read_only_run_directory(sandbox: &Sandbox) {
+    // F12
+    let project = sandbox.project("ro", ONE);
+    let run = sandbox.run_dir().display().to_string();
+    sandbox.shell(&format!("mount --bind {run} {run} && mount -o remount,ro,bind {run}")).ok();
+    sandbox.mydocker(&up_words(&project)).refused(1, &[&run, "read-only"]);
+    assert_eq!(sandbox.pids(), []);
+    sandbox.shell(&format!("umount {run}")).ok();
+    project.up();
+}
+
+fn a_full_run_directory(sandbox: &Sandbox) {
+    // F13
+    let project = sandbox.project("full", ONE);
+    let run = sandbox.run_dir().display().to_string();
+    sandbox
+        .shell(&format!("mount -t tmpfs -o size=64k,mode=700 tiny {run} && (cat /dev/zero > {run}/filler || true)"))
+        .ok();
+    let up = sandbox.mydocker(&up_words(&project)).refused(1, &["no space"]);
+    assert!(up.stderr.contains(&run), "{}", up.describe());
+    assert_eq!(sandbox.pids(), [], "nothing was left running");
+    sandbox.shell(&format!("rm {run}/filler")).ok();
+    project.up();
+    project.down();
+    sandbox.shell(&format!("umount {run}")).ok();
+}
+
+fn a_full_run_directory_leaves_running_ones_alone(sandbox: &Sandbox) {
+    let run = sandbox.run_dir().display().to_string();
+    sandbox.shell(&format!("mount -t tmpfs -o size=1m,mode=700 tiny {run}")).ok();
+    let project = sandbox.project("runs", ONE);
+    project.up();
+    let before = project.containers();
+    sandbox.shell(&format!("cat /dev/zero > {run}/filler || true")).ok();
+    let second = sandbox.project("second", ONE);
+    sandbox.mydocker(&up_words(&second)).refused(1, &["no space"]);
+    assert_eq!(project.containers(), before);
+    // One that ends meanwhile is still seen to end
+    project.container("two").signal(Signal::SIGKILL);
+    assert_eq!(project.wait_exited("two").exit_code, 137);
+    sandbox.shell(&format!("rm {run}/filler")).ok();
+    project.down();
+    sandbox.shell(&format!("umount {run}")).ok();
+}
+
+fn a_read_only_data_directory(sandbox: &Sandbox) {
+    let project = sandbox.project("ro", ONE);
+    let data = sandbox.data_dir().display().to_string();
+    sandbox.shell(&format!("mount --bind {data} {data} && mount -o remount,ro,bind {data}")).ok();
+    sandbox.mydocker(&up_words(&project)).refused(1, &[&data, "read-only"]);
+    assert_eq!(sandbox.pids(), []);
+    sandbox.shell(&format!("umount {data}")).ok();
+}
+
+fn many_ups_at_once(sandbox: &Sandbox) {
+    // F57
+    let project = sandbox.project("crowd", ONE);
+    let clients: Vec<Running> = (0..10).map(|_| project.spawn(&["up", "-d"])).collect();
+    let mut worked = 0;
+    for client in clients {
+        let up = sandbox.finish(client, crate::support::PATIENCE).without_panic();
+        assert!(up.code == 0 || (up.code == 1 && up.stderr.contains("busy")), "{}", up.describe());
+        worked += usize::from(up.code == 0);
+    }
+    assert!(worked >= 1);
+    let containers = project.containers();
+    assert_eq!(containers.len(), 2, "one set: {containers:?}");
+    assert!(containers.iter().all(|one| one.state == "running"));
+    let keepers = sandbox
+        .pids()
+        .into_iter()
+        .filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"mydocker-keeper")));
+    assert_eq!(keepers.count(), 1);
+}
+
+fn up_and_down_at_once(sandbox: &Sandbox) {
+    let project = sandbox.project("both", ONE);
+    for _ in 0..5 {
+        let clients: Vec<Running> = (0..6)
+            .map(
+                |number| {
+                    if number % 2 == 0 { project.spawn(&["up", "-d"]) } else { project.spawn(&["down", "-t", "1"]) }
+                },
+            )
+            .collect();
+        for client in clients {
+            let done = sandbox.finish(client, crate::support::PATIENCE).without_panic();
+            assert!(done.code == 0 || done.code == 1, "{}", done.describe());
+        }
+    }
+    project.up();
+    assert_eq!(project.containers().iter().filter(|one| one.state == "running").count(), 2);
+    project.down();
+    assert_eq!(sandbox.pids(), []);
+}
+
+fn a_stale_control_socket(sandbox: &Sandbox) {
+    // F74: a file where the socket should be, and nobody behind it
+    let project = sandbox.project("stale", ONE);
+    sandbox.shell(&format!("mkdir -m 700 -p {0} && python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' {0}/control.sock", project.state_dir().display())).ok();
+    project.up();
+    assert_eq!(project.containers().len(), 2);
+}
+
+fn state_that_was_cut_off(sandbox: &Sandbox) {
+    // F09, with everybody dead who knows better
+    let project = sandbox.project("cut", ONE);
+    project.up();
+    let before = project.containers();
+    let mut stopped = Vec::new();
+    for pid in sandbox.pids() {
+        if fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"mydocker-superv")) {
+            stopped.push(pid);
+        }
+    }
+    sandbox
+        .shell(&format!("find {} -name '*.json' -exec sh -c ': > \"$1\"' - {{}} \\;", project.state_dir().display()))
+        .ok();
+    for pid in stopped {
+        nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it runs");
+    }
+    // Whether it can know them again or starts them anew: one set, and everything goes.
+    project.up();
+    let after = project.containers();
+    assert_eq!(after.len(), before.len(), "{after:?}");
+    assert!(after.iter().all(|one| one.state == "running"), "{after:?}");
+    project.down();
+    assert_eq!(sandbox.pids(), []);
+}
+
+fn a_run_directory_of_others(sandbox: &Sandbox) {
+    // B59: whoever owns the directory could put his own socket there
+    let open = sandbox.dir().join("open");
+    fs::create_dir(&open).expect("our own");
+    sandbox.shell(&format!("chmod 777 {}", open.display())).ok();
+    sandbox.set_env("MYDOCKER_RUN_DIR", &open);
+    let project = sandbox.project("others", ONE);
+    sandbox.mydocker(&up_words(&project)).refused(1, &["open"]);
+    sandbox.set_env("MYDOCKER_RUN_DIR", sandbox.run_dir());
+}
+
+fn a_missing_tool_is_named(sandbox: &Sandbox) {
+    let bin = sandbox.dir().join("bin");
+    fs::create_dir(&bin).expect("our own");
+    let project =
+        sandbox.project("bare", "\n services:\n  one: {image: root_fs, init: true, command: [sleep, infinity]}\n");
+    // nsenter and sh are found before the PATH changes; what mydocker itself starts is not.
+    let words: Vec<_> =
+        [vec!["/usr/bin/env".into(), format!("PATH={}", bin.display()).into()], project.words(&["up", "-d"])].concat();
+    let up =
+        sandbox.finish(sandbox.start(sandbox.dir(), &words, std::process::Stdio::null()), crate::support::PATIENCE);
+    up.refused(1, &["iptables"]);
+}
+
+fn interrupted_while_it_waits_for_health(sandbox: &Sandbox) {
+    // F27
+    let project = sandbox.project(
+        "waiting",
+        r#"
+        services:
+          db:
+            image: root_fs
+            init: true
+            network_mode: none
+            command: [sleep, infinity]
+            healthcheck: {test: [CMD, sleep, "60"], interval: 1s, timeout: 2m}
+          web: {image: root_fs, init: true, network_mode: none, command: [sleep, infinity], depends_on: {db: {condition: service_healthy}}}
+        "#,
+    );
+    let mut up = project.spawn(&["up"]);
+    up.wait_for("db has been started", |_, stderr| stderr.contains("waiting-db-1"));
+    project.wait_running("db");
+    up.signal(Signal::SIGINT);
+    let begun = std::time::Instant::now();
+    up.wait().ok().without_panic();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "it does not wait for the check");
+    assert!(project.containers().iter().all(|one| one.state != "running"));
+}

@@ -1,0 +1,37 @@
+//! The binary, end to end, on the real kernel: each test in a host of its own (see `tests/support/README.md`).
+
+use std::process::ExitCode;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod commands;
+mod container;
+mod examples;
+mod faults;
+mod harness;
+mod lifecycle;
+mod logs;
+mod network;
+mod processes;
+mod run;
+mod signals;
+
+fn main() -> ExitCode {
+    let modules = [
+        bad_input::cases(),
+        commands::cases(),
+        container::cases(),
+        examples::cases(),
+        faults::cases(),
+        harness::cases(),
+        lifecycle::cases(),
+        logs::cases(),
+        network::cases(),
+        processes::cases(),
+        run::cases(),
+        signals::cases(),
+    ];
+    support::run_all(modules.into_iter().flatten().collect())
+}

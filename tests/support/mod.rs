@@ -1,0 +1,17 @@
+#![doc = include_str!("README.md")]
+
+mod case;
+mod command;
+mod host;
+mod project;
+mod sandbox;
+mod terminal;
+mod wait;
+
+pub(crate) use case::{Case, cases, run_all};
+pub(crate) use command::{Output, Running};
+pub(crate) use host::Need;
+pub(crate) use project::{Container, Project};
+pub(crate) use sandbox::{MYDOCKER, Sandbox, rootfs};
+pub(crate) use terminal::Terminal;
+pub(crate) use wait::{PATIENCE, eventually};
