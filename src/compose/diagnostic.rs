@@ -219,17 +219,23 @@ impl Finding {
 pub(super) struct Report {
     findings: Vec<Finding>,
     errors: usize,
+    warnings: usize,
 }
 
-/// More errors than this help nobody.
-const MAX_ERRORS: usize = 100;
+/// More errors than this, or more warnings, help nobody.
+const MAX_FINDINGS: usize = 100;
 
 impl Report {
     /// Takes a finding.
     pub(super) fn push(&mut self, finding: Finding) {
         if finding.severity == Severity::Error {
             self.errors += 1;
-            if self.errors > MAX_ERRORS {
+            if self.errors > MAX_FINDINGS {
+                return;
+            }
+        } else {
+            self.warnings += 1;
+            if self.warnings > MAX_FINDINGS {
                 return;
             }
         }
@@ -241,12 +247,20 @@ impl Report {
         self.errors > 0
     }
 
+    /// Says whether further errors are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors >= MAX_FINDINGS
+    }
+
     /// Returns errors and warnings, each once, in the order in which they stand in the files.
     pub(super) fn finish(mut self, sources: &Sources) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        if self.errors > MAX_ERRORS {
-            self.findings.push(Finding::error(format!("and {} more errors", self.errors - MAX_ERRORS)));
+        if self.errors > MAX_FINDINGS {
+            self.findings.push(Finding::error(format!("and {} more errors", self.errors - MAX_FINDINGS)));
         }
-        let place = |finding: &Finding| finding.span.map_or((u16::MAX, 0, 0), |s| (s.file, s.line, s.column));
+        if self.warnings > MAX_FINDINGS {
+            self.findings.push(Finding::warning(format!("and {} more warnings", self.warnings - MAX_FINDINGS)));
+        }
+        let place = |finding: &Finding| finding.span.map_or((u32::MAX, 0, 0), |s| (s.file, s.line, s.column));
         self.findings.sort_by_key(place);
         let mut all: Vec<Diagnostic> = Vec::with_capacity(self.findings.len());
         for finding in self.findings {

@@ -13,6 +13,9 @@ use super::yaml::{Map, Node, Value};
 
 static SERVICE_KIND: Kind = Kind::Object(SERVICE);
 
+/// A longer chain of services is a mistake.
+const MAX_CHAIN: usize = 100;
+
 /// A file and a service of it.
 type Link = (PathBuf, String);
 
@@ -64,12 +67,22 @@ impl Loader {
             self.report_missing(&scope.root, scope.file, name, asked);
             return None;
         };
+        if trail.chain.len() >= MAX_CHAIN || !self.afford(&entry.node, Some(asked)) {
+            if trail.chain.len() >= MAX_CHAIN {
+                let message = format!("`extends` goes on over more than {MAX_CHAIN} services");
+                self.report.push(Finding::error(message).at(asked));
+            }
+            return None;
+        }
         let mut service = entry.node.clone();
         let Some(extends) = take_extends(&mut service) else { return Some(service) };
         trail.chain.push(link.clone());
         let base = self.base(scope, &extends, trail);
         trail.chain.pop();
         let mut merged = base?;
+        if !self.afford(&merged, Some(asked)) {
+            return None;
+        }
         merge::settle(&mut merged, &SERVICE_KIND);
         merge::merge(&mut merged, service, &SERVICE_KIND, &mut self.report);
         trail.done.insert(link, merged.clone());

@@ -195,12 +195,10 @@ impl Interpolator<'_> {
     pub(super) fn run(&mut self, node: &mut Node, path: &mut KeyPath) {
         let span = node.span;
         match &mut node.value {
-            Value::Str(text) if text.contains('$') => {
-                if !self.string(text, span, path) {
-                    node.value = Value::Null;
-                    node.tag = NodeTag::Faulty;
-                }
-            }
+            Value::Str(text) if text.contains('$') => match self.string(text, span, path) {
+                Some(value) => *text = value,
+                None => *node = Node { value: Value::Null, span, tag: NodeTag::Faulty },
+            },
             Value::Seq(items) => {
                 for (index, item) in items.iter_mut().enumerate() {
                     path.index(index);
@@ -219,22 +217,23 @@ impl Interpolator<'_> {
         }
     }
 
-    /// Says whether it could be done.
-    fn string(&mut self, text: &mut String, span: Span, path: &KeyPath) -> bool {
+    /// Returns the text with values in place of variables.
+    fn string(&mut self, text: &str, span: Span, path: &KeyPath) -> Option<String> {
         let mut unset = BTreeSet::new();
         let done = substitute(text, self.variables, &mut unset);
-        let sound = done.is_ok();
-        match done {
-            Ok(value) => *text = value,
-            Err(fault) => {
-                let at = self.place_of_dollar(span, fault.dollar, fault.length);
-                self.report.push(Finding::error(fault.message).at(at).path(path).maybe_help(fault.help));
-            }
-        }
         for name in unset {
             self.unset.entry(name).or_insert(span);
         }
-        sound
+        match done {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                // Finding the place means reading the line: not for errors that nobody will see.
+                let at =
+                    if self.report.is_full() { span } else { self.place_of_dollar(span, fault.dollar, fault.length) };
+                self.report.push(Finding::error(fault.message).at(at).path(path).maybe_help(fault.help));
+                None
+            }
+        }
     }
 
     /// Finds the n-th `$` of a scalar in its source: quotes, escapes and folding move everything else but leave the `$` in order.

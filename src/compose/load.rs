@@ -36,6 +36,9 @@ pub struct LoadRequest {
     pub stdin: Option<Vec<u8>>,
 }
 
+/// A file counts for as many values as this, however small it is.
+const FILE_COST: usize = 250;
+
 /// The state of one load.
 pub(super) struct Loader {
     /// Every file that was read.
@@ -50,6 +53,8 @@ pub(super) struct Loader {
     stdin: Option<Vec<u8>>,
     /// Files that `extends` read, ready for use.
     pub(super) extended: BTreeMap<PathBuf, Option<Rc<Node>>>,
+    /// Values read and copied so far, over all files.
+    nodes: usize,
     /// Cycles of `extends` that were told, as sets of file and service.
     pub(super) cycles: BTreeSet<BTreeSet<(PathBuf, String)>>,
 }
@@ -74,6 +79,7 @@ impl Loader {
             working_dir: request.working_dir.clone(),
             stdin: request.stdin.clone(),
             extended: BTreeMap::new(),
+            nodes: 0,
             cycles: BTreeSet::new(),
         }
     }
@@ -106,7 +112,24 @@ impl Loader {
         } else if documents.iter().all(Node::is_null) {
             self.report_empty(path);
         }
-        documents.into_iter().filter(|node| !node.is_null()).collect()
+        self.nodes += FILE_COST;
+        let sound = documents.iter().all(|node| self.afford(node, asked));
+        if sound { documents.into_iter().filter(|node| !node.is_null()).collect() } else { Vec::new() }
+    }
+
+    /// Counts a tree that is read or copied: files that include or extend a big one many times end here.
+    pub(super) fn afford(&mut self, node: &Node, asked: Option<Span>) -> bool {
+        let before = self.nodes;
+        self.nodes += node.size();
+        if self.nodes <= yaml::MAX_NODES {
+            return true;
+        }
+        if before <= yaml::MAX_NODES {
+            let message = format!("the files together stand for more than {} values", yaml::MAX_NODES);
+            self.report.push(Finding::error(message).at(asked.unwrap_or(node.span)));
+        }
+        self.broken = true;
+        false
     }
 
     fn report_empty(&mut self, path: &Path) {

@@ -104,7 +104,7 @@ pub(super) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, SourceError>
 }
 
 /// Says which file a [`Span`] lies in.
-pub(super) type FileId = u16;
+pub(super) type FileId = u32;
 
 /// Is a place in a source file: lines count from 1, columns from 0, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,12 +144,12 @@ impl Sources {
         let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at as u32 + 1);
         let lines = std::iter::once(0).chain(starts).collect();
         self.files.push(SourceFile { shown, text, lines });
-        (self.files.len() - 1).try_into().unwrap_or(FileId::MAX)
+        (self.files.len() - 1) as FileId
     }
 
     /// Returns a file.
     pub(super) fn file(&self, id: FileId) -> Option<&SourceFile> {
-        self.files.get(usize::from(id))
+        self.files.get(id as usize)
     }
 }
 

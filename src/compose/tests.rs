@@ -209,6 +209,7 @@ const FILES: &[&str] = &[
 ];
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_fault_has_its_message() {
     let lines =
         SERVICE_LINES.iter().map(|line| format!("{line}\n    {}\n", messages(&in_service(line)).join("\n    ")));
@@ -715,6 +716,29 @@ fn files_that_are_no_files_are_refused() {
     }
     let none = load(&LoadRequest { working_dir: Path::new("/proc/self").into(), ..Default::default() }).unwrap_err();
     assert!(none.to_string().contains("no compose file found"), "{none}");
+}
+
+#[test]
+fn files_that_multiply_end_soon() {
+    let services = |line: &dyn Fn(usize) -> String| (0..5000).map(line).collect::<String>();
+    let wide: String = (0..5000).map(|n| format!("      V{n}: x\n")).collect();
+    let copies = format!(
+        "services:\n  b:\n    image: root_fs\n    command: a\n    environment:\n{wide}{}",
+        services(&|n| format!("  s{n}: {{extends: b}}\n"))
+    );
+    let chain = format!("services:\n{}", services(&|n| format!("  s{n}: {{extends: s{}}}\n", n + 1)));
+    for (text, message) in
+        [(copies, "the files together stand for more than"), (chain, "`extends` goes on over more than 100")]
+    {
+        let error = load_text(&text).unwrap_err().to_string();
+        assert!(error.contains(message), "{}", &error[..200]);
+    }
+    let twice = |n: usize| (format!("f{n}.yaml"), format!("include: [f{0}.yaml, f{0}.yaml]\n", n + 1));
+    let files: Vec<(String, String)> =
+        (0..40).map(twice).chain([("f40.yaml".into(), in_service("tty: true"))]).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let error = load_files(&files, |request| request.files = vec!["f0.yaml".into()]).unwrap_err().to_string();
+    assert!(error.contains("the files together stand for more than"), "{error}");
 }
 
 #[test]

@@ -95,7 +95,8 @@ fn size((first, last): (u16, u16)) -> u32 {
 pub(in super::super) fn range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let sound = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !text.is_empty() && !(sound(first) && sound(last)) {
+    let all_digits = sound(first) && sound(last);
+    if !all_digits && !text.is_empty() {
         return Err(format!("ports are numbers from 1 to 65535, not `{text}`"));
     }
     let (first, last) = (number(first)?, number(last)?);

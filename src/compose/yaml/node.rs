@@ -123,6 +123,15 @@ impl Node {
         self.as_map()?.get(key).map(|entry| &entry.node)
     }
 
+    /// Counts it and all below it.
+    pub(in super::super) fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Seq(items) => items.iter().map(Self::size).sum(),
+            Value::Map(map) => map.values().map(|entry| entry.node.size()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Says whether it is `null`.
     pub(in super::super) fn is_null(&self) -> bool {
         self.value == Value::Null

@@ -13,7 +13,7 @@ use super::{Entry, Map, Node, NodeTag, Value, resolve_plain};
 /// The deepest nesting; compose files need about ten.
 const MAX_DEPTH: usize = 100;
 /// The greatest number of nodes of one file, aliases counted with all they stand for.
-const MAX_NODES: usize = 500_000;
+pub(in super::super) const MAX_NODES: usize = 250_000;
 /// How many nodes aliases may add.
 const MAX_ALIASED: usize = 100_000;
 
