@@ -55,6 +55,7 @@ impl ContainerFiles {
     /// [`FilesError`] with the path.
     pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver) -> Result<Self, FilesError> {
         let files = Self { directory: dirs.create_container(request.id.as_str())? };
+        files.forget_volatile_work()?;
         for path in [files.overlay(), files.upper(), files.work(), files.mountpoint(), files.etc()] {
             match fs::create_dir(&path) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
@@ -67,6 +68,16 @@ impl ContainerFiles {
         files.write("resolv.conf", &resolv_conf(resolver, &host_resolv_conf()))?;
         files.write_hosts(request, &[])?;
         Ok(files)
+    }
+
+    /// An overlay that is mounted `volatile` leaves a mark in its work directory and is not mounted again while the mark is
+    /// there: after a crash of the host its upper layer may be damaged. Ours live no longer than the host's run state.
+    fn forget_volatile_work(&self) -> Result<(), FilesError> {
+        let path = self.work();
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FilesError::Write { path, source }),
+            _ => Ok(()),
+        }
     }
 
     /// Writes /etc/hosts anew, in place: it is bound into the container.

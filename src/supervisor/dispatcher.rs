@@ -39,6 +39,14 @@ struct AtWork {
     gives_way: bool,
 }
 
+/// Is what is left when a dispatcher ends.
+pub struct End {
+    /// Nothing of the project is left.
+    pub project_gone: bool,
+    /// So many connections are still open.
+    pub clients: usize,
+}
+
 /// Owns the project.
 pub struct Dispatcher {
     links: Shared,
@@ -54,6 +62,8 @@ pub struct Dispatcher {
     idle_since: Option<tokio::time::Instant>,
 }
 
+/// So long a command waits until its client can take the last reply.
+const LAST_REPLY: Duration = Duration::from_secs(5);
 /// A supervisor with nothing to do and nobody to serve ends after this time.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -78,9 +88,9 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Works until nothing runs and nobody asks. Says whether the project is gone.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) -> bool {
-        loop {
+    /// Works until nothing runs and nobody asks, or until the project is gone.
+    pub async fn run(mut self, events: &mut mpsc::Receiver<Event>) -> End {
+        while !(self.project_gone && self.at_work.is_empty() && self.containers.is_empty()) {
             self.idle_since = match (self.is_idle(), self.idle_since) {
                 (true, None) => Some(tokio::time::Instant::now()),
                 (true, since) => since,
@@ -90,13 +100,15 @@ impl Dispatcher {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.handle(event),
-                    None => return self.project_gone,
+                    None => break,
                 },
                 Some(_) = self.actors.join_next() => {}
                 Some(_) = self.commands.join_next() => {}
-                () = sleep_until(idle_end) => return self.project_gone,
+                () = sleep_until(idle_end) => break,
             }
         }
+        // With the senders, the clients' connections end when all replies are written.
+        End { project_gone: self.project_gone, clients: self.clients.len() }
     }
 
     fn is_idle(&self) -> bool {
@@ -223,8 +235,11 @@ impl Dispatcher {
             }
             let gone = project_gone && outcome.is_ok();
             let body = outcome.map_or_else(ReplyBody::Failed, |()| ReplyBody::Done);
+            // The reply first: the dispatcher may end with the command.
+            let last = replies.send((Reply { number: request, body }, None));
+            // A client that does not read is let go by its own connection.
+            let _ = tokio::time::timeout(LAST_REPLY, last).await;
             let _ = events.send(Event::CommandEnded { command, project_gone: gone }).await;
-            let _ = replies.send((Reply { number: request, body }, None)).await;
         });
         self.at_work.insert(command, AtWork { abort, client, request, gives_way });
     }

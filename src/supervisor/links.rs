@@ -13,6 +13,7 @@ use super::event::Event;
 use super::record::Records;
 use crate::engine::{Host, ShimLink};
 use crate::keeper::FromSupervisor;
+use crate::logs::Collector;
 use crate::spec::{ContainerId, ExitStatus};
 use crate::sys::{Channel, send_message};
 
@@ -29,6 +30,8 @@ pub struct Links {
     pub keeper: KeeperLink,
     /// The records.
     pub records: Records,
+    /// Carries output into logs.
+    pub collector: Collector,
     /// To the dispatcher.
     pub events: mpsc::Sender<Event>,
     /// Who waits for the end of an exec.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -22,11 +23,16 @@ use super::links::{Execs, KeeperLink, Links, Services, Shared};
 use super::record::Records;
 use crate::engine::{Host, LaunchError, ShimLink, watch};
 use crate::keeper::{FromSupervisor, Role, ToSupervisor, become_role};
+use crate::logs::Collector;
+use crate::spec::ContainerId;
 use crate::store::{Directories, ProjectDirectory, StoreError};
 use crate::sys::{Channel, Received, parse_message, send_message};
 
 /// How many events may wait. Sources wait with them; what must never wait says so where it is sent.
 const EVENTS: usize = 1024;
+
+/// So long a client may take to read its last replies.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Says why a supervisor cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +107,13 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     let project = dirs.create_project(&config.project)?;
     let records = Records::of(&project);
     records.prepare()?;
-    let (events, inbox) = mpsc::channel(EVENTS);
+    let (events, mut inbox) = mpsc::channel(EVENTS);
     let links: Shared = Arc::new(Links {
         host: Host::open(dirs)?,
         shim: ShimLink::default(),
         keeper: KeeperLink::new(to_keeper),
         records,
+        collector: Collector::start().map_err(LaunchError::from)?,
         events: events.clone(),
         execs: Execs::default(),
         services: Services::default(),
@@ -114,6 +121,7 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
         config,
     });
     let mut tasks = JoinSet::new();
+    forget_gone_places(&links).await;
     let containers = recover(&links, &mut inherited).await?;
     links.keeper.forget(inherited.into_keys().collect());
     let server = Server::bind(&project.socket()).map_err(ServeError::Listen)?;
@@ -125,9 +133,29 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     let mut dispatcher = Dispatcher::new(links.clone(), up, containers);
     dispatcher.connect_shim(shim);
     links.keeper.send(&FromSupervisor::Ready, &[]);
-    let project_gone = dispatcher.run(inbox).await;
-    leave(&links, &project, project_gone).await;
+    let end = dispatcher.run(&mut inbox).await;
+    leave(&links, &project, end.project_gone);
+    see_off(end.clients, &mut inbox).await;
     Ok(())
+}
+
+/// Takes containers that no record knows of off their networks, and looks at the firewall's rules again. A place is
+/// somebody else's where any project, or a `run` in the foreground, has a record of its container.
+async fn forget_gone_places(links: &Shared) {
+    let networks = &links.host.networks;
+    if !networks.list().is_ok_and(|networks| !networks.is_empty()) {
+        return;
+    }
+    let dirs = &links.host.dirs;
+    let projects = dirs.projects().unwrap_or_default();
+    let live = |id: &ContainerId| {
+        let record = format!("containers/{}.json", id.as_str());
+        projects.iter().any(|project| dirs.project(project).join(&record).exists())
+            || dirs.run().join("foreground").join(id.as_str()).exists()
+    };
+    if let Err(error) = networks.reconcile(&live).await {
+        tracing::warn!(%error, "looking at the networks again");
+    }
 }
 
 /// Brings every container on record back to where it was.
@@ -179,7 +207,7 @@ async fn hear_keeper(channel: Channel, events: mpsc::Sender<Event>) {
 }
 
 /// Nothing runs any more. The socket goes first: whoever comes now finds nobody, and waits for the lock.
-async fn leave(links: &Shared, project: &ProjectDirectory, project_gone: bool) {
+fn leave(links: &Shared, project: &ProjectDirectory, project_gone: bool) {
     if let Err(error) = crate::store::remove(&project.socket()) {
         tracing::warn!(%error, "leaving");
     }
@@ -189,5 +217,22 @@ async fn leave(links: &Shared, project: &ProjectDirectory, project_gone: bool) {
         if let Err(error) = links.host.dirs.remove_project(name) {
             tracing::warn!(%error, "leaving");
         }
+    }
+}
+
+/// Clients are still to be given their last replies: their connections end when they have them.
+async fn see_off(mut clients: usize, inbox: &mut mpsc::Receiver<Event>) {
+    let all = async {
+        while clients > 0 {
+            match inbox.recv().await {
+                Some(Event::ClientLeft { .. }) => clients -= 1,
+                // It came too late; its connection ends with us, and it finds the next supervisor.
+                Some(_) => {}
+                None => return,
+            }
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+        tracing::warn!("a client does not read; it was left");
     }
 }

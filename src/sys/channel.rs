@@ -48,6 +48,54 @@ pub enum Received {
     Closed,
 }
 
+/// Is a frame on its way through a socket that must not be waited for.
+#[derive(Debug)]
+pub struct Outgoing {
+    data: Vec<u8>,
+    sent: usize,
+    fds: Vec<OwnedFd>,
+}
+
+impl Outgoing {
+    /// Makes a frame of bytes and descriptors.
+    ///
+    /// # Errors
+    /// EINVAL for a frame over [`MAX_FRAME`] or with more than [`MAX_FDS`] descriptors.
+    pub fn new(bytes: &[u8], fds: Vec<OwnedFd>) -> io::Result<Self> {
+        if bytes.len() > MAX_FRAME || fds.len() > MAX_FDS {
+            return Err(io::Error::from(Errno::INVAL));
+        }
+        let mut data = (bytes.len() as u32).to_le_bytes().to_vec();
+        data.extend_from_slice(bytes);
+        Ok(Self { data, sent: 0, fds })
+    }
+
+    /// Sends as much as there is room for; says whether that was all. Call again when the socket is writable.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn push(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        while self.sent < self.data.len() {
+            let fds: Vec<_> = self.fds.iter().map(AsFd::as_fd).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+                return Err(io::Error::from(Errno::INVAL));
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::sendmsg(socket, &[IoSlice::new(&self.data[self.sent..])], &mut control, flags) {
+                Ok(count) => self.sent += count,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+            // They went with the first byte.
+            self.fds.clear();
+        }
+        Ok(true)
+    }
+}
+
 impl Channel {
     /// Wraps a connected Unix stream socket.
     pub fn new(socket: OwnedFd) -> Self {
@@ -240,6 +288,23 @@ mod tests {
         let frame = b.recv().unwrap().unwrap();
         assert_eq!(frame.bytes.len(), 3 << 20);
         sender.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_frame_is_pushed_without_waiting() {
+        let (a, mut b) = Channel::pair().unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let mut outgoing = Outgoing::new(&vec![7; 3 << 20], vec![reader.into()]).unwrap();
+        let mut rounds = 0;
+        let frame = loop {
+            outgoing.push(a.as_fd()).unwrap();
+            rounds += 1;
+            if let Received::Frame(frame) = b.try_recv().unwrap() {
+                break frame;
+            }
+        };
+        assert_eq!((frame.bytes.len(), frame.fds.len()), (3 << 20, 1));
+        assert!(rounds > 1 && outgoing.push(a.as_fd()).unwrap());
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Container {
             .chain(networking.kept().into_iter().map(|(name, _)| name))
             .map(|what| key(&id, &what))
             .collect();
-        let output = Carried::start(&self.links, &self.record, output, kept)?;
+        let output = Carried::start(&self.links, &self.record, output, kept);
         let live = Live { process, pidfd, cgroup, networking };
         let run = Run::resumed(live, output, stdin, age(self.record.status.started_at));
         if self.record.status.number == 1 {

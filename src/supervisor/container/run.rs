@@ -5,12 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::engine::{self, Created, ExecTarget, LaunchError, Live, Output};
-use crate::logs::{ContainerOutput, LogError, LogWriter, Pump};
+use crate::logs::{Collection, ContainerOutput};
 use crate::spec::{ContainerId, SignalNumber};
 use crate::supervisor::links::{Links, Shared};
 use crate::supervisor::record::ContainerRecord;
@@ -29,8 +27,7 @@ pub struct Run {
 /// Is a container's output on its way to its log.
 #[derive(Debug)]
 pub struct Carried {
-    drain: Option<oneshot::Sender<()>>,
-    task: JoinSet<()>,
+    collection: Option<Collection>,
     keys: Vec<String>,
 }
 
@@ -38,7 +35,7 @@ impl Run {
     /// Begins to carry the output of a container that is about to start, and gives its descriptors to the keeper.
     ///
     /// # Errors
-    /// [`LaunchError::Log`].
+    /// Descriptors that cannot be had.
     pub fn begin(links: &Shared, record: &ContainerRecord, created: &mut Created) -> Result<Carried, LaunchError> {
         let id = record.status.id.as_str();
         let mut named: Vec<(String, BorrowedFd<'_>)> = vec![(key(id, "pidfd"), created.live.pidfd.as_fd())];
@@ -54,7 +51,7 @@ impl Run {
         links.keeper.store(&named);
         let keys = named.into_iter().map(|(key, _)| key).collect();
         let output = created.output.try_clone().map_err(LaunchError::Channel)?;
-        Ok(Carried::start(links, record, output, keys)?)
+        Ok(Carried::start(links, record, output, keys))
     }
 
     /// Goes on with a run that an earlier supervisor began.
@@ -120,12 +117,19 @@ impl Run {
         let _ = self.signal(SignalNumber::KILL);
     }
 
-    /// Says whether the kernel keeps a signal from PID 1 because it has no handler for it (pid_namespaces(7)).
+    /// Says whether the kernel keeps a signal from PID 1 because it has no handler for it (pid_namespaces(7)). One that
+    /// is blocked waits, and may be taken by sigwait(3) or a signalfd, as our built-in init does.
     pub fn ignores(&self, signal: SignalNumber) -> bool {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid())) else { return false };
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let Some(caught) = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else { return false };
-        signal != SignalNumber::KILL && caught & (1 << (signal.get() - 1)) == 0
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).unwrap_or_default();
+        // While it waits in sigwait(3) the signals that it waits for do not show as blocked.
+        let waits = read("syscall").split(' ').next() == Some(&libc::SYS_rt_sigtimedwait.to_string());
+        let status = read("status");
+        let has = |name: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(name));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_none_or(|mask| mask & (1 << (signal.get() - 1)) != 0)
+        };
+        !waits && signal != SignalNumber::KILL && !has("SigCgt:") && !has("SigBlk:")
     }
 
     /// Says whether the kernel killed one of its processes for want of memory.
@@ -147,32 +151,13 @@ impl Run {
 
 impl Carried {
     /// Begins to carry output to the container's log.
-    ///
-    /// # Errors
-    /// A log that cannot be opened.
-    pub fn start(
-        links: &Shared,
-        record: &ContainerRecord,
-        output: Output,
-        keys: Vec<String>,
-    ) -> Result<Self, LogError> {
+    pub fn start(links: &Shared, record: &ContainerRecord, output: Output, keys: Vec<String>) -> Self {
         let directory = links.host.dirs.container(record.status.id.as_str());
-        let writer = LogWriter::open(&directory, None)?;
         let output = match output {
             Output::Pipes { stdout, stderr } => ContainerOutput::Pipes { stdout, stderr },
             Output::Terminal(master) => ContainerOutput::Terminal(master),
         };
-        let mut pump = Pump::new(output, writer)?;
-        let (drain, asked) = oneshot::channel::<()>();
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let drain = async {
-                // A sender that is dropped asks for it, too.
-                let _ = asked.await;
-            };
-            pump.run(drain).await;
-        });
-        Ok(Self { drain: Some(drain), task, keys })
+        Self { collection: Some(links.collector.collect(output, directory, None)), keys }
     }
 
     /// Completes a run that has started.
@@ -187,9 +172,11 @@ impl Carried {
 
     /// Waits until what is in the pipes is in the log.
     pub async fn drain(&mut self, patience: Duration) {
-        self.drain.take();
-        if tokio::time::timeout(patience, self.task.join_next()).await.is_err() {
-            tracing::warn!("output of a dead container was left behind");
+        let Some(collection) = self.collection.take() else { return };
+        match tokio::time::timeout(patience, collection.drain()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "output of a container was not kept"),
+            Err(_) => tracing::warn!("output of a dead container is still on its way to the disk"),
         }
     }
 }

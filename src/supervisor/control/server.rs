@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use super::protocol::{Reply, Request};
 use crate::engine::watch;
 use crate::supervisor::event::Event;
-use crate::sys::{Channel, Received, parse_message, send_message};
+use crate::sys::channel::Outgoing;
+use crate::sys::{Channel, Received, parse_message};
 
 /// So many clients may be connected at once.
 const MOST_CLIENTS: usize = 128;
@@ -22,6 +23,9 @@ const MOST_CLIENTS: usize = 128;
 const REPLIES: usize = 4096;
 /// A client that says nothing for so long after it connected is let go.
 const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// A client that takes nothing for so long is let go.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// Listens on `control.sock`.
 #[derive(Debug)]
@@ -117,10 +121,12 @@ async fn attend(client: u64, stream: UnixStream, events: &mpsc::Sender<Event>) -
     }
 }
 
-/// Writes one frame. The socket has room for many; where it has none, only this client waits.
+/// Writes one frame. The socket has room for many; where it has none, only this client waits, and not for ever.
 async fn write(socket: &AsyncFd<OwnedFd>, reply: &Reply, fd: Option<OwnedFd>) -> io::Result<()> {
-    socket.writable().await?.retain_ready();
-    let channel = Channel::new(socket.get_ref().try_clone()?);
-    let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    send_message(&channel, reply, &fds)
+    let mut outgoing = Outgoing::new(&serde_json::to_vec(reply)?, fd.into_iter().collect())?;
+    while !outgoing.push(socket.get_ref().as_fd())? {
+        let ready = tokio::time::timeout(STALLED, socket.writable()).await;
+        ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.clear_ready();
+    }
+    Ok(())
 }
