@@ -1,17 +1,13 @@
-//! Standard output as a stream of bytes: unbuffered, patient with a descriptor that somebody made non-blocking, and, for
-//! those who must hear signals while a slow reader holds them up, written to by a thread of its own.
+//! Standard output as a stream of bytes: unbuffered, and patient with a descriptor that somebody made non-blocking.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 
 use super::runtime::watched;
 
@@ -62,82 +58,44 @@ impl Write for RawOutput {
     }
 }
 
-/// Starts a thread that writes to a descriptor: a write to the first never waits, the second says when all is written.
-///
-/// The thread ends with its last chunk after the first is dropped, or with the process.
-///
-/// # Errors
-/// What pthread_create(3) says.
-pub fn write_behind(mut output: RawOutput) -> io::Result<(BehindWriter, Drain)> {
-    // Not bounded here: whoever writes asks `Drain` first, and writes no more than one turn of a log reader.
-    let (chunks, queue) = mpsc::channel::<Vec<u8>>();
-    let (report, state) = watch::channel(State::default());
-    thread::Builder::new().name("output".into()).spawn(move || {
-        while let Ok(chunk) = queue.recv() {
-            let error = output.write_all(&chunk).err().map(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
-            report.send_modify(|state| *state = State { written: state.written + 1, error });
-            if error.is_some() {
-                return;
-            }
-        }
-    })?;
-    let sent = Arc::new(AtomicU64::new(0));
-    Ok((BehindWriter { chunks, sent: Arc::clone(&sent), state: state.clone() }, Drain { state, sent }))
-}
+/// Says who may move the cursor: rows of progress, until something else is printed below them.
+#[derive(Debug, Clone, Default)]
+pub struct CursorClaim(Arc<Mutex<bool>>);
 
-/// Takes what the thread is to write.
-#[derive(Debug)]
-pub struct BehindWriter {
-    chunks: mpsc::Sender<Vec<u8>>,
-    sent: Arc<AtomicU64>,
-    state: watch::Receiver<State>,
-}
-
-/// Knows how far the thread is.
-#[derive(Debug)]
-pub struct Drain {
-    state: watch::Receiver<State>,
-    sent: Arc<AtomicU64>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct State {
-    written: u64,
-    error: Option<Errno>,
-}
-
-impl Drain {
-    /// Waits until everything is written. Cancel-safe.
-    ///
-    /// # Errors
-    /// The first error of the descriptor; EPIPE when its reader is gone.
-    pub async fn drained(&mut self) -> io::Result<()> {
-        let sent = self.chunks();
-        let state = self.state.wait_for(|state| state.error.is_some() || state.written >= sent).await;
-        match state.map(|state| state.error) {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(errno.into()),
-            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+impl CursorClaim {
+    /// Takes the cursor from the rows for good. Waits for a row that is being drawn.
+    pub fn take(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Counts the chunks that were handed over.
-    pub fn chunks(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    /// Draws rows, unless the cursor was taken; nothing else is printed while it does.
+    pub fn unless_taken(&self, draw: impl FnOnce()) -> bool {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*taken {
+            draw();
+        }
+        !*taken
     }
 }
 
-impl Write for BehindWriter {
+/// Is an output that takes the cursor with its first byte.
+#[derive(Debug)]
+pub struct ClaimingOutput {
+    output: RawOutput,
+    claim: CursorClaim,
+}
+
+impl ClaimingOutput {
+    /// Joins the two.
+    pub fn new(output: RawOutput, claim: CursorClaim) -> Self {
+        Self { output, claim }
+    }
+}
+
+impl Write for ClaimingOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(errno) = self.state.borrow().error {
-            return Err(errno.into());
-        }
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        self.chunks.send(bytes.to_vec()).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        Ok(bytes.len())
+        self.claim.take();
+        self.output.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -179,34 +137,27 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    #[tokio::test]
-    async fn a_reader_that_waits_holds_up_nobody() {
+    #[test]
+    fn the_cursor_is_the_rows_until_something_is_printed() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let (mut output, mut drain) = write_behind(RawOutput::of(&writer).unwrap()).unwrap();
-        drop(writer);
-        let chunk = vec![b'x'; 1 << 20];
-        output.write_all(&chunk).unwrap();
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, drain.drained()).await.is_err());
-        let reading = thread::spawn(move || {
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).unwrap();
-            text.len()
-        });
-        drain.drained().await.unwrap();
-        drop(output);
-        assert_eq!(reading.join().unwrap(), 1 << 20);
+        let claim = CursorClaim::default();
+        let mut output = ClaimingOutput::new(RawOutput::of(&writer).unwrap(), claim.clone());
+        assert!(claim.unless_taken(|| {}));
+        output.write_all(b"x").unwrap();
+        assert!(!claim.unless_taken(|| panic!("drawn over the output")));
+        let mut byte = [0];
+        reader.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
     }
 
     #[tokio::test]
     async fn a_reader_that_is_gone_is_told_of() {
         let (reader, writer) = io::pipe().unwrap();
         let watch = ReaderWatch(Some(watched(writer.as_fd().try_clone_to_owned().unwrap(), Interest::ERROR).unwrap()));
-        let (mut output, mut drain) = write_behind(RawOutput::of(&writer).unwrap()).unwrap();
-        output.write_all(b"x").unwrap();
-        drain.drained().await.unwrap();
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, watch.gone()).await.is_err());
         drop(reader);
         watch.gone().await;
-        let _ = output.write_all(b"y");
-        assert_eq!(drain.drained().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let error = RawOutput::of(&writer).unwrap().write_all(b"y").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

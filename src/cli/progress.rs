@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::args::{AnsiMode, ProgressMode};
+use super::output::CursorClaim;
 use super::report::say;
 use super::style::{Colour, Palette, harmless};
 use crate::supervisor::control::protocol::{ObjectKind, Progress, Step};
@@ -20,6 +21,7 @@ pub struct ProgressScreen {
     /// How many lines of ours stand above the cursor.
     drawn: usize,
     frames: usize,
+    claim: CursorClaim,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl ProgressScreen {
             ProgressMode::Auto if is_terminal && ansi != AnsiMode::Never => Style::Live,
             ProgressMode::Auto => Style::Lines,
         };
-        Self { style, palette, rows: Vec::new(), drawn: 0, frames: 0 }
+        Self { style, palette, rows: Vec::new(), drawn: 0, frames: 0, claim: CursorClaim::default() }
     }
 
     /// Takes news.
@@ -90,19 +92,16 @@ impl ProgressScreen {
         }
     }
 
-    /// Leaves what is shown where it is; from now on other text follows, and news come as lines.
-    pub fn freeze(&mut self) {
-        if self.style == Style::Live {
-            self.style = Style::Lines;
-            self.drawn = 0;
-        }
+    /// Returns the claim to the cursor, for whoever prints below the rows: from then on news come as lines.
+    pub fn claim(&self) -> CursorClaim {
+        self.claim.clone()
     }
 
     /// Takes the rows away, so that a message can be printed; they come again below it.
     pub fn interrupt(&mut self, message: impl FnOnce()) {
-        if self.style == Style::Live && self.drawn > 0 {
-            say(&format!("\u{1b}[{}A\u{1b}[J", self.drawn));
-            self.drawn = 0;
+        let drawn = std::mem::take(&mut self.drawn);
+        if self.style == Style::Live && drawn > 0 {
+            self.claim.unless_taken(|| say(&format!("\u{1b}[{drawn}A\u{1b}[J")));
         }
         message();
         if self.style == Style::Live && !self.rows.is_empty() {
@@ -116,7 +115,10 @@ impl ProgressScreen {
         let up = if self.drawn > 0 { format!("\u{1b}[{}A", self.drawn) } else { String::new() };
         self.drawn = text.lines().count();
         // One write, so that no half picture is seen; each line clears what stood behind it.
-        say(&format!("{up}{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n")));
+        let picture = format!("{up}{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"));
+        if !self.claim.unless_taken(|| say(&picture)) {
+            self.style = Style::Lines;
+        }
     }
 
     /// Renders the head line and as many rows as fit, those at work first.

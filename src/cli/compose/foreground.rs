@@ -4,6 +4,7 @@
 //! third leaves. A closed standard output is as a SIGTERM: nobody sees what they write any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use tokio_stream::StreamExt;
 
 use crate::cli::client::{Client, Heard};
 use crate::cli::exit;
-use crate::cli::follow::{Follower, log_name};
-use crate::cli::output::{BehindWriter, Drain, RawOutput, ReaderWatch, write_behind};
+use crate::cli::follow::{log_directory, log_name};
+use crate::cli::output::{ClaimingOutput, RawOutput, ReaderWatch};
 use crate::cli::progress::{FRAME, ProgressScreen};
 use crate::cli::project::{CommandResult, ComposeContext};
 use crate::cli::report::{CliError, say};
 use crate::cli::runtime::block_on;
 use crate::cli::state;
-use crate::logs::{LogQuery, LogReader, MuxOptions};
+use crate::logs::{Follower, LogQuery, Mux, MuxOptions};
 use crate::spec::{ContainerId, ExitStatus, SignalNumber};
 use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, State};
 
@@ -54,35 +55,34 @@ pub(super) fn run(context: &ComposeContext<'_>, project: &str, up: Command, atta
         let mut client = Client::open(&connector)?;
         let signals = Signals::new([SIGINT, SIGTERM])
             .map_err(|source| CliError::Terminal { operation: "listen for signals", source })?;
-        let output = RawOutput::stdout().and_then(write_behind).map_err(CliError::Output)?;
-        let mut follower = Follower::new(LogReader::following(LogQuery::default())?, output.0, attached.options);
+        let screen = context.screen();
+        let output = ClaimingOutput::new(RawOutput::stdout().map_err(CliError::Output)?, screen.claim());
+        let follower = Follower::start(Mux::new(output, attached.options))?;
         client.send(Command::Watch, &[])?;
         let mut containers = BTreeMap::new();
         for container in state::listed(&mut client).await? {
-            if attached.shown.contains(&container.service) {
+            if attached.shown.contains(&container.service)
+                && let Some(directory) = log_directory(&container)
+            {
                 // What it wrote before is for `logs`.
-                follower.attach(&container, LogQuery { tail: Some(0), ..LogQuery::default() })?;
+                follower.add(log_name(&container), directory, LogQuery { tail: Some(0), ..LogQuery::default() });
             }
             containers.insert(container.id.clone(), container);
         }
         let up = client.send(up, &[])?;
         let mut frames = interval(FRAME);
         frames.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let screen = context.screen();
-        let (drain, reader) = (output.1, ReaderWatch::stdout());
         let session = Session {
             context,
             attached,
             client,
-            sources: Sources { signals, frames, reader, drain },
-            follower,
+            sources: Sources { signals, frames, reader: ReaderWatch::stdout(), follower },
             screen,
             containers,
             stage: Stage::Starting { up },
             interrupts: 0,
             is_mute: false,
             status: None,
-            unsaid: Vec::new(),
         };
         session.run().await
     })
@@ -93,7 +93,6 @@ struct Session<'a> {
     attached: Attached,
     client: Client,
     sources: Sources,
-    follower: Follower<BehindWriter>,
     screen: ProgressScreen,
     containers: BTreeMap<ContainerId, ContainerStatus>,
     stage: Stage,
@@ -103,16 +102,14 @@ struct Session<'a> {
     is_mute: bool,
     /// The status that `--exit-code-from` or `--abort-on-container-exit` asks for.
     status: Option<ExitStatus>,
-    /// Lines about containers that ended, to be shown after their last words.
-    unsaid: Vec<String>,
 }
 
-/// Everything that the loop waits for besides the supervisor and the logs.
+/// Everything that the loop waits for besides the supervisor.
 struct Sources {
     signals: Signals,
     frames: Interval,
     reader: ReaderWatch,
-    drain: Drain,
+    follower: Follower,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +130,7 @@ enum Happening {
     Signal,
     ReaderGone,
     Heard(Option<Heard>),
-    LogsReady(Result<(), CliError>),
+    LogsEnded(Result<(), CliError>),
     Frame,
 }
 
@@ -146,20 +143,19 @@ impl Session<'_> {
                 self.stage = Stage::Over;
             }
         }
-        self.show_the_rest().await?;
-        Ok(self.exit_code())
+        self.show_the_rest().await
     }
 
     /// Waits for the next thing to happen. Every branch is cancel-safe.
     async fn next(&mut self) -> Result<Happening, CliError> {
-        let Sources { signals, frames, reader, drain } = &mut self.sources;
+        let Sources { signals, frames, reader, follower } = &mut self.sources;
         let is_mute = self.is_mute;
         Ok(tokio::select! {
             biased;
             _ = signals.next() => Happening::Signal,
             () = reader.gone(), if !is_mute => Happening::ReaderGone,
             heard = self.client.next() => Happening::Heard(heard?),
-            ready = self.follower.ready(drain), if !is_mute => Happening::LogsReady(ready),
+            ended = follower.ended(), if !is_mute => Happening::LogsEnded(ended.map_err(CliError::from)),
             _ = frames.tick() => Happening::Frame,
         })
     }
@@ -173,10 +169,13 @@ impl Session<'_> {
                 self.stage = Stage::Over;
                 Ok(())
             }
-            Happening::LogsReady(ready) => match ready.and_then(|()| self.show_logs()) {
-                Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => self.lose_reader(),
-                other => other,
-            },
+            Happening::LogsEnded(Err(CliError::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.lose_reader()
+            }
+            Happening::LogsEnded(ended) => ended.and_then(|()| {
+                let source = io::Error::other("the thread that shows logs is gone");
+                Err(CliError::Terminal { operation: "show logs", source })
+            }),
             Happening::Frame => {
                 self.screen.tick();
                 Ok(())
@@ -184,23 +183,10 @@ impl Session<'_> {
         }
     }
 
-    fn show_logs(&mut self) -> Result<(), CliError> {
-        let before = self.sources.drain.chunks();
-        self.follower.read()?;
-        if self.follower.is_caught_up() {
-            for line in std::mem::take(&mut self.unsaid) {
-                self.follower.say(&line)?;
-            }
-        }
-        if self.sources.drain.chunks() != before {
-            self.screen.freeze();
-        }
-        Ok(())
-    }
-
     fn interrupt(&mut self) -> Result<(), CliError> {
         self.interrupts += 1;
-        self.screen.freeze();
+        // What follows is no row.
+        self.screen.claim().take();
         match self.interrupts {
             1 => {
                 say("Gracefully Stopping... press Ctrl+C again to force\n");
@@ -269,11 +255,16 @@ impl Session<'_> {
     fn note(&mut self, container: ContainerStatus) -> Result<(), CliError> {
         let before = self.containers.remove(&container.id);
         if container.state == State::Dead {
-            self.follower.detach(&container.id);
+            if let Some(directory) = container.log.parent() {
+                self.sources.follower.remove(directory);
+            }
             return Ok(());
         }
-        if self.attached.shown.contains(&container.service) {
-            self.follower.attach(&container, LogQuery::default())?;
+        if self.attached.shown.contains(&container.service)
+            && let Some(directory) = log_directory(&container)
+        {
+            // One that is known is left as it is.
+            self.sources.follower.add(log_name(&container), directory, LogQuery::default());
         }
         if has_ended(before.as_ref(), &container) && self.attached.meant.contains(&container.service) {
             self.tell_end(&container)?;
@@ -288,8 +279,8 @@ impl Session<'_> {
             let code = container.exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string());
             let oom = if container.oom_killed { " (oom-killed)" } else { "" };
             let again = if restarts { " (restarting)" } else { "" };
-            self.unsaid.push(format!("{} exited with code {code}{oom}{again}", log_name(container)));
-            self.follower.look_again();
+            let text = format!("{} exited with code {code}{oom}{again}", log_name(container));
+            self.sources.follower.say(&text);
         }
         if !restarts && self.attached.aborts {
             let is_asked_for = self.attached.exit_code_from.as_ref().is_none_or(|name| *name == container.service);
@@ -311,34 +302,22 @@ impl Session<'_> {
     }
 
     /// Shows everything that was written until the end; another signal leaves.
-    async fn show_the_rest(&mut self) -> Result<(), CliError> {
-        if self.is_mute || self.interrupts >= 3 {
-            return Ok(());
-        }
-        let rest = async {
-            self.follower.drain(&mut self.sources.drain).await?;
-            for line in std::mem::take(&mut self.unsaid) {
-                self.follower.say(&line)?;
-            }
-            self.sources.drain.drained().await.map_err(CliError::Output)
-        };
-        // Dropped in the middle, the rest is only not shown.
-        tokio::select! {
-            shown = rest => shown,
-            _ = self.sources.signals.next() => {
-                self.interrupts += 1;
-                Ok(())
+    async fn show_the_rest(self) -> Result<ExitCode, CliError> {
+        let Sources { mut signals, follower, .. } = self.sources;
+        let mut interrupts = self.interrupts;
+        if !self.is_mute && interrupts < 3 {
+            // Dropped in the middle, the rest is only not shown.
+            tokio::select! {
+                shown = follower.finish() => shown?,
+                _ = signals.next() => interrupts += 1,
             }
         }
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        match (self.interrupts, self.is_mute) {
+        Ok(match (interrupts, self.is_mute) {
             (2.., _) => ExitCode::from(exit::INTERRUPTED),
             (_, true) => ExitCode::from(exit::BROKEN_PIPE),
             (1, false) => ExitCode::SUCCESS,
             (0, false) => self.status.map_or(ExitCode::SUCCESS, |status| exit::from_status(status.code())),
-        }
+        })
     }
 }
 

@@ -9,13 +9,13 @@ use jiff::tz::TimeZone;
 
 use crate::cli::args::{LogsArgs, TailCount, UsageError, shown};
 use crate::cli::client::Client;
-use crate::cli::follow::{Follower, mux_options};
+use crate::cli::follow::{log_directory, log_name, mux_options};
 use crate::cli::output::RawOutput;
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
 use crate::cli::report::CliError;
 use crate::cli::runtime::block_on;
 use crate::cli::state;
-use crate::logs::{LogQuery, LogReader, Stamp};
+use crate::logs::{Follower, LogQuery, LogReader, Mux, Progress, Stamp};
 use crate::spec::parse_duration;
 use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, State};
 
@@ -27,70 +27,70 @@ pub fn run(context: &ComposeContext<'_>, args: &LogsArgs) -> CommandResult {
     let query = query(args, SystemTime::now())?;
     let project = context.name(&[])?;
     let connector = context.connector(&project);
+    let options = mux_options(args.no_log_prefix, args.no_color, args.timestamps, context.stdout_palette());
+    let mux = Mux::new(RawOutput::stdout().map_err(CliError::Output)?, options);
     block_on(async {
         let client = if args.follow { Client::open_running(&connector)? } else { None };
-        let options = mux_options(args.no_log_prefix, args.no_color, args.timestamps, context.stdout_palette());
-        let out = RawOutput::stdout().map_err(CliError::Output)?;
         match client {
-            Some(client) => {
-                let follower = Follower::new(LogReader::following(query)?, out, options);
-                follow(client, follower, args, query).await?;
-            }
-            None => {
-                let found = state::containers(&connector).await?;
-                check_services(&found, &args.services)?;
-                let mut follower = Follower::new(LogReader::new(query), out, options);
-                for container in found.iter().filter(|container| is_wanted(container, args)) {
-                    follower.attach(container, query)?;
-                }
-                follower.read_to_end()?;
-            }
+            Some(client) => follow(client, mux, args, query).await?,
+            None => replay(state::containers(&connector).await?, mux, args, query)?,
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Follows until no container runs, or nobody works on the project any more.
-async fn follow(
-    mut client: Client,
-    mut follower: Follower<RawOutput>,
+/// Shows what is there.
+fn replay(
+    found: Vec<ContainerStatus>,
+    mut mux: Mux<RawOutput>,
     args: &LogsArgs,
     query: LogQuery,
 ) -> Result<(), CliError> {
+    check_services(&found, &args.services)?;
+    let mut reader = LogReader::new(query);
+    for container in found.iter().filter(|container| is_wanted(container, args)) {
+        if let Some(directory) = log_directory(container) {
+            mux.add_name(reader.add_source(directory)?, log_name(container));
+        }
+    }
+    while reader.read(&mut mux)? == Progress::More {}
+    mux.finish().map_err(CliError::Output)
+}
+
+/// Follows until no container runs, or nobody works on the project any more.
+async fn follow(mut client: Client, mux: Mux<RawOutput>, args: &LogsArgs, query: LogQuery) -> Result<(), CliError> {
+    let mut follower = Follower::start(mux)?;
     client.send(Command::Watch, &[])?;
     let mut running: Vec<ContainerStatus> = state::listed(&mut client).await?;
     check_services(&running, &args.services)?;
     running.retain(|container| is_wanted(container, args));
     for container in &running {
-        follower.attach(container, query)?;
+        if let Some(directory) = log_directory(container) {
+            follower.add(log_name(container), directory, query);
+        }
     }
     running.retain(is_active);
-    loop {
-        if follower.has_ended() || (running.is_empty() && follower.is_caught_up()) {
-            break;
-        }
+    while !running.is_empty() {
         // Both branches are cancel-safe.
-        tokio::select! {
-            heard = client.next() => {
-                let Some(heard) = heard? else { break };
-                if let ReplyBody::Event(container) = heard.body
-                    && is_wanted(&container, args)
-                {
-                    running.retain(|other| other.id != container.id);
-                    // Made while we follow: all of it is new.
-                    follower.attach(&container, LogQuery { tail: None, ..query })?;
-                    if is_active(&container) {
-                        running.push(*container);
-                    }
-                }
+        let heard = tokio::select! {
+            ended = follower.ended() => return Ok(ended?),
+            heard = client.next() => heard?,
+        };
+        let Some(heard) = heard else { break };
+        if let ReplyBody::Event(container) = heard.body
+            && is_wanted(&container, args)
+        {
+            running.retain(|other| other.id != container.id);
+            // Made while we follow: all of it is new. One that is known is left as it is.
+            if let Some(directory) = log_directory(&container) {
+                follower.add(log_name(&container), directory, LogQuery { tail: None, ..query });
             }
-            changed = follower.changed() => {
-                changed?;
-                follower.read()?;
+            if is_active(&container) {
+                running.push(*container);
             }
         }
     }
-    follower.read_to_end()
+    Ok(follower.finish().await?)
 }
 
 fn is_active(container: &ContainerStatus) -> bool {
