@@ -169,6 +169,9 @@ fn inside_steps(
         optional: key == "net.ipv4.ping_group_range" || key == "net.ipv4.ip_unprivileged_port_start",
     }));
     steps.extend(linux.readonly_paths().iter().flatten().map(|path| Action::ProtectPath(PathBuf::from(path))));
+    if created.contains(Namespace::Cgroup) && matches!(extras.options.cgroups, CgroupView::Controllers(_)) {
+        steps.push(Action::ProtectPath(PathBuf::from("/sys/fs/cgroup")));
+    }
     steps.extend(linux.masked_paths().iter().flatten().map(|path| Action::MaskPath(PathBuf::from(path))));
     steps.push(Action::OpenDirectory { path: process.cwd().clone(), make: true });
     if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {

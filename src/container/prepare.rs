@@ -187,3 +187,263 @@ impl UserNamespacePlan {
         map_layers(pid, &self.overlay)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{
+        CapabilityBase, CapabilityRequest, ContainerId, MountKind, MountRequest, NamespaceRequest, NetworkNamespace,
+        ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
+    };
+    use std::collections::BTreeMap;
+
+    fn request() -> ContainerRequest {
+        ContainerRequest {
+            id: "a".repeat(64).parse::<ContainerId>().unwrap(),
+            name: "web".to_owned(),
+            rootfs: PathBuf::from("/images/web"),
+            read_only: false,
+            args: vec!["httpd".to_owned()],
+            env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
+            working_dir: Some(PathBuf::from("/srv")),
+            user: None,
+            groups: Vec::new(),
+            hostname: "web".to_owned(),
+            namespaces: NamespaceRequest { user: None, network: NetworkNamespace::Private, cgroup: true },
+            mounts: Vec::new(),
+            capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: Vec::new(), drop: Vec::new() },
+            no_new_privileges: false,
+            seccomp: SeccompRequest::Default,
+            limits: ResourceLimits::default(),
+            ulimits: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            init: false,
+            tty: false,
+            stdin_open: false,
+            stop_signal: SignalNumber::TERM,
+            stop_grace_period: std::time::Duration::from_secs(10),
+            extra_hosts: Vec::new(),
+            oom_score_adj: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn words(request: &ContainerRequest, options: &StartOptions) -> String {
+        let paths = ContainerPaths::below(Path::new("/data/c"), true);
+        let confinement = Confinement { capabilities: CapabilitySet::ancestor(), seccomp: Some(vec![0; 16]) };
+        let prepared = prepare(request, &paths, &confinement, options).unwrap();
+        let plan = &prepared.plan;
+        // What the reader of a snapshot sees is what crosses to the new process.
+        let text = serde_json::to_string(plan).unwrap();
+        assert_eq!(serde_json::from_str::<LaunchPlan>(&text).unwrap(), *plan);
+        let lines =
+            |steps: &[crate::container::Action]| steps.iter().map(|step| format!("  {step}\n")).collect::<String>();
+        let spawn = &prepared.spawn;
+        format!(
+            "new {}\njoin {:?}\ncreate\n{}start\n{}",
+            spawn.create,
+            spawn.join,
+            lines(&plan.create),
+            lines(&plan.start)
+        )
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "the snapshot is the test")]
+    fn the_plan_of_an_ordinary_container() {
+        insta::assert_snapshot!(words(&request(), &StartOptions::default()), @r#"
+        new mnt pid net uts ipc cgroup
+        join []
+        create
+          unshare the cgroup namespace
+          open the mount at /data/c/hosts as source 0
+          open the mount at /data/c/hostname as source 1
+          open the mount at /data/c/resolv.conf as source 2
+          make every mount rprivate
+          mount an overlay of /images/web under /data/c/layers/upper on /data/c/root, never synced
+          mount proc on /proc (rw,nosuid,nodev,noexec)
+          mount tmpfs on /dev (rw,nosuid,noexec,strictatime,mode=755,size=65536k)
+          mount devpts on /dev/pts (rw,nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5)
+          mount tmpfs on /dev/shm (rw,nosuid,nodev,noexec,mode=1777,size=65536k)
+          mount mqueue on /dev/mqueue (rw,nosuid,nodev,noexec)
+          mount sysfs on /sys (ro,nosuid,nodev,noexec)
+          bind source 0 on /etc/hosts (rw,rprivate)
+          bind source 1 on /etc/hostname (rw,rprivate)
+          bind source 2 on /etc/resolv.conf (rw,rprivate)
+          make device /dev/null 1:3 mode 0666
+          make device /dev/zero 1:5 mode 0666
+          make device /dev/full 1:7 mode 0666
+          make device /dev/tty 5:0 mode 0666
+          make device /dev/random 1:8 mode 0666
+          make device /dev/urandom 1:9 mode 0666
+          link /dev/fd to /proc/self/fd
+          link /dev/stdin to /proc/self/fd/0
+          link /dev/stdout to /proc/self/fd/1
+          link /dev/stderr to /proc/self/fd/2
+          link /dev/ptmx to pts/ptmx
+          pivot into the new root and detach the old one
+          set the host name to web
+          raise lo
+          set sysctl net.ipv4.ip_unprivileged_port_start to `0`
+          set sysctl net.ipv4.ping_group_range to `0 2147483647`
+          make /proc/bus read-only
+          make /proc/fs read-only
+          make /proc/irq read-only
+          make /proc/sys read-only
+          make /proc/sysrq-trigger read-only
+          mask /proc/acpi
+          mask /proc/asound
+          mask /proc/interrupts
+          mask /proc/kcore
+          mask /proc/keys
+          mask /proc/latency_stats
+          mask /proc/sched_debug
+          mask /proc/scsi
+          mask /proc/timer_list
+          mask /proc/timer_stats
+          mask /sys/devices/virtual/powercap
+          mask /sys/firmware
+          make or open the directory /srv
+          set the umask to 022
+          look up user `0`
+        start
+          limit the bounding set to CHOWN DAC_OVERRIDE FOWNER KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
+          start a session
+          install a seccomp filter of 2 instructions
+          set groups, group and user
+          enter the working directory
+          set the capabilities CHOWN DAC_OVERRIDE FOWNER KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
+          execute ["httpd"]
+        "#);
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "the snapshot is the test")]
+    fn the_plan_of_one_with_everything() {
+        let mut request = request();
+        request.namespaces.user = Some(IdMaps::ancestor());
+        request.namespaces.network = NetworkNamespace::Container(request.id.clone());
+        request.read_only = true;
+        request.no_new_privileges = true;
+        request.tty = true;
+        request.init = true;
+        request.user = Some("web:adm".to_owned());
+        request.groups = vec!["log".to_owned()];
+        request.oom_score_adj = Some(100);
+        request.ulimits.insert("nofile".to_owned(), Ulimit { soft: 64, hard: u64::MAX });
+        request.sysctls.insert("kernel.shmmax".to_owned(), "1".to_owned());
+        let source = PathBuf::from("/srv/data");
+        request.mounts = vec![
+            MountRequest {
+                target: PathBuf::from("/data"),
+                read_only: true,
+                kind: MountKind::Bind {
+                    source: source.clone(),
+                    propagation: Some("rslave".to_owned()),
+                    recursive: false,
+                },
+            },
+            MountRequest {
+                target: PathBuf::from("/volume"),
+                read_only: false,
+                kind: MountKind::Volume { source, copy_up: true },
+            },
+            MountRequest {
+                target: PathBuf::from("/dev/shm"),
+                read_only: false,
+                kind: MountKind::Tmpfs { size: None, mode: None, uid: None, gid: None, exec: true },
+            },
+        ];
+        let options = StartOptions {
+            start_at_once: true,
+            die_with_parent: true,
+            cgroups: CgroupView::Controllers(vec!["memory".to_owned(), "pids".to_owned()]),
+        };
+        insta::assert_snapshot!(words(&request, &options), @r#"
+        new user mnt pid uts ipc cgroup
+        join [Network]
+        create
+          join the cgroups
+          unshare the cgroup namespace
+          set oom_score_adj to 100
+          open the mount at /data/c/hosts as source 0
+          open the mount at /data/c/hostname as source 1
+          open the mount at /data/c/resolv.conf as source 2
+          open the mount at /srv/data as source 3
+          open the tree at /srv/data as source 4
+          make every mount rprivate
+          open the mountpoint /data/c/root
+          become user 0 and group 0 of the user namespace
+          mount an overlay of /images/web under /data/c/layers/upper on /data/c/root, never synced
+          mount proc on /proc (rw,nosuid,nodev,noexec)
+          mount tmpfs on /dev (rw,nosuid,noexec,strictatime,mode=755,size=65536k)
+          mount devpts on /dev/pts (rw,nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5)
+          mount mqueue on /dev/mqueue (rw,nosuid,nodev,noexec)
+          mount sysfs on /sys (ro,nosuid,nodev,noexec)
+          mount tmpfs on /sys/fs/cgroup (rw,nosuid,nodev,noexec,mode=755)
+          mount cgroup on /sys/fs/cgroup/memory (ro,nosuid,nodev,noexec,memory)
+          mount cgroup on /sys/fs/cgroup/pids (ro,nosuid,nodev,noexec,pids)
+          bind source 0 on /etc/hosts (rw,rprivate)
+          bind source 1 on /etc/hostname (rw,rprivate)
+          bind source 2 on /etc/resolv.conf (rw,rprivate)
+          bind source 3 on /data (ro,rslave)
+          bind source 4 on /volume (rw,rprivate), filled from the image where empty
+          mount tmpfs on /dev/shm (rw,nosuid,nodev,mode=1777)
+          bind the host's device /dev/null 1:3 mode 0666
+          bind the host's device /dev/zero 1:5 mode 0666
+          bind the host's device /dev/full 1:7 mode 0666
+          bind the host's device /dev/tty 5:0 mode 0666
+          bind the host's device /dev/random 1:8 mode 0666
+          bind the host's device /dev/urandom 1:9 mode 0666
+          link /dev/fd to /proc/self/fd
+          link /dev/stdin to /proc/self/fd/0
+          link /dev/stdout to /proc/self/fd/1
+          link /dev/stderr to /proc/self/fd/2
+          link /dev/ptmx to pts/ptmx
+          open a terminal and bind it over /dev/console
+          pivot into the new root and detach the old one
+          set the host name to web
+          set sysctl kernel.shmmax to `1`
+          make /proc/bus read-only
+          make /proc/fs read-only
+          make /proc/irq read-only
+          make /proc/sys read-only
+          make /proc/sysrq-trigger read-only
+          make /sys/fs/cgroup read-only
+          mask /proc/acpi
+          mask /proc/asound
+          mask /proc/interrupts
+          mask /proc/kcore
+          mask /proc/keys
+          mask /proc/latency_stats
+          mask /proc/sched_debug
+          mask /proc/scsi
+          mask /proc/timer_list
+          mask /proc/timer_stats
+          mask /sys/devices/virtual/powercap
+          mask /sys/firmware
+          make or open the directory /srv
+          make / read-only
+          set the umask to 022
+          look up user `web:adm` and groups log
+          set rlimit nofile to 64 of unlimited
+        start
+          limit the bounding set to CHOWN DAC_OVERRIDE FOWNER KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
+          set groups, group and user
+          enter the working directory
+          set the capabilities CHOWN DAC_OVERRIDE FOWNER KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
+          ask for SIGKILL when the parent dies
+          set no_new_privs
+          install a seccomp filter of 2 instructions
+          execute ["httpd"] under the built-in init
+        "#);
+    }
+
+    #[test]
+    fn no_step_is_without_a_reason() {
+        let paths = ContainerPaths::below(Path::new("/data/c"), false);
+        let prepared = prepare(&request(), &paths, &Confinement::default(), &StartOptions::default()).unwrap();
+        let steps = prepared.plan.create.iter().chain(&prepared.plan.start);
+        assert!(steps.clone().count() > 30 && steps.into_iter().all(|step| step.reason().len() > 10));
+    }
+}

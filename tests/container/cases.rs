@@ -52,7 +52,15 @@ pub(crate) fn all() -> Vec<Case> {
         ("exec", exec),
         ("dies_with_its_parent", dies_with_parent),
         ("strange_paths", strange_paths),
+        ("cgroups_of_version_1", cgroups_v1),
+        ("shared_network_namespace", shared_network),
     ]
+}
+
+/// Says what the machine lacks for a case.
+pub(crate) fn missing(name: &str) -> Option<&'static str> {
+    let v1 = Path::new("/sys/fs/cgroup/pids/tasks").exists();
+    (name == "cgroups_of_version_1" && !v1).then_some("needs cgroups of version 1")
 }
 
 /// Is a container to be: an image, a directory of its own, a request to change.
@@ -80,6 +88,7 @@ impl Stage {
             two_steps: false,
             exec: None,
             no_plan: false,
+            controllers: Vec::new(),
         };
         Self { _keep: keep, base, job, before }
     }
@@ -741,4 +750,28 @@ fn strange_paths() -> Result<(), String> {
         equal(stage.base.join(name).join("layers/upper/x").exists(), true)?;
     }
     Ok(())
+}
+
+fn cgroups_v1() -> Result<(), String> {
+    let mut stage = Stage::new(
+        "grep -e pids /proc/self/cgroup | cut -d: -f3; cat /sys/fs/cgroup/pids/tasks | head -1; touch /sys/fs/cgroup/x 2>/dev/null || echo ro; \
+         echo 5 2>/dev/null >/sys/fs/cgroup/pids/pids.max || echo ro; ls /sys/fs/cgroup",
+    );
+    stage.job.controllers = vec!["memory".to_owned(), "pids".to_owned()];
+    equal(stage.finish().ok()?, "/\n1\nro\nro\nmemory\npids\n")
+}
+
+fn shared_network() -> Result<(), String> {
+    let other = NetworkNamespace::Container(ContainerId::generate());
+    for network in [other, NetworkNamespace::Host] {
+        let mut stage = Stage::new("readlink /proc/self/ns/net; ls /sys/class/net | grep -c lo");
+        stage.job.request.namespaces.network = network;
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        equal(stage.finish().ok()?, format!("{}\n1\n", own.display()))?;
+    }
+    // The host's network namespace has another owner than a new user namespace: sysfs is bound, not mounted.
+    let mut stage = Stage::new("ls /sys/class/net | grep -c lo; touch /sys/x 2>/dev/null || echo ro");
+    stage.job.request.namespaces.network = NetworkNamespace::Host;
+    stage.job.request.namespaces.user = Some(IdMaps::ancestor());
+    equal(stage.finish().ok()?, "1\nro\n")
 }

@@ -8,7 +8,7 @@ use mydocker::container::{
     CgroupView, Confinement, ContainerPaths, ExecFds, ExecRequest, InitChannel, InitEvent, Prepared, SpawnFds,
     StartOptions, plan_exec, prepare, spawn_exec, spawn_init,
 };
-use mydocker::spec::{CapabilitySet, ContainerRequest};
+use mydocker::spec::{CapabilitySet, ContainerRequest, NetworkNamespace};
 use mydocker::sys::Child;
 use mydocker::sys::wait::{Children, reap_blocking};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) two_steps: bool,
     /// Runs this inside as well, once the container's program has printed a line into the file `ready` of its root.
     pub(crate) exec: Option<ExecJob>,
+    /// v1 controllers in each of which the container gets a cgroup of its own, made and removed by the driver.
+    pub(crate) controllers: Vec<String>,
     /// Kills the process before it gets a plan.
     pub(crate) no_plan: bool,
 }
@@ -77,18 +79,28 @@ fn confinement(job: &Job) -> Result<Confinement, String> {
 fn run(job: &Job) -> Result<i32, String> {
     let paths = ContainerPaths::below(&job.directory, false);
     paths.create(&job.request.rootfs).map_err(|e| chain(&e))?;
-    let options = StartOptions { start_at_once: !job.two_steps, die_with_parent: true, cgroups: CgroupView::Hidden };
+    let view = match &job.controllers[..] {
+        [] => CgroupView::Hidden,
+        names => CgroupView::Controllers(names.to_vec()),
+    };
+    let cgroups = Cgroups::make(job)?;
+    let options = StartOptions { start_at_once: !job.two_steps, die_with_parent: true, cgroups: view };
     let confinement = confinement(job)?;
     let prepared = prepare(&job.request, &paths, &confinement, &options).map_err(|e| chain(&e))?;
     let (mut channel, theirs) = InitChannel::pair().map_err(|e| chain(&e))?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // The namespace of another container: here the one that the driver itself is in.
+    let joins = match job.request.namespaces.network {
+        NetworkNamespace::Container(_) => vec![File::open("/proc/self/ns/net").map_err(|e| chain(&e))?],
+        _ => Vec::new(),
+    };
     let fds = SpawnFds {
         channel: theirs.as_fd(),
         stdin: stdin.as_fd(),
         stdout: stdout.as_fd(),
         stderr: stderr.as_fd(),
         cgroup: None,
-        joins: Vec::new(),
+        joins: joins.iter().map(AsFd::as_fd).collect(),
     };
     let child = spawn_init(&prepared.spawn, &fds).map_err(|e| chain(&e))?;
     drop(theirs);
@@ -96,7 +108,7 @@ fn run(job: &Job) -> Result<i32, String> {
         drop(channel);
         return wait(&child);
     }
-    send_plan(&prepared, &child, &mut channel)?;
+    send_plan(&prepared, &child, &mut channel, &cgroups)?;
     let terminal = follow(job, &mut channel)?;
     let copier = terminal.map(copy_terminal);
     if let Some(exec) = &job.exec {
@@ -112,14 +124,43 @@ fn run(job: &Job) -> Result<i32, String> {
     status
 }
 
+/// Holds cgroups of one job; removes them when it goes.
+struct Cgroups(Vec<std::path::PathBuf>);
+
+impl Cgroups {
+    fn make(job: &Job) -> Result<Self, String> {
+        let mut made = Self(Vec::new());
+        for controller in &job.controllers {
+            let path = std::path::Path::new("/sys/fs/cgroup").join(controller).join(job.request.id.as_str());
+            std::fs::create_dir(&path).map_err(|e| chain(&e))?;
+            made.0.push(path);
+        }
+        Ok(made)
+    }
+
+    fn tasks(&self) -> Result<Vec<File>, String> {
+        let open =
+            |path: &std::path::PathBuf| File::options().write(true).open(path.join("tasks")).map_err(|e| chain(&e));
+        self.0.iter().map(open).collect()
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    }
+}
+
 fn wait(child: &Child) -> Result<i32, String> {
     let ended = reap_blocking(Children::PidFd(child.pidfd.as_fd())).map_err(|e| chain(&e))?;
     Ok(if ended.signaled { 128 + ended.status } else { ended.status })
 }
 
-fn send_plan(prepared: &Prepared, child: &Child, channel: &mut InitChannel) -> Result<(), String> {
+fn send_plan(prepared: &Prepared, child: &Child, channel: &mut InitChannel, cgroups: &Cgroups) -> Result<(), String> {
     match &prepared.user_namespace {
-        None => channel.send_plan(&prepared.plan, &[]).map_err(|e| chain(&e)),
+        None => channel
+            .send_plan(&prepared.plan, &cgroups.tasks()?.iter().map(AsFd::as_fd).collect::<Vec<_>>())
+            .map_err(|e| chain(&e)),
         Some(user) => {
             let layers = user.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?;
             let fds = [layers.lower.as_fd(), layers.upper.as_fd()];

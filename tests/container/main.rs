@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
     let trials = cases::all()
         .into_iter()
         .map(|(name, test)| {
+            let missing = missing.or(cases::missing(name));
             let name = missing.map_or(name.to_owned(), |reason| format!("{name} ({reason})"));
             Trial::test(name, move || test().map_err(Into::into)).with_ignored_flag(missing.is_some())
         })
