@@ -14,8 +14,9 @@ use super::driver::{DriverFuture, NetworkDriver};
 use super::ipam;
 use super::link::{LinkThread, LinkView, Links, VethPair, failed, with_links};
 use super::record::{Attachment, BridgeRecord, NetworkRecord};
+use super::settings::BridgeSettings;
 use crate::namespaces::network::{self as netns, NetnsError};
-use crate::spec::{ContainerId, InterfaceName, ObjectName};
+use crate::spec::ContainerId;
 
 /// Begins the alias of every bridge that we made.
 const ALIAS: &str = "mydocker:";
@@ -24,117 +25,6 @@ const ALIAS: &str = "mydocker:";
 const GROUP_MARK: u32 = 0x4d00_0000;
 /// Marks host ends that are about to be deleted together.
 const GROUP_LEAVING: u32 = 0x0080_0000;
-
-const OPTION_NAME: &str = "com.docker.network.bridge.name";
-const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
-const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const OPTION_MTU: &str = "com.docker.network.driver.mtu";
-const OPTION_HOST_IP: &str = "com.docker.network.bridge.host_binding_ipv4";
-
-/// Is what a bridge network's configuration says, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BridgeSettings {
-    pub(super) name: Option<InterfaceName>,
-    pub(super) subnet: Option<Ipv4Network>,
-    pub(super) range: Option<Ipv4Network>,
-    pub(super) gateway: Option<Ipv4Addr>,
-    pub(super) mtu: Option<u32>,
-    /// Whether containers of the network may talk to one another.
-    pub(super) icc: bool,
-    /// Whether what leaves the network gets the host's address.
-    pub(super) masquerade: bool,
-    /// Where ports without an address are published.
-    pub(super) host_ip: Option<Ipv4Addr>,
-    pub(super) internal: bool,
-}
-
-impl BridgeSettings {
-    /// Checks a configuration.
-    pub(super) fn check(config: &NetworkConfig) -> Result<Self, NetworkError> {
-        let wrong = |reason: String| NetworkError::Config { network: config.name.clone(), reason };
-        config.name.parse::<ObjectName>().map_err(|error| wrong(error.to_string()))?;
-        // The name is also a file's, with an ending.
-        if config.name.len() > 200 {
-            return Err(wrong("its name is longer than 200 bytes".to_owned()));
-        }
-        let subnet = config.subnet.map(|subnet| checked_subnet(subnet).map_err(wrong)).transpose()?;
-        let range = config.ip_range.map(|range| checked_range(range, subnet).map_err(wrong)).transpose()?;
-        if let Some(gateway) = config.gateway {
-            let subnet = subnet.ok_or_else(|| wrong(format!("the gateway {gateway} needs a subnet")))?;
-            if let Some(reason) = ipam::refusal(subnet, Ipv4Addr::UNSPECIFIED, gateway) {
-                return Err(wrong(format!("{gateway} cannot be the gateway of {subnet}: {reason}")));
-            }
-        }
-        Ok(Self {
-            name: bridge_name(config).map_err(wrong)?,
-            subnet,
-            range,
-            gateway: config.gateway,
-            mtu: mtu(config).map_err(wrong)?,
-            icc: flag(config, OPTION_ICC).map_err(wrong)?.unwrap_or(true),
-            masquerade: flag(config, OPTION_MASQUERADE).map_err(wrong)?.unwrap_or(true),
-            host_ip: host_ip(config).map_err(wrong)?,
-            internal: config.internal,
-        })
-    }
-}
-
-fn checked_subnet(subnet: Ipv4Network) -> Result<Ipv4Network, String> {
-    let first = subnet.network();
-    if !(8..=30).contains(&subnet.prefix()) {
-        return Err(format!("the subnet {subnet} has to be between /8 and /30"));
-    }
-    if first.is_loopback() || first.is_multicast() || first.octets()[0] == 0 || first.octets()[0] >= 240 {
-        return Err(format!("the subnet {subnet} is not one of hosts"));
-    }
-    Ipv4Network::new(first, subnet.prefix()).map_err(|error| error.to_string())
-}
-
-fn checked_range(range: Ipv4Network, subnet: Option<Ipv4Network>) -> Result<Ipv4Network, String> {
-    let subnet = subnet.ok_or_else(|| format!("the ip_range {range} needs a subnet"))?;
-    if range.prefix() < subnet.prefix() || !subnet.contains(range.network()) {
-        return Err(format!("the ip_range {range} is not within the subnet {subnet}"));
-    }
-    Ok(range)
-}
-
-fn bridge_name(config: &NetworkConfig) -> Result<Option<InterfaceName>, String> {
-    let name = match (&config.bridge_name, config.options.get(OPTION_NAME)) {
-        (Some(name), _) => name.clone(),
-        (None, Some(text)) => text.parse().map_err(|error: crate::spec::SpecError| error.to_string())?,
-        (None, None) => return Ok(None),
-    };
-    // iptables takes a `+` at the end for any ending, and quotes and `!` for its own syntax.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if name.as_str().bytes().all(plain) && !name.as_str().starts_with(['-', '.']) {
-        Ok(Some(name))
-    } else {
-        Err(format!("the bridge name `{name}` may only have letters, digits, `-`, `_` and `.`"))
-    }
-}
-
-fn mtu(config: &NetworkConfig) -> Result<Option<u32>, String> {
-    let mtu = match (config.mtu, config.options.get(OPTION_MTU)) {
-        (Some(mtu), _) => mtu,
-        (None, Some(text)) => text.parse().map_err(|_| format!("`{text}` is not an mtu"))?,
-        (None, None) => return Ok(None),
-    };
-    if (68..=65535).contains(&mtu) { Ok(Some(mtu)) } else { Err(format!("an mtu is from 68 to 65535, not {mtu}")) }
-}
-
-fn flag(config: &NetworkConfig, key: &str) -> Result<Option<bool>, String> {
-    config.options.get(key).map_or(Ok(None), |text| match text.as_str() {
-        "true" | "1" => Ok(Some(true)),
-        "false" | "0" => Ok(Some(false)),
-        other => Err(format!("{key} is `true` or `false`, not `{other}`")),
-    })
-}
-
-fn host_ip(config: &NetworkConfig) -> Result<Option<Ipv4Addr>, String> {
-    let parse = |text: &String| text.parse::<Ipv4Addr>().map_err(|_| format!("`{text}` is not an IPv4 address"));
-    let address = config.options.get(OPTION_HOST_IP).map(parse).transpose()?;
-    Ok(address.filter(|address| !address.is_unspecified()))
-}
 
 /// Chooses what the configuration leaves open: bridge name, subnet, gateway, link group.
 pub(super) async fn allocate(

@@ -63,6 +63,26 @@ pub struct NetworkConfig {
     pub labels: BTreeMap<String, String>,
 }
 
+impl NetworkConfig {
+    /// Names the first field in which another configuration differs, with both values; project and labels aside.
+    pub(super) fn difference(&self, wanted: &Self) -> Option<(&'static str, String, String)> {
+        fn text<T: ToString>(value: &Option<T>) -> String {
+            value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+        }
+        let pairs = [
+            ("driver", self.driver.to_string(), wanted.driver.to_string()),
+            ("subnet", text(&self.subnet), text(&wanted.subnet)),
+            ("gateway", text(&self.gateway), text(&wanted.gateway)),
+            ("ip_range", text(&self.ip_range), text(&wanted.ip_range)),
+            ("bridge name", text(&self.bridge_name), text(&wanted.bridge_name)),
+            ("internal", self.internal.to_string(), wanted.internal.to_string()),
+            ("mtu", text(&self.mtu), text(&wanted.mtu)),
+            ("driver_opts", format!("{:?}", self.options), format!("{:?}", wanted.options)),
+        ];
+        pairs.into_iter().find(|(_, existing, wanted)| existing != wanted)
+    }
+}
+
 /// Is the transport protocol of a published port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -12,6 +12,7 @@ mod networks;
 mod ports;
 mod proxy;
 mod record;
+mod settings;
 mod state;
 
 pub mod dns;

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use ipnetwork::Ipv4Network;
 
-use super::bridge::{self, BridgeDriver, BridgeSettings};
+use super::bridge::{self, BridgeDriver};
 use super::config::{DriverKind, NetworkConfig, PortMapping};
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::Firewall;
 use super::record::{AttachRequest, Attachment, HostLink, MacAddress, NetworkRecord, PublishedPort};
+use super::settings::BridgeSettings;
 use super::state::StateDir;
 use super::{NetworkError, forwarding, ipam};
 use crate::spec::{ContainerId, SpecError, random_hex};
@@ -198,7 +199,7 @@ impl Networks {
 
     /// Takes a recorded network if it is what is asked for; other labels are written down.
     fn reuse(&self, record: NetworkRecord, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
-        if let Some((field, existing, wanted)) = difference(&record.config, config) {
+        if let Some((field, existing, wanted)) = record.config.difference(config) {
             return Err(NetworkError::Different { network: config.name.clone(), field, existing, wanted });
         }
         if record.config == *config {
@@ -364,24 +365,6 @@ impl Networks {
     }
 }
 
-/// Names the first field in which two configurations differ, labels aside.
-fn difference(existing: &NetworkConfig, wanted: &NetworkConfig) -> Option<(&'static str, String, String)> {
-    fn text<T: ToString>(value: &Option<T>) -> String {
-        value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
-    }
-    let pairs = [
-        ("driver", existing.driver.to_string(), wanted.driver.to_string()),
-        ("subnet", text(&existing.subnet), text(&wanted.subnet)),
-        ("gateway", text(&existing.gateway), text(&wanted.gateway)),
-        ("ip_range", text(&existing.ip_range), text(&wanted.ip_range)),
-        ("bridge name", text(&existing.bridge_name), text(&wanted.bridge_name)),
-        ("internal", existing.internal.to_string(), wanted.internal.to_string()),
-        ("mtu", text(&existing.mtu), text(&wanted.mtu)),
-        ("driver_opts", format!("{:?}", existing.options), format!("{:?}", wanted.options)),
-    ];
-    pairs.into_iter().find(|(_, existing, wanted)| existing != wanted)
-}
-
 /// Turns port mappings into published ports; the host's port was chosen when it was reserved.
 fn published(ports: &[PortMapping], default_ip: Option<Ipv4Addr>) -> Vec<PublishedPort> {
     let chosen = ports.iter().filter_map(|port| {
@@ -407,5 +390,37 @@ fn several(operation: &str, mut errors: Vec<NetworkError>) -> Result<(), Network
         0 => Ok(()),
         1 => errors.pop().map_or(Ok(()), Err),
         _ => Err(NetworkError::Several { operation: operation.to_owned(), errors }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A supervisor's tasks are spawned on a JoinSet, which wants `Send`.
+    #[test]
+    fn the_work_may_be_a_task() {
+        fn is_send<T: Send>(value: T) -> T {
+            value
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let networks = Networks::open(dir.path()).unwrap();
+        let config = NetworkConfig::default();
+        drop(is_send(networks.ensure(&config)));
+        drop(is_send(networks.reconcile(&|_| true)));
+        drop(is_send(networks.detach_many(&[])));
+        let namespace = crate::namespaces::network::open_current().unwrap();
+        let request = AttachRequest {
+            network: "n".to_owned(),
+            container: ContainerId::generate(),
+            container_name: "c".to_owned(),
+            netns: std::os::fd::AsFd::as_fd(&namespace),
+            ifname: "eth0".parse().unwrap(),
+            ipv4: None,
+            mac: None,
+            default_route: true,
+            ports: Vec::new(),
+        };
+        drop(is_send(networks.attach(request)));
     }
 }

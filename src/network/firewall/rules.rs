@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::network::NetworkError;
-use crate::network::bridge::BridgeSettings;
+
 use crate::network::record::{Attachment, NetworkRecord};
+use crate::network::settings::BridgeSettings;
 
 /// Holds what is forwarded from and to our bridges.
 pub(super) const FORWARD: &str = "MYDOCKER-FORWARD";
