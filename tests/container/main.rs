@@ -1,6 +1,8 @@
 //! Containers on the real kernel. Each test starts this binary again as a small single-threaded process that plays
 //! `mydocker run` (see driver.rs), and looks at it from outside.
 
+#![expect(clippy::unwrap_used, reason = "a failed test step is a failed test")]
+
 mod cases;
 mod driver;
 mod leak;
