@@ -170,6 +170,7 @@ fn up_shows_every_line_and_one_signal_stops_gracefully() {
     peer.say(1, ReplyBody::Event(Box::new(ended(web.clone(), 3))));
     write_log(&web.log, "bye");
     peer.say(stop.number, ReplyBody::Done);
+    peer.answer_list(&[ended(web.clone(), 3)]);
     let (code, stdout, stderr) = told(&child.wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains(" Container demo-web-1  Started\n"), "{stderr}");
@@ -205,6 +206,7 @@ fn a_second_signal_kills_and_a_third_leaves() {
     assert!(matches!(kill.command, Asked::Kill { signal, .. } if signal.get() == 9));
     peer.say(kill.number, ReplyBody::Done);
     peer.say(stop.number, ReplyBody::Done);
+    peer.answer_list(&[ended(web.clone(), 137)]);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
 
     let child = stage.start(&["up"]);
@@ -229,6 +231,7 @@ fn a_closed_output_stops_as_a_signal_does() {
     let stop = peer.hear();
     assert!(matches!(stop.command, Asked::Stop { .. }), "{stop:?}");
     peer.say(stop.number, ReplyBody::Done);
+    peer.answer_list(&[]);
     let (code, _, stderr) = told(&child.wait_with_output().unwrap());
     assert_eq!(code, Some(141), "{stderr}");
     assert!(!stderr.contains("error"), "{stderr}");

@@ -83,13 +83,13 @@ pub struct RunOptions {
     /// Supplementary group
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
-    /// Mount a directory or a volume: SOURCE:TARGET[:ro]
+    /// Mount a directory or a volume: `SOURCE:TARGET[:ro]`
     #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
     pub volume: Vec<String>,
     /// Mount by keys: type=bind|volume|tmpfs,source=…,target=…
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub mount: Vec<String>,
-    /// Mount a file system in memory: TARGET[:size=64m,mode=1777]
+    /// Mount a file system in memory: `TARGET[:size=64m,mode=1777]`
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
     /// Make the root filesystem read-only
@@ -101,7 +101,7 @@ pub struct RunOptions {
     /// `none`, `host`, `bridge`, `container:NAME` or a network's name
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
-    /// Publish a port: [ADDRESS:][HOST-PORT:]PORT[/udp]
+    /// Publish a port: `[ADDRESS:][HOST-PORT:]PORT[/udp]`
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<String>,
     /// Line of /etc/hosts: NAME:ADDRESS
@@ -128,7 +128,7 @@ pub struct RunOptions {
     /// As --security-opt seccomp=…
     #[arg(long, value_name = "PROFILE")]
     pub seccomp: Option<String>,
-    /// rlimit: NAME=SOFT[:HARD]
+    /// rlimit: `NAME=SOFT[:HARD]`
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<String>,
     /// Namespaced sysctl
@@ -170,7 +170,7 @@ pub struct RunOptions {
     /// Put an init in place of PID 1 that forwards signals and reaps
     #[arg(long)]
     pub init: bool,
-    /// Give it a device of the host: HOST[:INSIDE[:rwm]]
+    /// Give it a device of the host: `HOST[:INSIDE[:rwm]]`
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
     /// PID namespace: `host` or `container:NAME`
@@ -185,10 +185,10 @@ pub struct RunOptions {
     /// Cgroup namespace: `private` or `host`
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,
-    /// User namespace map for users: INSIDE:OUTSIDE:COUNT[,…]
+    /// User namespace map for users: `INSIDE:OUTSIDE:COUNT[,…]`
     #[arg(long, value_name = "MAP")]
     pub uid_map: Vec<String>,
-    /// User namespace map for groups: INSIDE:OUTSIDE:COUNT[,…]
+    /// User namespace map for groups: `INSIDE:OUTSIDE:COUNT[,…]`
     #[arg(long, value_name = "MAP")]
     pub gid_map: Vec<String>,
     /// Label

@@ -122,6 +122,8 @@ enum Stage {
     Running,
     /// The request `stop` is at work.
     Stopping { stop: u64 },
+    /// It is done, and the list `list` will say how they ended.
+    Closing { list: u64 },
     /// There is nothing to wait for.
     Over,
 }
@@ -202,7 +204,7 @@ impl Session<'_> {
     }
 
     fn stop(&mut self) -> Result<(), CliError> {
-        if !matches!(self.stage, Stage::Stopping { .. } | Stage::Over) {
+        if !matches!(self.stage, Stage::Stopping { .. } | Stage::Closing { .. } | Stage::Over) {
             let request = Command::Stop { services: self.attached.stopped.clone(), timeout: self.attached.timeout };
             self.stage = Stage::Stopping { stop: self.client.send(request, &[])? };
         }
@@ -223,19 +225,25 @@ impl Session<'_> {
             }
             ReplyBody::Event(container) => self.note(*container)?,
             ReplyBody::Containers(found) => {
-                self.containers.clear();
+                let gone: Vec<ContainerId> =
+                    self.containers.keys().filter(|id| !found.iter().any(|c| c.id == **id)).cloned().collect();
+                gone.iter().for_each(|id| drop(self.containers.remove(id)));
                 for container in found {
                     self.note(container)?;
                 }
-                if self.stage == (Stage::Looking { list: heard.number }) {
-                    self.stage = Stage::Running;
+                match self.stage {
+                    Stage::Looking { list } if list == heard.number => self.stage = Stage::Running,
+                    Stage::Closing { list } if list == heard.number => self.stage = Stage::Over,
+                    _ => {}
                 }
             }
             ReplyBody::Done if self.stage == (Stage::Starting { up: heard.number }) => {
                 // Events may still be on their way; a list of now cannot be.
                 self.stage = Stage::Looking { list: self.client.send(Command::List, &[])? };
             }
-            ReplyBody::Done if self.stage == (Stage::Stopping { stop: heard.number }) => self.stage = Stage::Over,
+            ReplyBody::Done if self.stage == (Stage::Stopping { stop: heard.number }) => {
+                self.stage = Stage::Closing { list: self.client.send(Command::List, &[])? };
+            }
             ReplyBody::Failed(failure) => {
                 let is_ours = match self.stage {
                     Stage::Starting { up } => heard.number == up,
