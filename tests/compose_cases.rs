@@ -74,8 +74,8 @@ fn compare(folder: &Path, files: &[&str]) -> Result<(), String> {
     }
 }
 
-/// A refusal counts only if it names the same key, file or object: every quoted or dotted word of Compose's message
-/// that says what it is about must be in ours.
+/// A refusal counts only if it names the same key, file or object: every name that Compose's message quotes must be in ours,
+/// and one of the other words that say what it is about.
 fn same_cause(ours: &str, theirs: &str) -> Result<(), String> {
     let plain = |text: &str| text.replace(['`', '\'', '"', '[', ']'], " ").to_lowercase();
     let (own, other) = (plain(ours), plain(theirs));
@@ -127,6 +127,17 @@ fn same_cause(ours: &str, theirs: &str) -> Result<(), String> {
         .filter(|word| word.len() > 1 && !WORDS.contains(word))
         .collect();
     let told = |word: &&str| own.contains(*word) || word.split('.').all(|part| own.contains(part));
+    // Names in quotes are the surest: all of them must be told.
+    let quoted: Vec<String> = theirs
+        .split(['"', '\''])
+        .skip(1)
+        .step_by(2)
+        .map(|name| name.trim_start_matches("services").to_lowercase())
+        .filter(|name| !name.is_empty() && !name.contains('['))
+        .collect();
+    if let Some(untold) = quoted.iter().find(|name| !own.contains(name.as_str())) {
+        return Err(format!("`{untold}` is not named\nCompose: {theirs}\nours: {ours}"));
+    }
     if theirs.contains("neither an image") {
         return if own.contains("neither an image") { Ok(()) } else { Err(format!("Compose: {theirs}\nours: {ours}")) };
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check::check;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Finding};
 use super::load::{LoadRequest, Loader, Merged, merged};
 use super::model::Project;
 use super::normalize::normalize;
@@ -64,7 +64,10 @@ fn meaning(request: &LoadRequest, loader: &mut Loader) -> Result<(Merged, BTreeM
     let mut merged = merged(request, loader);
     if loader.broken {
         // What the rest means together nobody can say; the faults found so far are all there is to tell.
-        let loader = std::mem::replace(loader, Loader::new(request));
+        let mut loader = std::mem::replace(loader, Loader::new(request));
+        if !loader.report.has_errors() {
+            loader.report.push(Finding::error("the compose files cannot be read"));
+        }
         return finish(loader).map(|_| (merged, BTreeMap::new()));
     }
     let inactive = normalize(&mut merged, request, loader);

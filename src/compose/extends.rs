@@ -67,7 +67,7 @@ impl Loader {
             self.report_missing(&scope.root, scope.file, name, asked);
             return None;
         };
-        if trail.chain.len() >= MAX_CHAIN || !self.afford(&entry.node, Some(asked)) {
+        if trail.chain.len() >= MAX_CHAIN || !self.afford(&entry.node, 0, Some(asked)) {
             if trail.chain.len() >= MAX_CHAIN {
                 let message = format!("`extends` goes on over more than {MAX_CHAIN} services");
                 self.report.push(Finding::error(message).at(asked));
@@ -80,7 +80,7 @@ impl Loader {
         let base = self.base(scope, &extends, trail);
         trail.chain.pop();
         let mut merged = base?;
-        if !self.afford(&merged, Some(asked)) {
+        if !self.afford(&merged, 0, Some(asked)) {
             return None;
         }
         merge::settle(&mut merged, &SERVICE_KIND);

@@ -112,15 +112,14 @@ impl Loader {
         } else if documents.iter().all(Node::is_null) {
             self.report_empty(path);
         }
-        self.nodes += FILE_COST;
-        let sound = documents.iter().all(|node| self.afford(node, asked));
+        let sound = documents.iter().all(|node| self.afford(node, FILE_COST, asked));
         if sound { documents.into_iter().filter(|node| !node.is_null()).collect() } else { Vec::new() }
     }
 
     /// Counts a tree that is read or copied: files that include or extend a big one many times end here.
-    pub(super) fn afford(&mut self, node: &Node, asked: Option<Span>) -> bool {
+    pub(super) fn afford(&mut self, node: &Node, more: usize, asked: Option<Span>) -> bool {
         let before = self.nodes;
-        self.nodes += node.size();
+        self.nodes += node.size() + more;
         if self.nodes <= yaml::MAX_NODES {
             return true;
         }

@@ -543,6 +543,7 @@ read_only: 1
 "include: [nope.yaml]\nservices: {a: {image: root_fs, command: a}}"
     1:11: error: cannot read /nonexistent/nope.yaml: No such file or directory (os error 2)
 "services: {a: {image: root_fs, command: a, volumes: ['v:/v']}}\nvolumes: {v: {name: ../x}}"
+    1:54: error: the mount target `v:/v` must be absolute
     2:21: error: `../x` is not a name (a letter or digit, then letters, digits, `_`, `.` and `-`)
 "services: {a: {image: root_fs, command: a, networks: [n]}}\nnetworks: {n: {driver: brigde, name: 'a;b'}}"
     2:24: error: unknown network driver `brigde`

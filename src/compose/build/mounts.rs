@@ -117,7 +117,9 @@ fn target(reader: &mut Reader<'_>, node: &Node) -> Option<PathBuf> {
     } else {
         return Some(path);
     };
-    reader.fault(node, "target", format!("the mount target `{text}` {reason}"), None);
+    let drive = text.get(1..3) == Some(":/");
+    let help = "as in Compose a single letter before `:` is a drive: give the volume a longer name";
+    reader.fault(node, "target", format!("the mount target `{text}` {reason}"), drive.then_some(help));
     None
 }
 

@@ -133,11 +133,10 @@ pub(super) fn volume(node: &Node, walk: &mut Conform<'_>) -> Option<Vec<Node>> {
     }
 }
 
-/// `C:\dir`; `C:/dir` only where another path follows, as `c:/dir` is more likely a volume called `c`.
+/// A single letter, then `:` and a separator: Compose takes it for a drive on every platform.
 fn begins_with_drive(text: &str) -> bool {
     let Some((letter, rest)) = text.split_once(':') else { return false };
-    let is_letter = letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic();
-    is_letter && (rest.starts_with('\\') || (rest.starts_with('/') && rest.contains(":/")))
+    letter.len() == 1 && letter.as_bytes()[0].is_ascii_alphabetic() && rest.starts_with(['\\', '/'])
 }
 
 struct ShortVolume<'t> {
