@@ -74,57 +74,20 @@ fn compare(folder: &Path, files: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Words of messages that name nothing.
+const WORDS: &str = "service has neither an image nor a build context specified invalid compose project open stat no such file or \
+    directory must be mapping validating failed to error not allowed additional properties refers undefined depends on is and of \
+    the null";
+
 /// A refusal counts only if it names the same key, file or object: every name that Compose's message quotes must be in ours,
 /// and one of the other words that say what it is about.
 fn same_cause(ours: &str, theirs: &str) -> Result<(), String> {
     let plain = |text: &str| text.replace(['`', '\'', '"', '[', ']'], " ").to_lowercase();
     let (own, other) = (plain(ours), plain(theirs));
-    const WORDS: [&str; 40] = [
-        "service",
-        "has",
-        "neither",
-        "an",
-        "image",
-        "nor",
-        "a",
-        "build",
-        "context",
-        "specified",
-        "invalid",
-        "compose",
-        "project",
-        "open",
-        "stat",
-        "no",
-        "such",
-        "file",
-        "or",
-        "directory",
-        "must",
-        "be",
-        "mapping",
-        "validating",
-        "failed",
-        "to",
-        "error",
-        "not",
-        "allowed",
-        "additional",
-        "properties",
-        "refers",
-        "undefined",
-        "depends",
-        "on",
-        "is",
-        "and",
-        "of",
-        "the",
-        "null",
-    ];
     let subjects: Vec<&str> = other
         .split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';' | '(' | ')'))
         .map(|word| word.rsplit('/').next().unwrap_or(word).trim_matches('.'))
-        .filter(|word| word.len() > 1 && !WORDS.contains(word))
+        .filter(|word| word.len() > 1 && WORDS.split_whitespace().all(|common| common != *word))
         .collect();
     let told = |word: &&str| own.contains(*word) || word.split('.').all(|part| own.contains(part));
     // Names in quotes are the surest: all of them must be told.
