@@ -331,7 +331,7 @@ fn image_unchanged() -> Result<(), String> {
 }
 
 fn descriptors() -> Result<(), String> {
-    let stage = Stage::new("ls /proc/self/fd | wc -l; ls /proc/1/fd | tr '\\n' ' '");
+    let stage = Stage::new("ls /proc/self/fd | wc -l; ls /proc/1/fd >/tmp/l; tr '\\n' ' ' </tmp/l");
     let ran = Ran::from(
         Command::new("/bin/sh")
             .args(["-c", "exec 7</etc 9>/dev/null \"$@\"", "sh"])
