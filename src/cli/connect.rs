@@ -102,6 +102,12 @@ impl Connector {
         Ok(self.settings.directories.open_project(&self.project)?)
     }
 
+    /// Opens the project's lock file as it is now; `None` where there is none.
+    pub fn lock_file(&self) -> Option<File> {
+        let directory = self.open_directory().ok().flatten()?;
+        File::open(directory.path().join("lock")).ok()
+    }
+
     fn try_connect(&self, directory: &ProjectDirectory) -> Result<Option<Channel>, CliError> {
         match UnixStream::connect(directory.socket()) {
             Ok(stream) => Ok(Some(Channel::new(stream.into()))),

@@ -14,7 +14,15 @@ use crate::supervisor::control::protocol::{Command, Down};
 pub fn run(context: &ComposeContext<'_>, args: DownArgs) -> CommandResult {
     let project = context.name(&args.services)?;
     let DownArgs { services, volumes, remove_orphans, timeout } = args;
+    let everything = services.is_empty();
     let request = Down { volumes, remove_orphans, timeout, services };
+    let connector = context.connector(&project);
+    // The keeper holds the project lock until it ends: what was started before us holds this file, the rest a later one.
+    let running = connector.lock_file();
     carry_out(context, &project, Command::Down(request))?;
+    if everything && let Some(lock) = running.or_else(|| connector.lock_file()) {
+        // Nothing is left behind, our own three processes neither. An interrupted wait is one that the user has ended.
+        let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared);
+    }
     Ok(ExitCode::SUCCESS)
 }
