@@ -146,23 +146,24 @@ fn converges(sandbox: &Sandbox, project: &Project<'_>, label: &str, victim: Vict
             "{label}: {one:?} was replaced without need; before: {survivors:?}"
         );
     }
-    let processes = sandbox.pids().into_iter().filter(|pid| command_line(*pid).starts_with("sleep\0infinity")).count();
+    let processes =
+        sandbox.processes().into_iter().filter(|pid| command_line(*pid).starts_with("sleep\0infinity")).count();
     assert_eq!(processes, 3, "{label}: one process a service");
     let addresses: BTreeSet<String> = containers.iter().map(|one| address(sandbox, one)).collect();
     assert_eq!(addresses.len(), 3, "{label}: {addresses:?}");
     let down = project.compose(&["down", "-t", "1"]);
     assert_eq!(down.code, 0, "{label}: {}", down.describe());
-    assert_eq!(sandbox.pids(), [], "{label}: after down");
+    sandbox.expect_quiet();
 }
 
 fn find(sandbox: &Sandbox, victim: Victim, client: Pid) -> Option<Pid> {
-    let named = |name: &str| sandbox.pids().into_iter().find(|pid| command_line(*pid).starts_with(name));
+    let named = |name: &str| sandbox.processes().into_iter().find(|pid| command_line(*pid).starts_with(name));
     match victim {
         Victim::Client => Some(client),
         Victim::Supervisor => named("mydocker-superv"),
         Victim::Shim => named("mydocker-shim"),
         Victim::Container => {
-            sandbox.pids().into_iter().find(|pid| !command_line(*pid).starts_with("mydocker-") && is_pid_one(*pid))
+            sandbox.processes().into_iter().find(|pid| !command_line(*pid).starts_with("mydocker-") && is_pid_one(*pid))
         }
     }
 }

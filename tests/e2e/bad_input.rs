@@ -257,7 +257,7 @@ fn command_lines(sandbox: &Sandbox) {
     sandbox.mydocker(&["compose", "up", "--detahc"]).refused(2, &["--detahc", "--detach", "help"]);
     sandbox.mydocker(&["compose", "-f"]).refused(2, &["-f"]);
     sandbox.mydocker(&["compose", "exec"]).expect_code(125);
-    sandbox.mydocker::<&str>(&[]).refused(2, &["usage"]);
+    sandbox.mydocker::<&str>(&[]).refused(2, &["command", "--help"]);
     sandbox.mydocker(&["compose", "-p", "a", "-p", "b", "ps"]).expect_code(2).without_panic();
     sandbox.mydocker(&["compose", "ps", "--format", "xml"]).refused(2, &["xml", "json"]);
     assert!(sandbox.mydocker(&["compose", "up", "--help"]).ok().stdout.contains("Example"));

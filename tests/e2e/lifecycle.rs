@@ -298,7 +298,8 @@ fn init_reaps_and_forwards(sandbox: &Sandbox) {
         let states = project.exec("one", &["sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '"]);
         (states.stdout.trim() == "0").then_some(())
     });
-    project.compose(&["stop"]).ok();
+    let stop = project.compose(&["stop"]).ok();
+    assert!(!stop.stderr.contains("no handler"), "an init does hear it: {}", stop.describe());
     assert_eq!(project.container("one").exit_code, 7);
     assert!(project.logs().contains("got it"));
 }

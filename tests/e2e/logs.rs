@@ -144,6 +144,12 @@ fn a_slow_reader_hurts_nobody(sandbox: &Sandbox) {
         let tail = project.compose(&["logs", "--tail", "1", "--no-log-prefix"]).ok().stdout;
         tail.contains("finished").then_some(())
     });
+    for pid in sandbox.processes() {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if line.contains("logs\0-f") || line.starts_with("sleep\x0060") {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+        }
+    }
     drop(reader);
 }
 

@@ -29,7 +29,7 @@ const ROLES: [&str; 3] = ["mydocker-keeper", "mydocker-shim", "mydocker-superv"]
 
 /// Finds one of the three processes of the sandbox's only project.
 fn role(sandbox: &Sandbox, name: &str) -> Option<Pid> {
-    sandbox.pids().into_iter().find(|pid| {
+    sandbox.processes().into_iter().find(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with(name.as_bytes())
     })
@@ -72,6 +72,9 @@ fn three_processes_stand_behind_a_project(sandbox: &Sandbox) {
             fs::canonicalize(env!("CARGO_BIN_EXE_mydocker")).expect("built"),
             "{name} runs from a copy or clone"
         );
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+        let own = format!("/{}/three/supervision", sandbox.token());
+        assert!(cgroups.lines().any(|line| line.ends_with(&own)), "{name} lies in {own}: {cgroups}");
         let owner = fs::metadata(format!("/proc/{pid}/fd")).map(|found| found.uid()).expect("it runs");
         assert_eq!(owner, 0, "{name} is not dumpable, so its files are root's");
     }
@@ -242,7 +245,7 @@ fn closed_standard_streams(sandbox: &Sandbox) {
         assert_eq!(run.code, 5, "{}", run.describe());
     }
     sandbox.shell(&format!("\"$MYDOCKER\" compose -f {file} down -t 1 <&- >&- 2>&-")).ok();
-    assert_eq!(sandbox.pids(), []);
+    sandbox.expect_quiet();
 }
 
 fn exits_of_many_at_once(sandbox: &Sandbox) {

@@ -79,6 +79,9 @@ impl Sandbox {
         ] {
             DirBuilder::new().recursive(true).mode(mode).create(dir.join(part)).expect("an empty directory");
         }
+        for lock in ["allocation.lock", "firewall.lock"] {
+            File::create(dir.join("run/networks").join(lock)).expect("a file of our own");
+        }
         let mut hold = if lab {
             run_lab(&token, "up");
             let mut command = Command::new("nsenter");
@@ -275,6 +278,34 @@ impl Sandbox {
         pids.into_iter().map(Pid::from_raw).collect()
     }
 
+    /// Pids of everything that runs in this sandbox's mount namespace or below its cgroup parent, less what holds the sandbox itself.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let holder = self.holder.id().to_string();
+        let ours = namespace(&holder);
+        let all = fs::read_dir("/proc")
+            .expect("/proc is mounted")
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        let here = all.filter(|pid| *pid != holder && ours.is_some() && namespace(pid) == ours);
+        let mut pids: Vec<Pid> =
+            here.filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).chain(self.pids()).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        // The holder's shell is its only child.
+        pids.retain(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/status"))
+                .is_ok_and(|text| !text.contains(&format!("PPid:\t{holder}\n")))
+        });
+        pids
+    }
+
+    /// Waits until nothing of mydocker runs here any more; the last process may end a moment after its client.
+    #[track_caller]
+    pub(crate) fn expect_quiet(&self) {
+        super::wait::eventually("nothing runs when nothing runs", || self.processes().is_empty().then_some(()));
+    }
+
     /// Takes all projects down and compares the host with what it was at first.
     #[track_caller]
     pub(crate) fn expect_clean(&self) {
@@ -325,7 +356,7 @@ impl Sandbox {
     fn sweep(&mut self) {
         // Twice: what was started while the first round ended.
         for _ in 0..2 {
-            for pid in self.pids().into_iter().chain(marked_processes(&self.token)) {
+            for pid in self.processes().into_iter().chain(marked_processes(&self.token)) {
                 let _ = kill(pid, Signal::SIGCONT);
                 let _ = kill(pid, Signal::SIGKILL);
             }

@@ -3,15 +3,19 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::{OFlag, open};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::sandbox::Sandbox;
 use super::wait::{PATIENCE, eventually, eventually_within};
@@ -27,9 +31,15 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts `words` in `directory` of the sandbox's host on a new terminal of 80 × 24, as leader of its session.
     pub(crate) fn start(sandbox: &Sandbox, directory: &Path, words: &[OsString]) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = openpty(&size, None).expect("a pty");
-        let slave = || Stdio::from(pair.slave.try_clone().expect("a descriptor"));
+        // Not openpty(3): its descriptors are not close-on-exec, and what other tests start would keep them.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).expect("a pty");
+        grantpt(&master).expect("it is ours");
+        unlockpt(&master).expect("it is ours");
+        let other_end =
+            open(ptsname_r(&master).expect("it has one").as_str(), flags, Mode::empty()).expect("the other end");
+        tcsetwinsize(&other_end, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).expect("a terminal");
+        let slave = || Stdio::from(other_end.try_clone().expect("a descriptor"));
         let mut leader: Vec<OsString> = vec!["setsid".into(), "--ctty".into()];
         leader.extend(words.iter().cloned());
         let child = sandbox
@@ -39,8 +49,8 @@ impl Terminal {
             .stderr(slave())
             .spawn()
             .expect("nsenter starts");
-        drop(pair.slave);
-        let master = File::from(pair.master);
+        drop(other_end);
+        let master = File::from(OwnedFd::from(master));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let reader = {
             let (seen, mut master) = (Arc::clone(&seen), master.try_clone().expect("a descriptor"));
