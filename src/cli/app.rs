@@ -48,7 +48,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
     start_tracing(settings.log_level.as_str());
     match cli.command {
         Command::Compose(args) => compose::run(*args, &settings, palette),
-        Command::Run(args) => commands::run::run(*args, &settings),
+        Command::Run(args) => commands::run::run(*args, &settings, palette),
         Command::Version(args) => commands::version::run(&args),
     }
 }

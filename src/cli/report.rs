@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::args::UsageError;
 use super::exit::{self, Family};
 use super::style::{Colour, Palette, harmless};
+use crate::engine::LaunchError;
 use crate::keeper::KeeperError;
 use crate::logs::LogError;
 use crate::store::StoreError;
@@ -47,6 +48,18 @@ pub enum CliError {
     Connection {
         /// The project.
         project: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A container did not run.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A directory that an option names.
+    #[error("make the directory {path}")]
+    Directory {
+        /// The directory.
+        path: String,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -101,6 +114,7 @@ impl CliError {
             Self::Usage(error) => error.hint.clone(),
             Self::Store(error) => error.hint(),
             Self::Logs(error) => error.hint(),
+            Self::Launch(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
             Self::NotATerminal => Some("-T runs the command without a terminal".into()),
@@ -113,6 +127,7 @@ impl CliError {
             Self::Usage(error) => error.family.usage(),
             Self::File { .. } => family.usage(),
             Self::Refused(failure) if failure.code != 0 => failure.code,
+            Self::Launch(error) => u8::try_from(error.exit_code()).unwrap_or(exit::OURS),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => exit::BROKEN_PIPE,
             _ => family.failed(),
         }

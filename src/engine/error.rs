@@ -4,9 +4,10 @@ use std::time::Duration;
 use super::files::FilesError;
 use super::shim_link::ShimError;
 use crate::capabilities::CapabilityError;
-use crate::container::{ContainerError, LaunchFailure};
+use crate::container::{ContainerError, LaunchFailure, SpawnError};
 use crate::logs::LogError;
 use crate::namespaces::cgroup::CgroupError;
+use crate::namespaces::user::UserNamespaceError;
 use crate::network::NetworkError;
 use crate::seccomp::SeccompError;
 use crate::store::StoreError;
@@ -59,6 +60,18 @@ pub enum LaunchError {
     /// Its process.
     #[error(transparent)]
     Shim(#[from] ShimError),
+    /// Its process, cloned by ourselves.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// Its user namespace.
+    #[error(transparent)]
+    UserNamespace(#[from] UserNamespaceError),
+    /// The signals that are to be passed on to it.
+    #[error("take signals")]
+    Signals(#[source] io::Error),
+    /// Whoever stands at the other end of its streams.
+    #[error("connect the container's streams")]
+    Console(#[source] io::Error),
     /// Its network namespace.
     #[error("open {path}")]
     Netns {
@@ -111,6 +124,10 @@ impl LaunchError {
             Self::Store(error) | Self::Files(FilesError::Store(error)) => error.hint(),
             Self::Container(error) => error.hint(),
             Self::Network(error) => error.hint(),
+            Self::Spawn(error) => error.hint(),
+            Self::UserNamespace(error) => error.hint(),
+            Self::Capabilities(error) => error.hint(),
+            Self::Seccomp(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::Deadline(_) | Self::Stuck(_) => {
                 Some("`ps -o pid,stat,wchan:30 -C mydocker-init` shows what it waits for".to_owned())

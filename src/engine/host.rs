@@ -60,14 +60,7 @@ impl Host {
 
     /// Says what a container sees at /sys/fs/cgroup.
     pub fn cgroup_view(&self, cgroup: &Cgroup) -> CgroupView {
-        let controllers = cgroup.v1_names();
-        if !controllers.is_empty() {
-            CgroupView::Controllers(controllers)
-        } else if cgroup.clone_into().is_some() {
-            CgroupView::Unified
-        } else {
-            CgroupView::Hidden
-        }
+        cgroup_view(cgroup)
     }
 
     /// Clears what no record knows of: containers of this project that were killed between their making and their
@@ -90,5 +83,17 @@ impl Host {
         if let Ok(path) = CgroupPath::new(&format!("{parent}/{project}/none")) {
             self.hierarchies.remove_empty_parents(&path);
         }
+    }
+}
+
+/// Says what a container with this cgroup sees at /sys/fs/cgroup.
+pub(super) fn cgroup_view(cgroup: &Cgroup) -> CgroupView {
+    let controllers = cgroup.v1_names();
+    if !controllers.is_empty() {
+        CgroupView::Controllers(controllers)
+    } else if cgroup.clone_into().is_some() {
+        CgroupView::Unified
+    } else {
+        CgroupView::Hidden
     }
 }

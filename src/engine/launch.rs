@@ -340,7 +340,7 @@ fn prepare_plan(
     Ok((prepare(job.request, &files.paths(), &confinement, &options)?, warnings))
 }
 
-fn open_netns(pid: i32) -> Result<OwnedFd, LaunchError> {
+pub(super) fn open_netns(pid: i32) -> Result<OwnedFd, LaunchError> {
     let path = format!("/proc/{pid}/ns/net");
     File::open(&path).map(OwnedFd::from).map_err(|source| LaunchError::Netns { path, source })
 }

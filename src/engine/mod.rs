@@ -3,6 +3,7 @@
 mod error;
 mod exec;
 mod files;
+pub mod foreground;
 mod host;
 mod launch;
 mod networking;

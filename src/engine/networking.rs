@@ -65,6 +65,11 @@ pub struct Networking {
 }
 
 impl Networking {
+    /// Begins with a namespace that is on no network yet.
+    pub fn of(netns: OwnedFd) -> Self {
+        Self { netns: Some(netns), ..Self::default() }
+    }
+
     /// Attaches the namespace to every network that is wished for, in order, and gives the container its names there.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod netdevice;
 pub mod pidfd;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 pub mod wait;
 
 pub use channel::{Channel, Frame, Received};

@@ -1,16 +1,58 @@
 //! `run` and the ancestor's form.
 
+mod console;
+mod limits;
+mod mounts;
+mod network;
+mod request;
+
 use std::process::ExitCode;
 
-use crate::cli::args::{RunArgs, UsageError};
-use crate::cli::exit::Family;
+use self::console::TerminalConsole;
+use self::request::{Plan, plan};
+use crate::cli::args::RunArgs;
+use crate::cli::exit;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
+use crate::cli::style::Palette;
+use crate::engine::foreground::{self, ForegroundJob};
 
-/// Runs a command in a new container.
+/// Runs a command in a new container, with its exit code as ours.
 ///
 /// # Errors
-/// [`CliError`].
-pub fn run(_args: RunArgs, _settings: &Settings) -> Result<ExitCode, CliError> {
-    Err(UsageError::new("`run` is not built yet").of(Family::Container).into())
+/// [`CliError`], with the codes of the family of `run`.
+pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitCode, CliError> {
+    let plan = plan(args, settings, &|name| std::env::var(name).ok())?;
+    let dirs = &settings.directories;
+    prepare_volumes(&plan, settings)?;
+    let mut console = TerminalConsole::new(&plan.request, palette);
+    let job = ForegroundJob {
+        request: &plan.request,
+        cgroup_parent: &settings.cgroup_parent,
+        networks: &plan.networks,
+        names: &plan.names,
+        own_volumes: &plan.own_volumes,
+        warnings: &plan.warnings,
+    };
+    let status = foreground::run(dirs, &job, &mut console)?;
+    // Nobody saw how it ended: that is our failure, not a status of the command's.
+    Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
+}
+
+/// Makes the directories that mounts name and that are not there, as Docker's `-v` does.
+fn prepare_volumes(plan: &Plan, settings: &Settings) -> Result<(), CliError> {
+    let volumes = &plan.volumes;
+    if !volumes.is_empty() {
+        settings.directories.create()?;
+    }
+    for volume in volumes {
+        settings.directories.create_volume(volume)?;
+    }
+    for path in &plan.host_paths {
+        if !path.exists() {
+            std::fs::create_dir_all(path)
+                .map_err(|source| CliError::Directory { path: path.display().to_string(), source })?;
+        }
+    }
+    Ok(())
 }

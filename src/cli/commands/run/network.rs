@@ -1,0 +1,165 @@
+//! Options of `run` about networks.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::cli::args::{RunOptions, UsageError, shown};
+use crate::engine::NetworkWish;
+use crate::engine::foreground::DEFAULT_NETWORK;
+use crate::network::{PortMapping, Protocol};
+use crate::spec::NetworkNamespace;
+
+/// More ports than this in one option are a mistake: each costs a rule.
+const MOST_PORTS: u16 = 1024;
+
+/// Is what a container is to have of networks.
+#[derive(Debug, PartialEq)]
+pub(super) struct Networks {
+    pub(super) namespace: NetworkNamespace,
+    pub(super) wishes: Vec<NetworkWish>,
+}
+
+/// Reads `--network`, `--publish` and `--ip`.
+pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
+    let ports: Vec<PortMapping> =
+        options.publish.iter().map(|text| ports(text)).collect::<Result<Vec<_>, _>>()?.concat();
+    let ipv4 = options.ip.as_deref().map(address).transpose()?;
+    let mode = options.network.as_deref().unwrap_or(DEFAULT_NETWORK);
+    let namespace = match mode {
+        "none" => NetworkNamespace::Private,
+        "host" => NetworkNamespace::Host,
+        _ if mode.starts_with("container:") || mode.starts_with("service:") => {
+            return Err(super::request::wrong(format!("`--network {}` is not there yet", shown(mode)))
+                .hint("in a compose file: `network_mode: service:NAME`"));
+        }
+        "" => return Err(super::request::wrong("`--network` names no network")),
+        network => {
+            let ifname =
+                "eth0".parse().map_err(|error: crate::spec::SpecError| super::request::wrong(error.to_string()))?;
+            let network = if network == "default" { DEFAULT_NETWORK } else { network }.to_owned();
+            let wish =
+                NetworkWish { network, ifname, aliases: Vec::new(), ipv4, mac: None, default_route: true, ports };
+            return Ok(Networks { namespace: NetworkNamespace::Private, wishes: vec![wish] });
+        }
+    };
+    if !ports.is_empty() || ipv4.is_some() {
+        let option = if ports.is_empty() { "--ip" } else { "--publish" };
+        return Err(super::request::wrong(format!("`{option}` has no meaning with `--network {mode}`")));
+    }
+    Ok(Networks { namespace, wishes: Vec::new() })
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, UsageError> {
+    text.parse().map_err(|_| super::request::wrong(format!("`--ip {}` is not an IPv4 address", shown(text))))
+}
+
+/// Reads `NAME:ADDRESS`.
+pub(super) fn extra_hosts(list: &[String]) -> Result<Vec<(String, IpAddr)>, UsageError> {
+    list.iter()
+        .map(|text| {
+            let parts = text.split_once(['=', ':']).filter(|(name, _)| !name.is_empty());
+            let bare = |ip: &str| ip.trim_start_matches('[').trim_end_matches(']').parse().ok();
+            let entry = parts.and_then(|(name, ip)| Some((name.to_owned(), bare(ip)?)));
+            let sound = entry.filter(|(name, _)| !name.contains(|c: char| c.is_whitespace() || c.is_control()));
+            sound.ok_or_else(|| super::request::wrong(format!("`--add-host {}` is not NAME:ADDRESS", shown(text))))
+        })
+        .collect()
+}
+
+/// Reads `[ADDRESS:][HOST-PORT:]PORT[/PROTOCOL]`, ports also as ranges.
+fn ports(text: &str) -> Result<Vec<PortMapping>, UsageError> {
+    let bad = |reason: &str| {
+        super::request::wrong(format!("`--publish {}`: {reason}", shown(text)))
+            .hint("--publish 8080:80, 127.0.0.1:8080:80/tcp, 3000-3005:3000-3005, 53/udp")
+    };
+    let (rest, protocol) = match text.rsplit_once('/') {
+        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
+        Some((rest, "udp")) => (rest, Protocol::Udp),
+        Some(_) => return Err(bad("the protocol is not tcp or udp")),
+    };
+    let (rest, inside) = rest.rsplit_once(':').unwrap_or(("", rest));
+    let (ip, outside) = match rest.rsplit_once(':') {
+        Some((ip, outside)) => (ip, outside),
+        None => ("", rest),
+    };
+    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+    let host_ip: Option<IpAddr> = match ip {
+        "" => None,
+        ip => Some(ip.parse().map_err(|_| bad("it does not begin with an address"))?),
+    };
+    let ports = "ports are numbers from 1 to 65535";
+    let (first, last) = range(inside).ok_or_else(|| bad(ports))?;
+    let outside = if outside.is_empty() { None } else { Some(range(outside).ok_or_else(|| bad(ports))?) };
+    if last - first >= MOST_PORTS {
+        return Err(bad("it names more than 1024 ports"));
+    }
+    if outside.is_some_and(|(low, high)| high - low != last - first) {
+        return Err(bad("the two ranges differ in length"));
+    }
+    let mapping = |container_port: u16| PortMapping {
+        host_ip,
+        host_port: outside.map(|(low, _)| low + (container_port - first)),
+        container_port,
+        protocol,
+    };
+    Ok((first..=last).map(mapping).collect())
+}
+
+/// `80` or `80-90`.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0 && !text.starts_with('+'));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown_ports(text: &str) -> String {
+        let one = |p: &PortMapping| {
+            let ip = p.host_ip.map(|ip| format!("{ip}|")).unwrap_or_default();
+            format!("{ip}{}>{}/{}", p.host_port.unwrap_or(0), p.container_port, p.protocol)
+        };
+        ports(text).map_or_else(|error| error.message, |list| list.iter().map(one).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn ports_are_docker_s() {
+        for (text, wanted) in [
+            ("80", "0>80/tcp"),
+            ("8080:80/udp", "8080>80/udp"),
+            ("127.0.0.1:8080:80", "127.0.0.1|8080>80/tcp"),
+            ("127.0.0.1::80", "127.0.0.1|0>80/tcp"),
+            ("[::1]:80:81/tcp", "::1|80>81/tcp"),
+            ("80-81:90-91", "80>90/tcp 81>91/tcp"),
+        ] {
+            assert_eq!(shown_ports(text), wanted, "{text}");
+        }
+        for bad in ["", "0", "x", "1:2:3:4", "80/sctp", "70000", "80-82:90-91", "9-8", "1-65535", "+80", "-1"] {
+            assert!(ports(bad).is_err(), "{bad}: {}", shown_ports(bad));
+        }
+    }
+
+    #[test]
+    fn networks_are_the_default_none_host_or_a_name() {
+        let of = |network: Option<&str>| {
+            networks(&RunOptions { network: network.map(str::to_owned), ..RunOptions::default() })
+        };
+        assert_eq!(of(None).unwrap().wishes[0].network, "bridge");
+        assert_eq!(of(Some("p_front")).unwrap().wishes[0].network, "p_front");
+        assert_eq!(of(Some("none")).unwrap(), Networks { namespace: NetworkNamespace::Private, wishes: Vec::new() });
+        assert_eq!(of(Some("host")).unwrap().namespace, NetworkNamespace::Host);
+        assert!(of(Some("container:x")).is_err());
+        let options = RunOptions { network: Some("host".into()), publish: vec!["80".into()], ..RunOptions::default() };
+        assert!(networks(&options).is_err());
+    }
+
+    #[test]
+    fn hosts_are_names_with_addresses() {
+        let list = |text: &str| extra_hosts(&[text.to_owned()]);
+        assert_eq!(list("db:10.0.0.1").unwrap()[0], ("db".to_owned(), "10.0.0.1".parse().unwrap()));
+        assert_eq!(list("db:::1").unwrap()[0].1, "::1".parse::<IpAddr>().unwrap());
+        assert!(list("db").is_err() && list("a b:1.2.3.4").is_err() && list(":1.2.3.4").is_err());
+    }
+}

@@ -1,0 +1,384 @@
+//! One container in the foreground, with this process in all roles: it clones while it has one thread, and what it
+//! then starts (networks, relays) runs in threads beside the one that waits.
+
+mod claim;
+mod network;
+mod process;
+mod streams;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use ipnetwork::Ipv4Network;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use self::claim::{Claim, Stale};
+use self::network::{Attaching, NetworkThread, NetworkWork};
+use self::process::{MainProcess, MainSignals};
+pub use self::streams::StreamEnds;
+use self::streams::Streams;
+use super::error::LaunchError;
+use super::files::{ContainerFiles, Resolver};
+use super::host::{Host, cgroup_view};
+use super::networking::NetworkWish;
+use crate::capabilities;
+use crate::container::{Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init};
+use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::network::NetworkConfig;
+use crate::seccomp;
+use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NetworkNamespace};
+use crate::store::Directories;
+
+/// The network of `run` where none is named, and its bridge.
+pub const DEFAULT_NETWORK: &str = "bridge";
+const DEFAULT_BRIDGE: &str = "brg0";
+
+/// Within this time a program runs, or the attempt is given up and reported.
+const CREATE_DEADLINE: Duration = Duration::from_secs(30);
+/// So long the kernel may take to end processes that have SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Is what is to be run.
+#[derive(Debug)]
+pub struct ForegroundJob<'a> {
+    /// The container.
+    pub request: &'a ContainerRequest,
+    /// The cgroup that all of ours lie in.
+    pub cgroup_parent: &'a str,
+    /// Its networks, in the order of their interfaces. [`DEFAULT_NETWORK`] is made where it is missing.
+    pub networks: &'a [NetworkWish],
+    /// Names under which every network knows it.
+    pub names: &'a [String],
+    /// Volumes that go with the container.
+    pub own_volumes: &'a [String],
+    /// What went worse than asked so far.
+    pub warnings: &'a [String],
+}
+
+/// Is who stands at the other end of the container's streams, and hears what there is to tell.
+pub trait Console {
+    /// Tells what the user should know.
+    fn warn(&mut self, text: &str);
+
+    /// Begins to carry the container's streams. With a terminal its program does not run yet; with pipes it may.
+    ///
+    /// # Errors
+    /// A terminal that cannot be had, a thread that cannot be started: the container is killed then.
+    fn connect(&mut self, ends: StreamEnds) -> std::io::Result<()>;
+
+    /// Hears that our terminal has another size.
+    fn resize(&mut self);
+
+    /// Carries what is left, and restores what [`connect`](Self::connect) has changed. The container has ended.
+    fn disconnect(&mut self);
+}
+
+/// Runs a container and waits for its end. This process must have one thread; it has blocked signals ever after.
+///
+/// Nothing of the container is left when this returns. What is left by a kill of this very process, the next call
+/// clears.
+///
+/// # Errors
+/// [`LaunchError`]: the program did not run.
+pub fn run(dirs: &Directories, job: &ForegroundJob<'_>, console: &mut dyn Console) -> Result<ExitStatus, LaunchError> {
+    let signals = MainSignals::block()?;
+    // Directories of ours come out as they are meant.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    dirs.create()?;
+    let mut run = Run::claim(dirs, job)?;
+    let outcome = run.live(job, &signals, console);
+    console.disconnect();
+    for error in run.clear(job) {
+        console.warn(&format!("clearing container {}: {}", job.request.id, error.chain().join(": ")));
+    }
+    outcome
+}
+
+/// Holds what has been made of a run, to be cleared.
+struct Run<'a> {
+    dirs: &'a Directories,
+    claim: Claim,
+    stale: Vec<Stale>,
+    hierarchies: Hierarchies,
+    path: CgroupPath,
+    cgroup: Option<Cgroup>,
+    network: Option<NetworkThread>,
+}
+
+impl<'a> Run<'a> {
+    fn claim(dirs: &'a Directories, job: &ForegroundJob<'_>) -> Result<Self, LaunchError> {
+        let path = CgroupPath::new(&format!("{}/{}", job.cgroup_parent, job.request.id.as_str()))?;
+        let hierarchies = Hierarchies::discover()?;
+        // Our own is locked, so it is none of the stale ones.
+        let claim = Claim::take(dirs.run(), &job.request.id, path.as_str())?;
+        let stale = claim::stale(dirs.run(), job.cgroup_parent);
+        Ok(Self { dirs, claim, stale, hierarchies, path, cgroup: None, network: None })
+    }
+
+    /// Everything from the container's files to its end. What it leaves is for [`Run::clear`].
+    fn live(
+        &mut self,
+        job: &ForegroundJob<'_>,
+        signals: &MainSignals,
+        console: &mut dyn Console,
+    ) -> Result<ExitStatus, LaunchError> {
+        let resolver = if job.networks.is_empty() { Resolver::Host } else { Resolver::Embedded };
+        let files = ContainerFiles::create(self.dirs, job.request, resolver)?;
+        let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
+        let cgroup = self.cgroup.insert(cgroup);
+        let prepared = plan(self.dirs, job, &files, cgroup)?;
+        job.warnings.iter().chain(cgroup.warnings()).for_each(|warning| console.warn(warning));
+        let (init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
+        let (streams, ends) = Streams::open(job.request)?;
+        let fds = SpawnFds {
+            channel: theirs.as_fd(),
+            stdin: streams.stdin(),
+            stdout: streams.stdout(),
+            stderr: streams.stderr(),
+            cgroup: cgroup.clone_into(),
+            joins: Vec::new(),
+        };
+        let process = MainProcess::new(spawn_init(&prepared.spawn, &fds)?);
+        // From here on there may be threads.
+        drop((theirs, streams));
+        let mut launch = Launch::new(job, init, ends);
+        launch.send_plan(&prepared, &process, cgroup)?;
+        self.network = start_network(self.dirs, job, &mut self.stale, &process)?;
+        let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;
+        let killed = matches!(status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137));
+        if killed && cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+            let limit = job.request.limits.memory.map_or_else(String::new, |bytes| format!(" of {bytes} bytes"));
+            console.warn(&format!("the container ran out of memory: the kernel killed it at its limit{limit}"));
+        }
+        Ok(status)
+    }
+
+    /// Takes away everything; goes on over errors.
+    fn clear(self, job: &ForegroundJob<'_>) -> Vec<LaunchError> {
+        let mut errors = Vec::new();
+        if let Some(network) = self.network {
+            errors.extend(network.finish());
+        }
+        if let Some(cgroup) = &self.cgroup {
+            errors.extend(cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
+            self.hierarchies.remove_empty_parents(&self.path);
+        }
+        errors.extend(self.dirs.remove_container(job.request.id.as_str()).map_err(LaunchError::from).err());
+        for volume in job.own_volumes {
+            errors.extend(self.dirs.remove_volume(volume).map_err(LaunchError::from).err());
+        }
+        // With an error there is something left: it stays claimed by nobody, and the next start tries again.
+        if errors.is_empty() {
+            errors.extend(self.claim.release().map_err(LaunchError::Channel).err());
+        }
+        errors
+    }
+}
+
+fn plan(
+    dirs: &Directories,
+    job: &ForegroundJob<'_>,
+    files: &ContainerFiles,
+    cgroup: &Cgroup,
+) -> Result<Prepared, LaunchError> {
+    let request = job.request;
+    let wanted = CapabilitySet::resolve(&request.capabilities)?;
+    // A new user namespace has them all.
+    let capabilities = match request.namespaces.user {
+        Some(_) => wanted,
+        None => capabilities::intersect_host(wanted)?.0,
+    };
+    let cache = dirs.data().join("cache/seccomp");
+    let seccomp = seccomp::compile_cached(&cache, &request.seccomp, &capabilities)?;
+    let confinement = Confinement { capabilities, seccomp: seccomp.map(|filter| filter.as_bytes().to_vec()) };
+    let options =
+        StartOptions { start_at_once: starts_at_once(job), die_with_parent: true, cgroups: cgroup_view(cgroup) };
+    Ok(prepare(request, &files.paths(), &confinement, &options)?)
+}
+
+/// Before its networks are there, and its terminal has a size, no program runs.
+fn starts_at_once(job: &ForegroundJob<'_>) -> bool {
+    job.networks.is_empty() && !job.request.tty
+}
+
+/// Starts the thread of the networks, where there is anything for it to do.
+fn start_network(
+    dirs: &Directories,
+    job: &ForegroundJob<'_>,
+    stale: &mut Vec<Stale>,
+    process: &MainProcess,
+) -> Result<Option<NetworkThread>, LaunchError> {
+    if job.networks.is_empty() && stale.is_empty() {
+        return Ok(None);
+    }
+    let container = if job.networks.is_empty() {
+        None
+    } else {
+        Some(Attaching {
+            id: job.request.id.clone(),
+            name: job.request.name.clone(),
+            names: job.names.to_vec(),
+            wishes: job.networks.to_vec(),
+            netns: super::launch::open_netns(process.pid())?,
+        })
+    };
+    let work = NetworkWork {
+        host: Host::open(dirs.clone())?,
+        stale: std::mem::take(stale),
+        default_network: default_network(),
+        container,
+    };
+    NetworkThread::start(work).map(Some)
+}
+
+fn default_network() -> NetworkConfig {
+    NetworkConfig {
+        name: DEFAULT_NETWORK.to_owned(),
+        subnet: Ipv4Network::new(Ipv4Addr::new(10, 10, 10, 0), 24).ok(),
+        bridge_name: DEFAULT_BRIDGE.parse().ok(),
+        ..NetworkConfig::default()
+    }
+}
+
+/// How far the container is on its way to its program.
+struct Launch {
+    /// Until the program runs.
+    init: Option<InitChannel>,
+    /// Until somebody carries them.
+    ends: Option<StreamEnds>,
+    created: bool,
+    attached: bool,
+    started: bool,
+    deadline: Instant,
+}
+
+/// Says which descriptors are ready.
+struct Ready {
+    ended: bool,
+    signals: bool,
+    init: bool,
+    network: bool,
+}
+
+impl Launch {
+    fn new(job: &ForegroundJob<'_>, init: InitChannel, ends: StreamEnds) -> Self {
+        let deadline = Instant::now() + CREATE_DEADLINE;
+        let attached = job.networks.is_empty();
+        Self { init: Some(init), ends: Some(ends), created: false, attached, started: starts_at_once(job), deadline }
+    }
+
+    fn send_plan(&mut self, prepared: &Prepared, process: &MainProcess, cgroup: &Cgroup) -> Result<(), LaunchError> {
+        let tasks = cgroup.v1_tasks()?;
+        let layers = prepared.user_namespace.as_ref().map(|plan| plan.set_up(process.raw_pid())).transpose()?;
+        let mut fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+        fds.extend(layers.iter().flat_map(|layers| [layers.lower.as_fd(), layers.upper.as_fd()]));
+        let Some(init) = &mut self.init else { return Ok(()) };
+        init.send_plan(&prepared.plan, &fds).map_err(LaunchError::Channel)
+    }
+
+    /// Waits for the container's end.
+    fn wait(
+        &mut self,
+        job: &ForegroundJob<'_>,
+        files: &ContainerFiles,
+        mut process: MainProcess,
+        network: Option<&NetworkThread>,
+        signals: &MainSignals,
+        console: &mut dyn Console,
+    ) -> Result<ExitStatus, LaunchError> {
+        loop {
+            let ready = self.poll(&process, signals, network.filter(|_| !self.attached))?;
+            if let Some(network) = network.filter(|_| ready.network) {
+                self.write_addresses(job, files, &network.outcome()?)?;
+            }
+            if ready.init || ready.ended {
+                // Of a process that has ended its last words are there, or the end of the channel is.
+                match self.hear(console, ready.ended) {
+                    Err(LaunchError::Died) if process.is_ended_by_signal() => {}
+                    outcome => outcome?,
+                }
+            }
+            if self.created && self.attached && !self.started && !ready.ended {
+                self.start()?;
+            }
+            if ready.signals {
+                process.take_signals(signals, self.init.is_none(), console)?;
+            }
+            if ready.ended {
+                return process.reap().map_err(LaunchError::Channel);
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<(), LaunchError> {
+        self.started = true;
+        self.init.as_mut().map_or(Ok(()), InitChannel::send_start).map_err(LaunchError::Channel)
+    }
+
+    fn poll(
+        &self,
+        process: &MainProcess,
+        signals: &MainSignals,
+        network: Option<&NetworkThread>,
+    ) -> Result<Ready, LaunchError> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(self.init.iter().map(|init| PollFd::from_borrowed_fd(init.as_fd(), PollFlags::IN)));
+        fds.extend(network.map(|network| PollFd::from_borrowed_fd(network.ready(), PollFlags::IN)));
+        let left = self.init.as_ref().map(|_| self.deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return Err(LaunchError::Deadline(CREATE_DEADLINE)),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(LaunchError::Channel(errno.into())),
+        }
+        let mut is_ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = |there: bool| there && is_ready.next().unwrap_or(false);
+        Ok(Ready {
+            ended: next(true),
+            signals: next(true),
+            init: next(self.init.is_some()),
+            network: next(network.is_some()),
+        })
+    }
+
+    fn write_addresses(
+        &mut self,
+        job: &ForegroundJob<'_>,
+        files: &ContainerFiles,
+        addresses: &[IpAddr],
+    ) -> Result<(), LaunchError> {
+        self.attached = true;
+        if job.networks.is_empty() || job.request.namespaces.network != NetworkNamespace::Private {
+            return Ok(());
+        }
+        Ok(files.write_hosts(job.request, addresses)?)
+    }
+
+    /// Takes what the new process says: one event, or all of them where it has ended.
+    fn hear(&mut self, console: &mut dyn Console, to_the_end: bool) -> Result<(), LaunchError> {
+        while let Some(init) = &mut self.init {
+            match init.recv().map_err(LaunchError::Channel)? {
+                InitEvent::Created { warnings, terminal } => {
+                    self.created = true;
+                    warnings.iter().for_each(|warning| console.warn(warning));
+                    let ends = StreamEnds { terminal, ..self.ends.take().unwrap_or_default() };
+                    if !ends.is_empty() {
+                        console.connect(ends).map_err(LaunchError::Console)?;
+                    }
+                }
+                InitEvent::Executed => self.init = None,
+                InitEvent::Failed(failure) => return Err(LaunchError::Init(failure)),
+                InitEvent::Died => return Err(LaunchError::Died),
+            }
+            if !to_the_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

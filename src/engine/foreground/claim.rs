@@ -1,0 +1,111 @@
+//! Who runs in the foreground: one locked file a run. Its lock goes with its owner, however that ends; what is not
+//! locked is what a killed run has left behind.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::spec::ContainerId;
+use crate::store::{FileLock, StoreError};
+
+/// Is the locked file of this run.
+#[derive(Debug)]
+pub(super) struct Claim {
+    lock: FileLock,
+}
+
+/// Is the file of a run that was killed, locked by us now.
+#[derive(Debug)]
+pub(super) struct Stale {
+    /// The container.
+    pub(super) id: ContainerId,
+    /// Its cgroup.
+    pub(super) cgroup: String,
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Claim {
+    /// Claims an id before anything of it is made.
+    pub(super) fn take(run: &Path, id: &ContainerId, cgroup: &str) -> Result<Self, StoreError> {
+        let directory = run.join("foreground");
+        let path = directory.join(id.as_str());
+        let lock = match FileLock::acquire(&path) {
+            Err(StoreError::Lock { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&directory)
+                    .map_err(|source| StoreError::Directory { path: directory, source })?;
+                FileLock::acquire(&path)?
+            }
+            other => other?,
+        };
+        // Behind the pid that is there already. A disk too full for this line has the usual cgroup assumed.
+        let _ = rustix::io::write(lock.as_fd(), format!("{cgroup}\n").as_bytes());
+        Ok(Self { lock })
+    }
+
+    /// Gives the id up, after everything of it is gone.
+    pub(super) fn release(self) -> io::Result<()> {
+        fs::remove_file(self.lock.path())
+    }
+}
+
+impl Stale {
+    /// Forgets the run, after everything of it is gone.
+    pub(super) fn release(self) {
+        // It is found again by the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Finds the runs that were killed, and locks them: nobody else clears them meanwhile.
+pub(super) fn stale(run: &Path, parent: &str) -> Vec<Stale> {
+    // Without the directory nothing has run; one that cannot be read is told of by whoever writes to it.
+    let Ok(entries) = fs::read_dir(run.join("foreground")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| look(entry.path(), parent)).collect()
+}
+
+fn look(path: PathBuf, parent: &str) -> Option<Stale> {
+    let id: ContainerId = path.file_name()?.to_str()?.parse().ok()?;
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let cgroup = text.lines().nth(1).map_or_else(|| format!("{parent}/{}", id.as_str()), str::to_owned);
+    Some(Stale { id, cgroup, path, _locked: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_locked_lives_and_what_is_not_is_found() {
+        let run = tempfile::tempdir().unwrap();
+        let ids = [ContainerId::generate(), ContainerId::generate()];
+        assert!(stale(run.path(), "/p").is_empty());
+        let alive = Claim::take(run.path(), &ids[0], "/q/a").unwrap();
+        drop(Claim::take(run.path(), &ids[1], "/q/b").unwrap());
+        let found = stale(run.path(), "/p");
+        assert_eq!(found.iter().map(|stale| (&stale.id, &stale.cgroup[..])).collect::<Vec<_>>(), [(&ids[1], "/q/b")]);
+        assert!(stale(run.path(), "/p").is_empty(), "another start clears nothing twice");
+        found.into_iter().for_each(Stale::release);
+        alive.release().unwrap();
+        assert_eq!(fs::read_dir(run.path().join("foreground")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_without_its_second_line_names_the_usual_cgroup() {
+        let run = tempfile::tempdir().unwrap();
+        let id = ContainerId::generate();
+        fs::create_dir(run.path().join("foreground")).unwrap();
+        fs::write(run.path().join("foreground").join(id.as_str()), "").unwrap();
+        assert_eq!(stale(run.path(), "/p")[0].cgroup, format!("/p/{}", id.as_str()));
+    }
+}
