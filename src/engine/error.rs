@@ -84,6 +84,9 @@ pub enum LaunchError {
     /// Its networks.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The batch in which it was taken off its networks.
+    #[error("take containers off their networks")]
+    Detach(#[source] std::sync::Arc<LaunchError>),
     /// A step inside the new process.
     #[error("{}", failure_text(.0))]
     Init(LaunchFailure),

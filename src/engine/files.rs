@@ -56,7 +56,7 @@ impl ContainerFiles {
     pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver) -> Result<Self, FilesError> {
         let files = Self { directory: dirs.create_container(request.id.as_str())? };
         files.forget_volatile_work()?;
-        for path in [files.overlay(), files.upper(), files.work(), files.mountpoint(), files.etc()] {
+        for path in [files.overlay(), files.upper(), files.work()] {
             match fs::create_dir(&path) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(FilesError::Write { path, source });
@@ -73,7 +73,7 @@ impl ContainerFiles {
     /// An overlay that is mounted `volatile` leaves a mark in its work directory and is not mounted again while the mark is
     /// there: after a crash of the host its upper layer may be damaged. Ours live no longer than the host's run state.
     fn forget_volatile_work(&self) -> Result<(), FilesError> {
-        let path = self.work();
+        let path = self.work().join("work/incompat/volatile");
         match fs::remove_dir_all(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FilesError::Write { path, source }),
             _ => Ok(()),
@@ -89,20 +89,20 @@ impl ContainerFiles {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), FilesError> {
-        let path = self.etc().join(name);
+        let path = self.directory.join(name);
         fs::write(&path, text).map_err(|source| FilesError::Write { path, source })
     }
 
-    /// Names them as the launch plan wants them.
+    /// Names them as the launch plan wants them. The overlay is mounted over the directory that holds its own layers: that
+    /// is one directory less to make and remove, and nobody inside needs to see them.
     pub fn paths(&self) -> ContainerPaths {
-        let etc = self.etc();
         ContainerPaths {
-            mountpoint: self.mountpoint(),
+            mountpoint: self.overlay(),
             upper: self.upper(),
             work: self.work(),
-            hosts: Some(etc.join("hosts")),
-            hostname: Some(etc.join("hostname")),
-            resolv_conf: Some(etc.join("resolv.conf")),
+            hosts: Some(self.directory.join("hosts")),
+            hostname: Some(self.directory.join("hostname")),
+            resolv_conf: Some(self.directory.join("resolv.conf")),
         }
     }
 
@@ -124,16 +124,6 @@ impl ContainerFiles {
     /// Returns the directory that overlayfs works in.
     pub fn work(&self) -> PathBuf {
         self.overlay().join("work")
-    }
-
-    /// Returns the directory that the root is mounted on inside the container's mount namespace.
-    pub fn mountpoint(&self) -> PathBuf {
-        self.directory.join("root")
-    }
-
-    /// Returns the directory of hosts, hostname and resolv.conf.
-    pub fn etc(&self) -> PathBuf {
-        self.directory.join("etc")
     }
 }
 

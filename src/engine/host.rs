@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::detacher::Detacher;
 use super::error::LaunchError;
 use super::launch::clear_remains;
 use crate::container::CgroupView;
@@ -22,6 +23,8 @@ pub struct Host {
     pub networks: Networks,
     /// Who is called what on which network.
     pub names: Arc<NameTable>,
+    /// Takes containers off them.
+    pub detacher: Detacher,
     /// Whose servers answer names that are not ours.
     pub resolv_conf: PathBuf,
 }
@@ -37,6 +40,7 @@ impl Host {
             hierarchies: Hierarchies::discover()?,
             networks,
             names: NameTable::new(),
+            detacher: Detacher::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             dirs,
         })

@@ -155,7 +155,7 @@ pub async fn start(created: &mut Created) -> Result<(), LaunchError> {
 pub async fn clear(host: &Host, id: &ContainerId, live: Live) -> Vec<LaunchError> {
     let mut errors = Vec::new();
     errors.extend(end_processes(&live.cgroup, Some(live.pidfd.as_fd())).await.err());
-    errors.extend(live.networking.detach(host, id).await);
+    errors.extend(live.networking.detach(host, id).await.err());
     errors.extend(live.cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
     errors
 }
@@ -183,7 +183,7 @@ pub async fn clear_remains(
         }
         Err(error) => errors.push(error),
     }
-    errors.extend(host.networks.detach_many(std::slice::from_ref(id)).await.map_err(LaunchError::from).err());
+    errors.extend(host.detacher.detach(host, id).await.err());
     errors
 }
 
@@ -287,7 +287,7 @@ impl Attempt {
         if tokio::time::timeout(KILL_DEADLINE, process_ended(self.pidfd.as_fd())).await.is_err() {
             tracing::error!(pid = self.process.pid, "the process does not end; it is stuck in the kernel");
         }
-        for error in self.networking.detach(host, &job.request.id).await {
+        if let Err(error) = self.networking.detach(host, &job.request.id).await {
             tracing::warn!(container = %job.request.name, %error, "undoing a creation");
         }
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod detacher;
 mod error;
 mod exec;
 mod files;

@@ -182,15 +182,15 @@ impl Networking {
         kept
     }
 
-    /// Gives up all names, ports and places; goes on over errors.
-    pub async fn detach(mut self, host: &Host, container: &ContainerId) -> Vec<LaunchError> {
+    /// Gives up all names, ports and places.
+    ///
+    /// # Errors
+    /// What stays behind is on record, and is taken away by whoever starts next.
+    pub async fn detach(mut self, host: &Host, container: &ContainerId) -> Result<(), LaunchError> {
         host.names.remove(container);
         self.servers.shutdown().await;
-        let mut errors = Vec::new();
-        for attachment in &self.attachments {
-            errors.extend(host.networks.detach(&attachment.network, container).await.map_err(LaunchError::from).err());
-        }
-        errors
+        // The namespace ends with its last descriptor; its interfaces are taken away before that, and by us.
+        if self.attachments.is_empty() { Ok(()) } else { host.detacher.detach(host, container).await }
     }
 
     /// Lists the container's addresses.

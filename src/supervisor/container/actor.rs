@@ -376,10 +376,12 @@ impl Container {
         let id = self.record.status.id.clone();
         let dirs = &self.links.host.dirs;
         let directory = ContainerFiles::of(dirs, &id);
-        let removal = self.write().and_then(|()| {
-            dirs.remove_container(id.as_str())?;
-            self.links.records.remove_container(&id)
-        });
+        let removal = self.write();
+        // On some file systems each freed directory is a wait for the disk; many containers wait side by side.
+        let (dirs, key) = (dirs.clone(), id.clone());
+        let removed = tokio::task::spawn_blocking(move || dirs.remove_container(key.as_str())).await;
+        let removed = removed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let removal = removal.and(removed).and_then(|()| self.links.records.remove_container(&id));
         removal.map_err(|error| {
             Failure::caused(format!("remove {} of container {name}", directory.directory().display()), &error)
         })?;
