@@ -112,7 +112,7 @@ impl NetworkWork {
                     tell(Ok(networking.addresses()));
                     // Its sender is dropped, not used.
                     let _ = stopped.await;
-                    errors.extend(networking.detach(&self.host, &container.id).await);
+                    errors.extend(networking.detach(&self.host, &container.id).await.err());
                 }
             },
         }
@@ -145,7 +145,7 @@ impl NetworkWork {
             match networking.attach(&self.host, guest).await {
                 Ok(()) => return Ok(networking),
                 Err(error) => {
-                    for error in networking.detach(&self.host, &container.id).await {
+                    if let Err(error) = networking.detach(&self.host, &container.id).await {
                         tracing::warn!(container = %container.id, %error, "undoing an attachment");
                     }
                     let removed = matches!(&error, LaunchError::Network(NetworkError::UnknownNetwork(name))
