@@ -163,7 +163,8 @@ impl Form {
             return Err(wrong(message, "-c turns limits on: -ac, or -aUc"));
         }
         if command.is_empty() {
-            return Err(wrong("no command is given".into(), "mydocker -aUc -C 50 -I 20 -P 333 /bin/sh"));
+            let hint = "mydocker -aUc -C 50 -I 20 -P 333 /bin/sh; `mydocker -h` shows this form";
+            return Err(wrong("no command is given".into(), hint));
         }
         let value = |index: usize| self.limits[index].unwrap_or(LIMITS[index].default);
         let limits = AncestorLimits {

@@ -70,6 +70,37 @@ impl ContainerFiles {
         Ok(files)
     }
 
+    /// Removes the directory with all in it.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub fn remove(self, dirs: &Directories, id: &ContainerId) -> Result<(), FilesError> {
+        // Most containers write nothing: then every name is known, and no directory has to be read.
+        if self.remove_unwritten().is_ok() { Ok(()) } else { Ok(dirs.remove_container(id.as_str())?) }
+    }
+
+    fn remove_unwritten(&self) -> io::Result<()> {
+        let work = self.work();
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            fs::remove_file(self.directory.join(name))?;
+        }
+        // Left there by the kernel, for a mount that is `volatile`.
+        let (inner, mark) = (work.join("work"), work.join("work/incompat"));
+        match fs::remove_file(mark.join("volatile/dirty")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed?;
+                fs::remove_dir(mark.join("volatile"))?;
+                fs::remove_dir(&mark)?;
+                fs::remove_dir(&inner)?;
+            }
+        }
+        for directory in [&work, &self.upper(), &self.overlay(), &self.directory] {
+            fs::remove_dir(directory)?;
+        }
+        Ok(())
+    }
+
     /// An overlay that is mounted `volatile` leaves a mark in its work directory and is not mounted again while the mark is
     /// there: after a crash of the host its upper layer may be damaged. Ours live no longer than the host's run state.
     fn forget_volatile_work(&self) -> Result<(), FilesError> {

@@ -86,7 +86,7 @@ pub fn run(dirs: &Directories, job: &ForegroundJob<'_>, console: &mut dyn Consol
     let signals = MainSignals::block()?;
     // Directories of ours come out as they are meant.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    dirs.create()?;
+    dirs.ensure()?;
     let mut run = Run::claim(dirs, job)?;
     let outcome = run.live(job, &signals, console);
     console.disconnect();
@@ -163,9 +163,10 @@ impl<'a> Run<'a> {
         }
         if let Some(cgroup) = &self.cgroup {
             errors.extend(cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
-            self.hierarchies.remove_empty_parents(&self.path);
+            cgroup.remove_empty_parents();
         }
-        errors.extend(self.dirs.remove_container(job.request.id.as_str()).map_err(LaunchError::from).err());
+        let files = ContainerFiles::of(self.dirs, &job.request.id);
+        errors.extend(files.remove(self.dirs, &job.request.id).map_err(LaunchError::from).err());
         for volume in job.own_volumes {
             errors.extend(self.dirs.remove_volume(volume).map_err(LaunchError::from).err());
         }

@@ -55,6 +55,25 @@ impl Directories {
         probe_writable(&self.run)
     }
 
+    /// Makes sure of what [`create`](Self::create) makes, for a process that will be over in a moment: where all is
+    /// there, it looks once at each of the two and at what leads to the first.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn ensure(&self) -> Result<(), StoreError> {
+        // It is made last.
+        if !self.data.join("volumes").is_dir() {
+            return self.create();
+        }
+        for root in [&self.run, &self.data] {
+            match fs::metadata(root) {
+                Ok(found) => check_owner(root, &found)?,
+                Err(_) => return self.create(),
+            }
+        }
+        check_way(&self.run)
+    }
+
     /// Returns the run directory.
     pub fn run(&self) -> &Path {
         &self.run

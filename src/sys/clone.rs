@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -169,7 +169,9 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Returns the number of threads and the ignored signals of this process (proc_pid_status(5)).
 fn read_status() -> io::Result<(usize, u64)> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    // A file of /proc has no size: without room made for it, it is read by small steps.
+    let mut status = String::with_capacity(4096);
+    fs::File::open("/proc/self/status")?.read_to_string(&mut status)?;
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let threads = line("Threads:").and_then(|text| text.parse().ok());
     let ignored = line("SigIgn:").and_then(|text| u64::from_str_radix(text, 16).ok());

@@ -71,6 +71,7 @@ impl Sandbox {
         // The first level of both directories stays, as /var/lib does; what is found in it later counts.
         for (part, mode) in [
             ("run/projects", 0o700),
+            ("run/foreground", 0o700),
             ("run/networks/attachments", 0o700),
             ("run/networks/records", 0o700),
             ("data/containers", 0o711),

@@ -116,7 +116,9 @@ fn explain(path: &str, error: &io::Error) -> StepError {
     let step = StepError::io(error).with_object(path).with_exit_code(126);
     match error.raw_os_error() {
         Some(libc::ENOENT) => step.with_exit_code(127).with_hint(match script_interpreter(path) {
-            Some(interpreter) => format!("its first line names {interpreter}, which is not in the container"),
+            Some(interpreter) => {
+                format!("its first line names the interpreter {interpreter}, which is not in the container")
+            }
             None => "the loader that it names is not in the container (a program of another distribution?)".to_owned(),
         }),
         Some(libc::EACCES) if Path::new(path).is_dir() => step.with_hint("it is a directory"),

@@ -12,10 +12,14 @@ use rustix::fs::{FlockOperation, flock};
 use crate::spec::ContainerId;
 use crate::store::{FileLock, StoreError};
 
+/// Begins the name of a file that is not locked yet: nothing has been made in its name.
+const NEW: &str = ".new-";
+
 /// Is the locked file of this run.
 #[derive(Debug)]
 pub(super) struct Claim {
-    lock: FileLock,
+    path: PathBuf,
+    _lock: FileLock,
 }
 
 /// Is the file of a run that was killed, locked by us now.
@@ -30,30 +34,39 @@ pub(super) struct Stale {
 }
 
 impl Claim {
-    /// Claims an id before anything of it is made.
+    /// Claims an id before anything of it is made. The file gets its name when it is locked: a file of that name that
+    /// is not locked has lost its owner.
     pub(super) fn take(run: &Path, id: &ContainerId, cgroup: &str) -> Result<Self, StoreError> {
         let directory = run.join("foreground");
-        let path = directory.join(id.as_str());
-        let lock = match FileLock::acquire(&path) {
-            Err(StoreError::Lock { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&directory)
-                    .map_err(|source| StoreError::Directory { path: directory, source })?;
-                FileLock::acquire(&path)?
+        let (new, path) = (directory.join(format!("{NEW}{}", id.as_str())), directory.join(id.as_str()));
+        loop {
+            let lock = match FileLock::acquire(&new) {
+                Err(StoreError::Lock { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    make_directory(&directory)?;
+                    continue;
+                }
+                other => other?,
+            };
+            // Behind the pid that is there already. A disk too full for this line has the usual cgroup assumed.
+            let _ = rustix::io::write(lock.as_fd(), format!("{cgroup}\n").as_bytes());
+            match fs::rename(&new, &path) {
+                Ok(()) => return Ok(Self { path, _lock: lock }),
+                // Another start took it for one that was left behind.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::Write { path, source }),
             }
-            other => other?,
-        };
-        // Behind the pid that is there already. A disk too full for this line has the usual cgroup assumed.
-        let _ = rustix::io::write(lock.as_fd(), format!("{cgroup}\n").as_bytes());
-        Ok(Self { lock })
+        }
     }
 
     /// Gives the id up, after everything of it is gone.
     pub(super) fn release(self) -> io::Result<()> {
-        fs::remove_file(self.lock.path())
+        fs::remove_file(&self.path)
     }
+}
+
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StoreError::Directory { path: path.to_owned(), source })
 }
 
 impl Stale {
@@ -72,9 +85,17 @@ pub(super) fn stale(run: &Path, parent: &str) -> Vec<Stale> {
 }
 
 fn look(path: PathBuf, parent: &str) -> Option<Stale> {
-    let id: ContainerId = path.file_name()?.to_str()?.parse().ok()?;
+    let name = path.file_name()?.to_str()?;
+    let id: ContainerId = name.strip_prefix(NEW).unwrap_or(name).parse().ok()?;
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
     flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if name.starts_with(NEW) {
+        // Killed before it got its name, or not locked yet: then its owner makes another.
+        let _ = fs::remove_file(&path);
+        return None;
+    }
+    // Its owner has removed it since it was opened here, and nothing is left.
+    path.symlink_metadata().ok()?;
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     let cgroup = text.lines().nth(1).map_or_else(|| format!("{parent}/{}", id.as_str()), str::to_owned);
@@ -106,6 +127,10 @@ mod tests {
         let id = ContainerId::generate();
         fs::create_dir(run.path().join("foreground")).unwrap();
         fs::write(run.path().join("foreground").join(id.as_str()), "").unwrap();
-        assert_eq!(stale(run.path(), "/p")[0].cgroup, format!("/p/{}", id.as_str()));
+        let new = run.path().join("foreground").join(format!("{NEW}{}", ContainerId::generate().as_str()));
+        fs::write(&new, "").unwrap();
+        let found = stale(run.path(), "/p");
+        assert_eq!((found.len(), &found[0].cgroup), (1, &format!("/p/{}", id.as_str())));
+        assert!(!new.exists());
     }
 }

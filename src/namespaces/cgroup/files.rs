@@ -1,7 +1,7 @@
 //! Reading and writing the files of a cgroup. A value goes in by one write(2); nothing here creates a file.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::CgroupError;
@@ -22,12 +22,19 @@ pub(super) fn try_write(path: &Path, value: &str) -> io::Result<()> {
 
 /// Reads a whole file.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
+    read_text(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
+}
+
+/// The kernel's own files have no size: without room made for them, they are read by small steps.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Reads a file; `None` where it, or the cgroup, is not there.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> {
-    match fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(source) => Err(CgroupError::Read { path: path.to_owned(), source }),

@@ -30,6 +30,16 @@ impl Cgroup {
         }
         first
     }
+
+    /// Removes the ancestors of its directories that are empty, deepest first: those of the hierarchies that it was in,
+    /// where [`Hierarchies::remove_empty_parents`](super::Hierarchies::remove_empty_parents) looks at all.
+    pub fn remove_empty_parents(&self) {
+        let levels = std::iter::successors(self.path().parent(), super::CgroupPath::parent).count();
+        for dir in self.directories() {
+            // One that is in use stays, and so do those above it.
+            let _ = dir.ancestors().skip(1).take(levels).try_for_each(fs::remove_dir);
+        }
+    }
 }
 
 /// Removes a directory with all below it, deepest first.

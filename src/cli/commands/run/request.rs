@@ -144,18 +144,27 @@ fn program(
             }
         }
     };
-    if !rootfs.is_dir() {
-        return Err(wrong(format!("the root filesystem {} is not there", rootfs.display())).hint(format!(
-            "`root_fs/build {}` makes one from busybox; `--rootfs DIR` names another",
-            rootfs.display()
-        )));
-    }
+    check_root(&rootfs)?;
     let entrypoint = options.entrypoint.iter().filter(|program| !program.is_empty()).cloned();
     let command: Vec<String> = entrypoint.chain(words).collect();
     if command.is_empty() {
         return Err(wrong("no command is given").hint("mydocker run --rootfs DIR /bin/sh"));
     }
     Ok((rootfs, command))
+}
+
+/// Refuses what cannot be a root filesystem, while its path can still be named.
+fn check_root(rootfs: &Path) -> Result<(), UsageError> {
+    let entries = std::fs::read_dir(rootfs).map(|entries| entries.take(1).count());
+    let reason = match entries {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not there".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+        Ok(_) if rootfs == Path::new("/") => "is the host's own".to_owned(),
+        Ok(0) => "is empty".to_owned(),
+        Ok(_) => return Ok(()),
+    };
+    let hint = format!("`root_fs/build {}` makes one from busybox; `--rootfs DIR` names another", rootfs.display());
+    Err(wrong(format!("the root filesystem {} {reason}", rootfs.display())).hint(hint))
 }
 
 /// Nothing of ours but what is asked for by name, and what the terminal is.
