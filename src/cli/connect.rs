@@ -16,11 +16,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::report::CliError;
 use super::settings::Settings;
-use crate::keeper::{KeeperBoot, start_keeper};
+use crate::keeper::{KeeperBoot, KeeperStart, start_keeper};
+use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::spec::ResourceLimits;
 use crate::store::{FileLock, ProjectDirectory, StoreError};
 use crate::supervisor::BootConfig;
 use crate::sys::Channel;
 
+/// How long our own processes may take from their last breath to their end.
+const LEAVING: Duration = Duration::from_millis(500);
+/// The cgroup of keeper, shim and supervisor, below the project's.
+const SUPERVISION: &str = "supervision";
 /// How long somebody may hold the lock without answering on the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A socket's file appears at bind(2) and answers from listen(2) on, which no event tells of.
@@ -137,9 +143,29 @@ impl Connector {
         let config = serde_json::to_value(config).map_err(|error| self.connection_failed(error.into()))?;
         let boot = KeeperBoot { project: self.project.clone(), config };
         let path = env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
-        // The keeper is no child to wait for: it outlives us.
-        start_keeper(&boot, lock.into_fd(), open_log(directory)?, path)?;
+        let cgroup = self.supervision_cgroup().and_then(|cgroup| cgroup.clone_into()?.try_clone_to_owned().ok());
+        start_keeper(&boot, KeeperStart { lock: lock.into_fd(), log: open_log(directory)?, path, cgroup })?;
         Ok(())
+    }
+
+    /// Makes the cgroup of a project's own three processes. Without one they live in ours, and nothing else changes.
+    fn supervision_cgroup(&self) -> Option<Cgroup> {
+        let path =
+            CgroupPath::new(&self.settings.cgroup_parent).ok()?.join(&self.project).ok()?.join(SUPERVISION).ok()?;
+        let hierarchies = Hierarchies::discover().ok().filter(Hierarchies::has_v2)?;
+        hierarchies.create(&path, &ResourceLimits::default()).ok()
+    }
+
+    /// Removes the cgroup of a project's own processes when they are gone, and those above it that are empty.
+    pub fn remove_supervision_cgroup(&self) {
+        let Some(cgroup) = self.supervision_cgroup() else { return };
+        // Somebody may have started the project again: then it is in use, and theirs.
+        // A dying process gives up its files, the lock among them, a moment before its cgroup.
+        if cgroup.remove(LEAVING).is_ok()
+            && let Ok(hierarchies) = Hierarchies::discover()
+        {
+            hierarchies.remove_empty_parents(cgroup.path());
+        }
     }
 
     /// Makes the error of a connection that failed.

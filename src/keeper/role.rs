@@ -1,16 +1,22 @@
 //! Starting a role of our own binary: keeper, shim or supervisor.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mount::OpenTreeFlags;
 use rustix::process::DumpableBehavior;
 
-use crate::sys::Channel;
+use crate::sys::clone::exit_now;
+use crate::sys::mount::{MountChange, RDONLY, change_mount};
+use crate::sys::process::{close_inherited, execute, place_descriptors, reset_signals};
+use crate::sys::{Channel, CloneRequest, clone_process};
 
 /// Names a role; `main` starts the role whose argument is its first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +63,62 @@ pub fn spawn_role(role: Role, project: &str, executable: BorrowedFd<'_>) -> io::
     spawn(command, channel)
 }
 
-/// As [`spawn_role`], for the first of them: nothing of the client's environment but `PATH`, messages to `log`.
+/// Is what the first role is started with, besides what all are.
+pub(super) struct FirstStart<'a> {
+    /// Takes its messages and those of the roles that it starts.
+    pub(super) log: &'a File,
+    /// Where they look for tools: all that they get of the client's environment.
+    pub(super) path: &'a OsStr,
+    /// The cgroup v2 directory in which they live.
+    pub(super) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// As [`spawn_role`], for the first of them. It is born in its cgroup, which costs nothing; being moved there would cost
+/// some milliseconds. Where that cannot be had it stays in the client's.
 pub(super) fn spawn_first(
     role: Role,
     project: &str,
     executable: BorrowedFd<'_>,
-    log: File,
-    path: OsString,
-) -> io::Result<(Child, Channel)> {
+    start: &FirstStart<'_>,
+) -> io::Result<(i32, Channel)> {
+    if let Some(cgroup) = start.cgroup
+        && let Ok(started) = spawn_in_cgroup(role, project, executable, start, cgroup)
+    {
+        return Ok(started);
+    }
     let (mut command, channel) = role_command(role, project, executable)?;
-    command.stderr(log).env_clear().env("PATH", path);
-    spawn(command, channel)
+    command.stderr(start.log.try_clone()?).env_clear().env("PATH", start.path);
+    let (child, channel) = spawn(command, channel)?;
+    Ok((child.id().cast_signed(), channel))
+}
+
+fn spawn_in_cgroup(
+    role: Role,
+    project: &str,
+    executable: BorrowedFd<'_>,
+    start: &FirstStart<'_>,
+    cgroup: BorrowedFd<'_>,
+) -> io::Result<(i32, Channel)> {
+    let (ours, theirs) = Channel::pair()?;
+    let null = File::options().write(true).open("/dev/null")?;
+    let text = |text: Vec<u8>| CString::new(text).map_err(io::Error::other);
+    let title = format!("{}: {project}", role.process_name().to_string_lossy());
+    let args = [text(title.into_bytes())?, text(role.argument().into())?];
+    let env = [text([b"PATH=", start.path.as_bytes()].concat())?];
+    let request = CloneRequest { cgroup: Some(cgroup), ..CloneRequest::default() };
+    let child = clone_process(&request, |fresh| {
+        reset_signals(fresh.ignored_signals());
+        let fds = [theirs.as_fd(), null.as_fd(), start.log.as_fd(), executable];
+        // The fourth has number 3 as long as it is held; whoever waits on the channel learns of a failure by its end.
+        if let Ok(_placed) = place_descriptors(&fds, 3)
+            && std::env::set_current_dir("/").is_ok()
+        {
+            execute(c"/proc/self/fd/3", &args, &env);
+        }
+        exit_now(125)
+    })
+    .map_err(io::Error::other)?;
+    Ok((child.pid.as_raw_nonzero().get(), ours))
 }
 
 fn role_command(role: Role, project: &str, executable: BorrowedFd<'_>) -> io::Result<(Command, Channel)> {
@@ -92,6 +143,7 @@ fn spawn(mut command: Command, channel: Channel) -> io::Result<(Child, Channel)>
 /// # Errors
 /// What the system calls say.
 pub fn become_role(role: Role) -> io::Result<Channel> {
+    close_inherited()?;
     let channel = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     rustix::stdio::dup2_stdin(&File::open("/dev/null")?)?;
     match rustix::process::setsid() {
@@ -111,10 +163,32 @@ fn blocked_signals() -> SigSet {
     [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2].into_iter().collect()
 }
 
-/// Opens the program that roles are started from: this process's own binary.
+/// Opens the program that roles are started from: this process's own binary, in a form that nobody can write to.
+///
+/// A program in a container that is made to execute `/proc/self/exe` while it is still a fork of ours gets a descriptor of
+/// that file, and with it, as root, could overwrite the host's binary (CVE-2019-5736). A detached read-only mount of
+/// the file has no such way back; where mounts are refused, a sealed copy in memory has none either.
 ///
 /// # Errors
-/// What open(2) says about /proc/self/exe.
+/// What open(2), memfd_create(2) and the like say.
 pub fn open_executable() -> io::Result<OwnedFd> {
-    Ok(File::open("/proc/self/exe")?.into())
+    read_only_clone().or_else(|_| sealed_copy())
+}
+
+fn read_only_clone() -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?;
+    change_mount(clone.as_fd(), &MountChange { set: RDONLY, ..MountChange::default() })?;
+    Ok(clone)
+}
+
+fn sealed_copy() -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(rustix::fs::memfd_create(c"mydocker", flags)?);
+    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    // A descriptor that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    Ok(File::open(path)?.into())
 }

@@ -46,7 +46,7 @@ impl Directories {
             check_owner(root, &metadata(&fd, root)?)?;
         }
         check_way(&self.run)?;
-        for directory in [self.run.join("projects"), self.networks()] {
+        for directory in [self.run.join("projects"), self.run.join("foreground"), self.networks()] {
             make(&directory, PRIVATE)?;
         }
         for directory in [self.data.join("containers"), self.data.join("volumes")] {

@@ -72,6 +72,7 @@ impl Work {
         plan: Convergence,
         handles: BTreeMap<String, ContainerHandle>,
     ) -> Result<(), Failure> {
+        self.name_orphans(&up, &plan, &handles);
         self.ensure_networks(&up.project, &plan).await?;
         self.ensure_volumes(&up.project)?;
         for id in plan.surplus.iter().chain(plan.orphans.iter().filter(|_| up.remove_orphans)) {
@@ -107,6 +108,21 @@ impl Work {
             }
         }
         Ok(())
+    }
+
+    fn name_orphans(&self, up: &Up, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) {
+        let names: Vec<_> = plan
+            .orphans
+            .iter()
+            .filter_map(|id| handles.get(id.as_str()))
+            .map(|handle| handle.status.borrow().name.clone())
+            .collect();
+        if !names.is_empty() && !up.remove_orphans {
+            self.report.warn(format!(
+                "found orphan containers ({}) of services that the file does not have; `--remove-orphans` removes them",
+                names.join(", ")
+            ));
+        }
     }
 
     async fn up_service(

@@ -77,6 +77,19 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from 3 up that this program was started with (close_range(2), Linux 5.9).
+///
+/// # Errors
+/// `Unsupported` where the process has begun to use descriptors of its own; ENOSYS on older kernels.
+pub fn close_inherited() -> io::Result<()> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    close_from(3)
+}
+
 /// Replaces this program (execve(2)). Comes back only with an error.
 pub fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {

@@ -24,5 +24,8 @@ pub fn run(context: &ComposeContext<'_>, args: DownArgs) -> CommandResult {
         // Nothing is left behind, our own three processes neither. An interrupted wait is one that the user has ended.
         let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared);
     }
+    if everything {
+        connector.remove_supervision_cgroup();
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -111,7 +111,7 @@ impl Container {
             }
             ContainerCommand::Stop { timeout, reply } => self.stop(timeout, reply).await,
             ContainerCommand::Kill { signal, reply } => {
-                let _ = reply.send(self.signal(signal));
+                let _ = reply.send(self.kill(signal));
             }
             ContainerCommand::Remove(reply) => {
                 let outcome = self.remove().await;
@@ -366,6 +366,15 @@ impl Container {
         run.signal(signal).map_err(|error| Failure::caused(format!("send {signal} to container {name}"), &error))
     }
 
+    /// A signal that ends a container means that it is to stay so, as Docker has it; any other means what it says.
+    fn kill(&mut self, signal: SignalNumber) -> Outcome {
+        if self.run.is_some() && (signal == SignalNumber::KILL || signal == self.record.desired.request.stop_signal) {
+            self.record.intent = Intent::Stop;
+            self.save();
+        }
+        self.signal(signal)
+    }
+
     async fn remove(&mut self) -> Outcome {
         let name = self.record.status.name.clone();
         if self.run.is_some() {
@@ -393,7 +402,7 @@ impl Container {
 
     /// Makes directories on the host that binds and volumes need.
     fn make_host_paths(&self) -> Result<(), LaunchError> {
-        for path in &self.record.desired.create_host_paths {
+        for path in self.record.desired.create_host_paths.iter().filter(|path| !path.exists()) {
             std::fs::create_dir_all(path).map_err(|source| LaunchError::HostPath { path: path.clone(), source })?;
         }
         for volume in &self.record.desired.volumes {
