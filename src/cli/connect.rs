@@ -9,10 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
-
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::report::CliError;
 use super::settings::Settings;
@@ -29,8 +27,9 @@ const LEAVING: Duration = Duration::from_millis(500);
 const SUPERVISION: &str = "supervision";
 /// How long somebody may hold the lock without answering on the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A socket's file appears at bind(2) and answers from listen(2) on, which no event tells of.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often to look again while somebody else starts or ends the project. A socket's file appears at bind(2) and answers
+/// from listen(2) on, which no event tells of; and an inotify(7) instance costs 20 ms when it is closed.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Where tools are looked for when the client has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -62,13 +61,12 @@ impl Connector {
         loop {
             // Made anew each time: the last `down` removes it, and ours may be without a name by now.
             let directory = self.settings.directories.create_project(&self.project)?;
-            let appeared = SocketWatch::new(&directory);
             if let Some(channel) = self.try_connect(&directory)? {
                 return Ok(channel);
             }
             match FileLock::try_acquire(&directory.path().join("lock")) {
                 Ok(lock) => self.start(&directory, lock)?,
-                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(&appeared, deadline, holder)?,
+                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(deadline, holder)?,
                 // Removed under us: made again in the next turn.
                 Err(_) if Instant::now() < deadline && !directory.path().exists() => {}
                 Err(error) => return Err(error.into()),
@@ -84,7 +82,6 @@ impl Connector {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let Some(directory) = self.open_directory()? else { return Ok(None) };
-            let appeared = SocketWatch::new(&directory);
             if let Some(channel) = self.try_connect(&directory)? {
                 return Ok(Some(channel));
             }
@@ -93,7 +90,7 @@ impl Connector {
             }
             match FileLock::try_acquire(&directory.path().join("lock")) {
                 Ok(_) => return Ok(None),
-                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(&appeared, deadline, holder)?,
+                Err(StoreError::Locked { holder, .. }) => self.wait_or_give_up(deadline, holder)?,
                 Err(_) if !directory.path().exists() => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
@@ -124,11 +121,11 @@ impl Connector {
         }
     }
 
-    fn wait_or_give_up(&self, watch: &SocketWatch, deadline: Instant, holder: Option<i32>) -> Result<(), CliError> {
+    fn wait_or_give_up(&self, deadline: Instant, holder: Option<i32>) -> Result<(), CliError> {
         if Instant::now() >= deadline {
             return Err(CliError::Busy { project: self.project.clone(), holder });
         }
-        watch.wait();
+        thread::sleep(LOOK_AGAIN);
         Ok(())
     }
 
@@ -179,28 +176,4 @@ fn open_log(directory: &ProjectDirectory) -> Result<File, CliError> {
     let path = directory.path().join("supervision.log");
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     opened.map_err(|source| StoreError::Write { path, source }.into())
-}
-
-/// Waits for a file to appear in a directory (inotify(7)); where that cannot be had, for a moment.
-struct SocketWatch {
-    events: Option<Inotify>,
-}
-
-impl SocketWatch {
-    fn new(directory: &ProjectDirectory) -> Self {
-        let watch = || -> nix::Result<Inotify> {
-            let events = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            let wanted = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
-            events.add_watch(directory.path(), wanted)?;
-            Ok(events)
-        };
-        Self { events: watch().ok() }
-    }
-
-    fn wait(&self) {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN.subsec_nanos().into() };
-        let mut fds: Vec<PollFd<'_>> = self.events.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-        // An interrupted wait is as good as one that found something: the caller looks.
-        let _ = poll(&mut fds, Some(&timeout));
-    }
 }

@@ -134,8 +134,10 @@ fn roots_that_are_none(sandbox: &Sandbox) {
     at(empty.to_str().expect("UTF-8")).refused(125, &["empty"]);
     at("/etc/passwd").refused(125, &["/etc/passwd"]);
     at("/").refused(125, &["/"]).without_panic();
-    let compose = sandbox
-        .project("rootless", "\n services:\n  one: {image: 'rootfs:./nosuch', network_mode: none, command: ['true']}\n");
+    let compose = sandbox.project(
+        "rootless",
+        "\n services:\n  one: {image: 'rootfs:./nosuch', network_mode: none, command: ['true']}\n",
+    );
     compose.compose(&["up", "-d"]).refused(1, &["nosuch", "one"]);
     sandbox.set_env("MYDOCKER_ROOTFS", "/nosuch");
     sandbox.mydocker(&["run", "--network", "none", "root_fs", "true"]).refused(125, &["/nosuch", "root_fs/build"]);
