@@ -120,7 +120,13 @@ impl Networks {
     /// Removes a network that nobody uses; `false` where there is none.
     pub async fn remove(&self, name: &str) -> Result<bool, NetworkError> {
         let lock = self.state.lock(ALLOCATION).await?;
-        let Some(network) = self.state.find(name)? else { return Ok(false) };
+        let Some(network) = self.state.find(name)? else {
+            // A kill may have come between the parts of an earlier removal.
+            self.restore_forwarding()?;
+            drop(lock);
+            self.firewall.reconcile(&self.state, false).await?;
+            return Ok(false);
+        };
         let users = self.users(&network)?;
         if !users.is_empty() {
             return Err(NetworkError::InUse { network: network.config.name, users });

@@ -75,6 +75,12 @@ impl Terminal {
         self.write("\x03");
     }
 
+    /// Gives it another size; the program hears of it by SIGWINCH.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.master, size).expect("a terminal");
+    }
+
     /// What was shown so far, bytes as they came.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.seen.lock().expect("no panic while held").clone()

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::claim::Stale;
 use crate::engine::launch::clear_remains;
 use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking};
+use crate::namespaces::cgroup::CgroupPath;
 use crate::network::{NetworkConfig, NetworkError};
 use crate::spec::ContainerId;
 
@@ -101,8 +102,11 @@ impl NetworkWork {
     async fn run(mut self, tell: impl FnOnce(Attached), stopped: oneshot::Receiver<()>) -> Vec<LaunchError> {
         let mut errors = Vec::new();
         // First: their published ports would lead to nobody.
-        for stale in std::mem::take(&mut self.stale) {
-            errors.extend(self.clear(stale).await);
+        if !self.stale.is_empty() {
+            for stale in std::mem::take(&mut self.stale) {
+                errors.extend(self.clear(stale).await);
+            }
+            errors.extend(self.host.networks.reconcile(&|_| true).await.map_err(LaunchError::from).err());
         }
         match self.container.take() {
             None => tell(Ok(Vec::new())),
@@ -123,6 +127,10 @@ impl NetworkWork {
     /// Clears what a killed run has left behind. What could not be cleared is tried again by the next start.
     async fn clear(&self, stale: Stale) -> Vec<LaunchError> {
         let mut errors = clear_remains(&self.host, &stale.id, &stale.cgroup, None).await;
+        match CgroupPath::new(&stale.cgroup) {
+            Ok(path) => self.host.hierarchies.remove_empty_parents(&path),
+            Err(error) => errors.push(error.into()),
+        }
         errors.extend(self.host.dirs.remove_container(stale.id.as_str()).map_err(LaunchError::from).err());
         if errors.is_empty() {
             stale.release();

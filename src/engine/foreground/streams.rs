@@ -50,6 +50,7 @@ impl Streams {
             return Ok((streams, StreamEnds::default()));
         }
         let maps = request.namespaces.user.as_ref();
+        let opens_by_name = maps.is_none() && matches!(request.user.as_deref(), None | Some("" | "0" | "root"));
         let (stdin, our_stdin) = match (request.stdin_open, io::stdin().is_terminal()) {
             (false, _) => (Some(null().map_err(LaunchError::Null)?), None),
             (true, false) => (None, None),
@@ -58,8 +59,8 @@ impl Streams {
                 (Some(reader), Some(writer))
             }
         };
-        let (stdout, our_stdout) = output(io::stdout().as_fd(), maps)?;
-        let (stderr, our_stderr) = output(io::stderr().as_fd(), maps)?;
+        let (stdout, our_stdout) = output(io::stdout().as_fd(), maps, opens_by_name)?;
+        let (stderr, our_stderr) = output(io::stderr().as_fd(), maps, opens_by_name)?;
         let ends = StreamEnds { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr, terminal: None };
         Ok((Self { stdin, stdout, stderr }, ends))
     }
@@ -78,12 +79,20 @@ impl Streams {
 }
 
 /// A terminal of ours never goes inside: who holds it can put words into it that our shell would read (TIOCSTI).
-fn output(ours: BorrowedFd<'_>, maps: Option<&IdMaps>) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
-    if rustix::termios::isatty(ours) {
+///
+/// Many a program opens /dev/stdout by name. A pipe becomes the property of the container's user for that; a file stays
+/// ours, and where that user is not root, a pipe leads to it.
+fn output(
+    ours: BorrowedFd<'_>,
+    maps: Option<&IdMaps>,
+    opens_by_name: bool,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>), LaunchError> {
+    let kind = || rustix::fs::fstat(ours).map(|found| FileType::from_raw_mode(found.st_mode));
+    if rustix::termios::isatty(ours) || (!opens_by_name && matches!(kind(), Ok(FileType::RegularFile))) {
         let (reader, writer) = pipe(maps)?;
         return Ok((Some(writer), Some(reader)));
     }
-    if maps.is_some() && rustix::fs::fstat(ours).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_fifo()) {
+    if maps.is_some() && matches!(kind(), Ok(FileType::Fifo)) {
         own(ours, maps);
     }
     Ok((None, None))
