@@ -10,10 +10,9 @@ use super::error::LaunchError;
 use super::host::Host;
 use crate::network::dns::{self, DnsSockets, NameEntry, Resolvers, open_dns_sockets};
 use crate::network::{
-    AttachRequest, Attachment, MacAddress, PortMapping, PortReservation, Protocol, PublishedPort, serve_proxy,
-    serve_udp_proxy,
+    AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, serve_proxy, serve_udp_proxy,
 };
-use crate::spec::{ContainerId, InterfaceName};
+use crate::spec::{ContainerId, InterfaceName, MacAddress};
 
 /// Names what is kept for a successor.
 const NETNS: &str = "netns";

@@ -124,7 +124,7 @@ impl BridgeDriver {
         let link = match links.find(name).await? {
             Some(link) => link,
             None => {
-                links.add_bridge(name, super::MacAddress::of(bridge.gateway), settings.mtu).await?;
+                links.add_bridge(name, crate::spec::MacAddress::of(bridge.gateway), settings.mtu).await?;
                 let link = find_made(links, name).await?;
                 links.set_alias(&link, &format!("{ALIAS}{}", network.config.name)).await?;
                 link

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 
 use super::NetworkError;
-use super::record::MacAddress;
+use crate::spec::MacAddress;
 
 /// Asks one network namespace's kernel side for links, addresses and routes.
 #[derive(Clone, Debug)]

@@ -23,4 +23,4 @@ pub use error::{NetworkError, PortOwner};
 pub use networks::Networks;
 pub use ports::PortReservation;
 pub use proxy::{serve_proxy, serve_udp_proxy};
-pub use record::{AttachRequest, Attachment, BridgeRecord, HostLink, MacAddress, NetworkRecord, PublishedPort};
+pub use record::{AttachRequest, Attachment, BridgeRecord, HostLink, NetworkRecord, PublishedPort};

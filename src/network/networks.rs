@@ -10,11 +10,11 @@ use super::bridge::{self, BridgeDriver};
 use super::config::{DriverKind, NetworkConfig, PortMapping};
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::Firewall;
-use super::record::{AttachRequest, Attachment, HostLink, MacAddress, NetworkRecord, PublishedPort};
+use super::record::{AttachRequest, Attachment, HostLink, NetworkRecord, PublishedPort};
 use super::settings::BridgeSettings;
 use super::state::StateDir;
 use super::{NetworkError, forwarding, ipam};
-use crate::spec::{ContainerId, SpecError, random_hex};
+use crate::spec::{ContainerId, MacAddress, SpecError, random_hex};
 
 /// Guards the giving away of names, subnets and addresses, over all processes with this run directory.
 const ALLOCATION: &str = "allocation.lock";

@@ -63,7 +63,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
 }
 
 /// Returns a name in the form of [`NAMED`].
-fn bare(name: &str) -> String {
+pub(super) fn bare(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
 }

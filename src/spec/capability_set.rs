@@ -70,6 +70,17 @@ impl CapabilitySet {
         Ok(Self(start.0 & !drop.0 | add.0))
     }
 
+    /// Writes a name in upper case without `CAP_`, `ALL` among them; `None` for one that no capability has.
+    pub fn canonical_name(text: &str) -> Option<String> {
+        let bare = names::bare(text);
+        (bare == "ALL" || names::number(&bare).is_some()).then_some(bare)
+    }
+
+    /// Finds the name most like one that no capability has.
+    pub fn nearest_name(text: &str) -> Option<&'static str> {
+        names::nearest(text)
+    }
+
     /// Answers whether the set has a capability, named with or without `CAP_`, in any case.
     pub fn contains(self, name: &str) -> bool {
         names::number(name).is_some_and(|number| self.0 & (1 << number) != 0)

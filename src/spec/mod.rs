@@ -4,6 +4,7 @@ mod capability_names;
 mod capability_set;
 mod exit;
 mod ids;
+mod mac_address;
 mod names;
 mod policy;
 mod request;
@@ -13,6 +14,7 @@ mod units;
 pub use capability_set::CapabilitySet;
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
+pub use mac_address::MacAddress;
 pub use names::{InterfaceName, ObjectName};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
@@ -40,6 +42,9 @@ pub enum SpecError {
     /// Not an interface name.
     #[error("`{0}` is not an interface name (1 to 15 bytes without `/`, `:`, `%` and white space)")]
     InterfaceName(String),
+    /// Not an Ethernet address.
+    #[error("`{0}` is not a hardware address (six bytes such as `02:42:ac:11:00:02`)")]
+    MacAddress(String),
     /// Not a name of an object.
     #[error("`{0}` is not a name (a letter or digit, then letters, digits, `_`, `.` and `-`)")]
     ObjectName(String),

@@ -265,7 +265,7 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             ifname,
             aliases: network.aliases.clone(),
             ipv4: network.ipv4_address,
-            mac: network.mac_address.and_then(|mac| mac.to_string().parse().ok()),
+            mac: network.mac_address,
             default_route,
             ports: if default_route { port_mappings(service) } else { Vec::new() },
         });

@@ -1,6 +1,5 @@
 //! Turns a normalised and checked tree into the model: every value becomes its type, and what the type refuses is reported.
 
-mod capability;
 mod limits;
 mod mounts;
 mod network;

@@ -5,9 +5,10 @@ use ipnetwork::IpNetwork;
 
 use super::super::diagnostic::Finding;
 use super::super::load::Loader;
-use super::super::model::{Ipam, IpamPool, MacAddress, Network, NetworkMode, Service, ServiceNetwork};
+use super::super::model::{Ipam, IpamPool, Network, NetworkMode, Service, ServiceNetwork};
 use super::super::yaml::{Node, Value};
 use super::reader::Reader;
+use crate::spec::MacAddress;
 
 const DRIVERS: [&str; 5] = ["bridge", "cni", "polycube", "host", "none"];
 

@@ -1,25 +1,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::super::diagnostic::suggest;
 use super::super::model::NetworkMode;
 use super::super::yaml::Node;
-use super::capability;
 use super::reader::Reader;
-use crate::spec::SeccompRequest;
+use crate::spec::{CapabilitySet, SeccompRequest};
 
 /// Builds `cap_add` or `cap_drop`.
 pub(super) fn capabilities(reader: &mut Reader<'_>, key: &str) -> Vec<String> {
     let mut out = Vec::new();
     for (index, node) in reader.items(key).iter().enumerate() {
         let Some(text) = node.as_str() else { continue };
-        match capability::canonical(text) {
+        match CapabilitySet::canonical_name(text) {
             Some(name) => out.push(name),
             None => {
-                let upper = text.to_ascii_uppercase();
-                let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-                let help =
-                    suggest(bare, capability::NAMES).unwrap_or_else(|| "see capabilities(7) for their names".into());
+                let nearest = CapabilitySet::nearest_name(text).map(|name| format!("did you mean `{name}`?"));
+                let help = nearest.unwrap_or_else(|| "see capabilities(7) for their names".to_owned());
                 reader.fault(node, &format!("{key}[{index}]"), format!("unknown capability `{text}`"), Some(&help));
             }
         }

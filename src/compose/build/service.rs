@@ -271,7 +271,7 @@ fn networks(reader: &mut Reader<'_>) -> BTreeMap<String, ServiceNetwork> {
         out.insert(name.clone(), service_network(&mut below));
     }
     // The service's own address goes to its only network, or to the first by priority and name.
-    if let Some(address) = reader.parse::<MacAddress>("mac_address")
+    if let Some(address) = reader.parse::<crate::spec::MacAddress>("mac_address")
         && let Some(first) = out.values_mut().min_by_key(|network| -network.priority)
     {
         first.mac_address = first.mac_address.or(Some(address));

@@ -6,6 +6,6 @@ mod project;
 mod service;
 
 pub use mounts::{Volume, VolumeMount, VolumeMountKind};
-pub use network::{Ipam, IpamPool, MacAddress, Network, NetworkMode, ServiceNetwork};
+pub use network::{Ipam, IpamPool, Network, NetworkMode, ServiceNetwork};
 pub use project::Project;
 pub use service::{Dependency, DependencyCondition, HostAddress, ImageRef, Logging, Port, PortProtocol, Service};

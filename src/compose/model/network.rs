@@ -1,13 +1,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::project::hash_of;
-use crate::spec::InterfaceName;
+use crate::spec::{InterfaceName, MacAddress};
 
 /// Is one network of the top-level `networks:`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,48 +109,5 @@ impl fmt::Display for NetworkMode {
             Self::Service(name) => write!(f, "service:{name}"),
             Self::Container(name) => write!(f, "container:{name}"),
         }
-    }
-}
-
-/// Is the hardware address of an Ethernet interface: six bytes, not a multicast address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct MacAddress(pub [u8; 6]);
-
-impl FromStr for MacAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a hardware address (six bytes such as `02:42:ac:11:00:02`)");
-        let mut bytes = [0_u8; 6];
-        let parts: Vec<&str> = text.split([':', '-']).collect();
-        if parts.len() != 6 || parts.iter().any(|part| part.len() != 2) {
-            return Err(bad());
-        }
-        for (byte, part) in bytes.iter_mut().zip(parts) {
-            *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
-        }
-        if bytes[0] & 1 == 1 { Err(bad()) } else { Ok(Self(bytes)) }
-    }
-}
-
-impl TryFrom<String> for MacAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<MacAddress> for String {
-    fn from(address: MacAddress) -> Self {
-        address.to_string()
-    }
-}
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
