@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::connect::Connector;
 use super::report::CliError;
-use super::runtime::watched;
+use crate::engine::watch;
 use crate::supervisor::control::protocol::{Command, PROTOCOL_VERSION, Reply, ReplyBody, Request};
 use crate::sys::{Channel, Received, parse_message};
 
@@ -84,8 +84,7 @@ impl Client {
     }
 
     fn over(connector: &Connector, channel: Channel) -> Result<Self, CliError> {
-        let link =
-            Link::Up(watched(channel, Interest::READABLE).map_err(|source| connector.connection_failed(source))?);
+        let link = Link::Up(watch(channel, Interest::READABLE).map_err(|source| connector.connection_failed(source))?);
         Ok(Self { connector: connector.clone(), link, last_number: 0, pending: BTreeMap::new(), broken: 0 })
     }
 
@@ -195,7 +194,7 @@ impl Client {
     fn resume(&mut self, channel: Channel) -> Result<(), CliError> {
         let sent = self.pending.values().try_for_each(|request| channel.send(&request.bytes, &[]));
         self.link =
-            Link::Up(watched(channel, Interest::READABLE).map_err(|source| self.connector.connection_failed(source))?);
+            Link::Up(watch(channel, Interest::READABLE).map_err(|source| self.connector.connection_failed(source))?);
         if sent.is_err() { self.reconnect() } else { Ok(()) }
     }
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::runtime::watched;
+use crate::engine::watch;
 
 /// Writes to a duplicate of a descriptor of ours.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl ReaderWatch {
     /// Watches standard output. To be called within the runtime.
     pub fn stdout() -> Self {
         let duplicate = rustix::stdio::stdout().try_clone_to_owned().ok();
-        Self(duplicate.and_then(|fd| watched(fd, Interest::ERROR).ok()))
+        Self(duplicate.and_then(|fd| watch(fd, Interest::ERROR).ok()))
     }
 
     /// Waits until the reader is gone; for ever where that cannot be seen. Cancel-safe.
@@ -153,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_gone_is_told_of() {
         let (reader, writer) = io::pipe().unwrap();
-        let watch = ReaderWatch(Some(watched(writer.as_fd().try_clone_to_owned().unwrap(), Interest::ERROR).unwrap()));
+        let watch = ReaderWatch(Some(watch(writer.as_fd().try_clone_to_owned().unwrap(), Interest::ERROR).unwrap()));
         assert!(tokio::time::timeout(std::time::Duration::ZERO, watch.gone()).await.is_err());
         drop(reader);
         watch.gone().await;
