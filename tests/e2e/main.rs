@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "other test programs use the rest of it")]
 mod support;
 
 mod bad_input;
