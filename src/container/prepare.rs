@@ -117,7 +117,7 @@ impl ContainerPaths {
         make_directory(&self.mountpoint)?;
         make_directory(&self.work)?;
         // The kernel's mark of an unsynced layer that was in use: it refuses to mount it again until that is gone.
-        let mark = self.work.join("work");
+        let mark = self.work.join("work/incompat/volatile");
         if !make_directory(&self.upper)? {
             return match std::fs::remove_dir_all(&mark) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -125,7 +125,7 @@ impl LaunchError {
         match self {
             Self::Init(failure) => failure.hint.clone(),
             Self::Store(error) | Self::Files(FilesError::Store(error)) => error.hint(),
-            Self::Container(error) => error.hint(),
+            Self::Container(error) | Self::Files(FilesError::Layers(error)) => error.hint(),
             Self::Network(error) => error.hint(),
             Self::Spawn(error) => error.hint(),
             Self::UserNamespace(error) => error.hint(),

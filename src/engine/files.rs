@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::container::ContainerPaths;
+use crate::container::{ContainerError, ContainerPaths};
 use crate::network::dns;
 use crate::spec::{ContainerId, ContainerRequest};
 use crate::store::{Directories, StoreError};
@@ -17,6 +17,9 @@ pub enum FilesError {
     /// Its directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The layers of its root.
+    #[error(transparent)]
+    Layers(#[from] ContainerError),
     /// A file or directory in it.
     #[error("write {}", .path.display())]
     Write {
@@ -55,15 +58,7 @@ impl ContainerFiles {
     /// [`FilesError`] with the path.
     pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver) -> Result<Self, FilesError> {
         let files = Self { directory: dirs.create_container(request.id.as_str())? };
-        files.forget_volatile_work()?;
-        for path in [files.overlay(), files.upper(), files.work()] {
-            match fs::create_dir(&path) {
-                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(FilesError::Write { path, source });
-                }
-                _ => {}
-            }
-        }
+        files.paths().create(&request.rootfs)?;
         files.write("hostname", &format!("{}\n", request.hostname))?;
         files.write("resolv.conf", &resolv_conf(resolver, &host_resolv_conf()))?;
         files.write_hosts(request, &[])?;
@@ -99,16 +94,6 @@ impl ContainerFiles {
             fs::remove_dir(directory)?;
         }
         Ok(())
-    }
-
-    /// An overlay that is mounted `volatile` leaves a mark in its work directory and is not mounted again while the mark is
-    /// there: after a crash of the host its upper layer may be damaged. Ours live no longer than the host's run state.
-    fn forget_volatile_work(&self) -> Result<(), FilesError> {
-        let path = self.work().join("work/incompat/volatile");
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FilesError::Write { path, source }),
-            _ => Ok(()),
-        }
     }
 
     /// Writes /etc/hosts anew, in place: it is bound into the container.

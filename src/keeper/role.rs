@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use rustix::mount::OpenTreeFlags;
 use rustix::process::DumpableBehavior;
 
@@ -151,6 +151,8 @@ pub fn become_role(role: Role) -> io::Result<Channel> {
         Ok(_) | Err(rustix::io::Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
+    // Files get the modes that are asked for, whatever the client's shell is set to.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_name(role.process_name())?;
     blocked_signals().thread_set_mask()?;
