@@ -52,6 +52,11 @@ impl ContainerFiles {
         Self { directory: dirs.container(id.as_str()) }
     }
 
+    /// Names a directory of the same form that is no container's.
+    pub(super) fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
     /// Makes the directory and all in it that is not there yet.
     ///
     /// # Errors
@@ -75,25 +80,32 @@ impl ContainerFiles {
     }
 
     fn remove_unwritten(&self) -> io::Result<()> {
-        let work = self.work();
-        for name in ["hosts", "hostname", "resolv.conf"] {
-            fs::remove_file(self.directory.join(name))?;
+        self.remove_generated()?;
+        self.clear_work()?;
+        for directory in [&self.work(), &self.upper(), &self.overlay(), &self.directory] {
+            fs::remove_dir(directory)?;
         }
-        // Left there by the kernel, for a mount that is `volatile`.
-        let (inner, mark) = (work.join("work"), work.join("work/incompat"));
+        Ok(())
+    }
+
+    /// Removes the files that a container has got from us, and may have changed.
+    pub(super) fn remove_generated(&self) -> io::Result<()> {
+        ["hosts", "hostname", "resolv.conf"].iter().try_for_each(|name| fs::remove_file(self.directory.join(name)))
+    }
+
+    /// Takes away what the kernel leaves in the work directory of a `volatile` overlay.
+    pub(super) fn clear_work(&self) -> io::Result<()> {
+        let inner = self.work().join("work");
+        let mark = inner.join("incompat");
         match fs::remove_file(mark.join("volatile/dirty")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => {
                 removed?;
                 fs::remove_dir(mark.join("volatile"))?;
                 fs::remove_dir(&mark)?;
-                fs::remove_dir(&inner)?;
+                fs::remove_dir(&inner)
             }
         }
-        for directory in [&work, &self.upper(), &self.overlay(), &self.directory] {
-            fs::remove_dir(directory)?;
-        }
-        Ok(())
     }
 
     /// Writes /etc/hosts anew, in place: it is bound into the container.

@@ -4,6 +4,7 @@
 mod claim;
 mod network;
 mod process;
+mod spare;
 mod streams;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use self::claim::{Claim, Stale};
 use self::network::{Attaching, NetworkThread, NetworkWork};
 use self::process::{MainProcess, MainSignals};
+use self::spare::Spares;
 pub use self::streams::StreamEnds;
 use self::streams::Streams;
 use super::error::LaunchError;
@@ -125,6 +127,8 @@ impl<'a> Run<'a> {
         console: &mut dyn Console,
     ) -> Result<ExitStatus, LaunchError> {
         let resolver = if job.networks.is_empty() { Resolver::Host } else { Resolver::Embedded };
+        let spares = Spares::of(self.dirs);
+        spares.take(&ContainerFiles::of(self.dirs, &job.request.id));
         let files = ContainerFiles::create(self.dirs, job.request, resolver)?;
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);
@@ -146,6 +150,8 @@ impl<'a> Run<'a> {
         let mut launch = Launch::new(job, init, ends);
         launch.send_plan(&prepared, &process, cgroup)?;
         self.network = start_network(self.dirs, job, &mut self.stale, &process)?;
+        // The new process has its hands full for a while.
+        spares.clean_one(&files);
         let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;
         let killed = matches!(status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137));
         if killed && cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
@@ -166,7 +172,9 @@ impl<'a> Run<'a> {
             cgroup.remove_empty_parents();
         }
         let files = ContainerFiles::of(self.dirs, &job.request.id);
-        errors.extend(files.remove(self.dirs, &job.request.id).map_err(LaunchError::from).err());
+        if !Spares::of(self.dirs).keep(&files, job.request) {
+            errors.extend(files.remove(self.dirs, &job.request.id).map_err(LaunchError::from).err());
+        }
         for volume in job.own_volumes {
             errors.extend(self.dirs.remove_volume(volume).map_err(LaunchError::from).err());
         }

@@ -41,26 +41,31 @@ impl Masks {
         let error = |errno: Errno| MountError::change("mask", path, errno);
         let stat = rustix::fs::fstat(&target).map_err(error)?;
         let cover = if FileType::from_raw_mode(stat.st_mode).is_dir() {
-            clone_tree(self.empty_directory(path)?, Path::new(""), false).map_err(error)?
+            match &self.empty {
+                Some(empty) => clone_tree(empty.as_fd(), Path::new(""), false).map_err(error)?,
+                None => {
+                    // The first is attached itself and the others are its clones: a mount that is never attached is
+                    // dissolved when its descriptor is closed, and that waits for all CPUs (synchronize_rcu).
+                    let empty = self.empty.insert(empty_directory(path)?);
+                    return attach(empty.as_fd(), target.as_fd())
+                        .map_err(|source| MountError::change("mask", path, source));
+                }
+            }
         } else {
             let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH).map_err(error)?;
             clone_tree(null.as_fd(), Path::new(""), false).map_err(error)?
         };
         attach(cover.as_fd(), target.as_fd()).map_err(|source| MountError::change("mask", path, source))
     }
+}
 
-    fn empty_directory(&mut self, path: &Path) -> Result<BorrowedFd<'_>, MountError> {
-        if self.empty.is_none() {
-            let context = Context::open("tmpfs", path)?;
-            context.set("source", Some("tmpfs"))?;
-            context.set("nr_inodes", Some("2"))?;
-            context.set("mode", Some("755"))?;
-            let attributes =
-                MountAttributes { read_only: true, nosuid: true, nodev: true, noexec: true, ..Default::default() };
-            self.empty = Some(context.mount(attributes)?);
-        }
-        self.empty.as_ref().map(AsFd::as_fd).ok_or_else(|| MountError::target(path, Errno::BADF))
-    }
+fn empty_directory(path: &Path) -> Result<OwnedFd, MountError> {
+    let context = Context::open("tmpfs", path)?;
+    context.set("source", Some("tmpfs"))?;
+    context.set("nr_inodes", Some("2"))?;
+    context.set("mode", Some("755"))?;
+    let attributes = MountAttributes { read_only: true, nosuid: true, nodev: true, noexec: true, ..Default::default() };
+    context.mount(attributes)
 }
 
 fn open_existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, MountError> {
