@@ -1,7 +1,7 @@
 //! The one place that owns the project's state. `run` turns sources into events; `handle` is plain code, one method an
 //! event; whatever takes time is a command's task or a container's own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Dispatcher {
     actors: JoinSet<()>,
     commands: JoinSet<()>,
     at_work: BTreeMap<u64, AtWork>,
+    /// Requests that must not run beside others, in the order in which they came.
+    waiting: VecDeque<(u64, Request)>,
     last_command: u64,
     up: Option<Arc<Up>>,
     project_gone: bool,
@@ -77,6 +79,7 @@ impl Dispatcher {
             actors: JoinSet::new(),
             commands: JoinSet::new(),
             at_work: BTreeMap::new(),
+            waiting: VecDeque::new(),
             last_command: 0,
             up: up.map(Arc::new),
             project_gone: false,
@@ -145,6 +148,7 @@ impl Dispatcher {
             Event::CommandEnded { command, project_gone } => {
                 self.at_work.remove(&command);
                 self.project_gone |= project_gone;
+                self.begin_waiting();
             }
             Event::Reconcile => self.reconcile(),
             Event::Terminate => self.terminate(),
@@ -183,6 +187,14 @@ impl Dispatcher {
                 env!("CARGO_PKG_VERSION")
             ));
             return self.reply(client, number, ReplyBody::Failed(failure), None);
+        }
+        if matches!(request.command, Command::Down(_)) {
+            self.cancel_ups();
+        }
+        let alone = matches!(request.command, Command::Up(_) | Command::Down(_) | Command::Start { .. });
+        if alone && !self.at_work.is_empty() {
+            // Another `up` of the same file finds nothing to do when its turn comes; one after a `down` finds a new supervisor.
+            return self.waiting.push_back((client, request));
         }
         match request.command {
             Command::Up(up) => self.begin_up(client, number, *up),
@@ -257,10 +269,6 @@ impl Dispatcher {
     }
 
     fn begin_up(&mut self, client: u64, number: u64, up: Up) {
-        if self.at_work.values().any(|work| work.gives_way) {
-            // Another `up` of the same file would find nothing to do: it waits for its turn.
-            return self.queue_up(client, number, up);
-        }
         let prepared = self.prepare_up(&up);
         let (plan, up) = match prepared {
             Ok(plan) => (plan, Arc::new(up)),
@@ -271,15 +279,16 @@ impl Dispatcher {
         self.begin(client, number, true, false, |work| async move { work.up(up, plan, handles).await });
     }
 
-    /// Puts a second `up` at the end of the line by asking ourselves again when something has changed.
-    fn queue_up(&mut self, client: u64, number: u64, up: Up) {
-        let events = self.links.events.clone();
-        self.commands.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let command = Command::Up(Box::new(up));
-            let request = Box::new(Request { version: PROTOCOL_VERSION, number, command });
-            let _ = events.send(Event::ClientAsked { client, request, fds: Vec::new() }).await;
-        });
+    /// Begins what had to wait. Whoever has left meanwhile wants it no more.
+    fn begin_waiting(&mut self) {
+        while !self.project_gone
+            && self.at_work.is_empty()
+            && let Some((client, request)) = self.waiting.pop_front()
+        {
+            if self.clients.contains_key(&client) {
+                self.asked(client, request, Vec::new());
+            }
+        }
     }
 
     fn prepare_up(&mut self, up: &Up) -> Result<super::converge::Convergence, Failure> {
@@ -321,7 +330,6 @@ impl Dispatcher {
     }
 
     fn begin_down(&mut self, client: u64, number: u64, down: Down) {
-        self.cancel_ups();
         let containers = match self.select(&down.services) {
             Ok(containers) => containers,
             Err(failure) => return self.reply(client, number, ReplyBody::Failed(failure), None),
