@@ -125,11 +125,13 @@ impl BridgeDriver {
             Some(link) => link,
             None => {
                 links.add_bridge(name, crate::spec::MacAddress::of(bridge.gateway), settings.mtu).await?;
-                let link = find_made(links, name).await?;
-                links.set_alias(&link, &format!("{ALIAS}{}", network.config.name)).await?;
-                link
+                find_made(links, name).await?
             }
         };
+        // The kernel takes an alias only in a second request; whoever died between the two left a bridge without one.
+        if bridge.ours && link.is_bridge && link.alias.is_empty() {
+            links.set_alias(&link, &format!("{ALIAS}{}", network.config.name)).await?;
+        }
         if !link.is_bridge {
             let reason = "an interface of this name exists and is no bridge".to_owned();
             return Err(NetworkError::LinkClash { name: name.to_owned(), reason });
@@ -199,7 +201,10 @@ impl BridgeDriver {
         let links = self.links()?;
         links.delete_group(bridge.group).await?;
         match links.find(bridge.name.as_str()).await? {
-            Some(link) if bridge.ours && link.alias.starts_with(ALIAS) => links.delete(&link).await,
+            // Recorded before it was made, so one without an alias is ours, too: see `make_sure`.
+            Some(link) if bridge.ours && (link.alias.is_empty() || link.alias.starts_with(ALIAS)) => {
+                links.delete(&link).await
+            }
             _ => Ok(()),
         }
     }
