@@ -155,6 +155,8 @@ fn converges(sandbox: &Sandbox, project: &Project<'_>, label: &str, may_end: boo
     let down = project.compose(&["down", "-t", "1"]);
     assert_eq!(down.code, 0, "{label}: {}", down.describe());
     sandbox.expect_quiet();
+    let links = sandbox.shell("ip -o link show type bridge; ip -o link show type veth").ok().stdout;
+    assert_eq!(links, "", "{label}: after down");
 }
 
 fn find(sandbox: &Sandbox, victim: Victim, client: Pid) -> Option<Pid> {
