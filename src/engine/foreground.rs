@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
     ) -> Result<ExitStatus, LaunchError> {
         let resolver = if job.networks.is_empty() { Resolver::Host } else { Resolver::Embedded };
         let spares = Spares::of(self.dirs);
-        spares.take(&ContainerFiles::of(self.dirs, &job.request.id));
+        spares.take(&ContainerFiles::of(self.dirs, &job.request.id), &job.request.rootfs);
         let files = ContainerFiles::create(self.dirs, job.request, resolver)?;
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);

@@ -4,7 +4,7 @@
 //! A directory goes by rename(2), so it has one owner at any time: `clean` → a container's → `used`, and back to `clean` by the
 //! hands of the next run, while that waits for its container anyway.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,9 +33,12 @@ impl Spares {
         (0..SLOTS).map(move |slot| self.directory.join(format!("{kind}-{slot}")))
     }
 
-    /// Makes a clean one the container's, if there is one.
-    pub(super) fn take(&self, files: &ContainerFiles) {
-        take_one(self.slots("clean"), files.directory());
+    /// Makes a clean one the container's, if there is one and it suits: the root of a container has mode and owner of its
+    /// image, and they are those of the upper layer.
+    pub(super) fn take(&self, files: &ContainerFiles, rootfs: &Path) {
+        if fs::metadata(rootfs).is_ok_and(|found| is_usual(&found)) {
+            take_one(self.slots("clean"), files.directory());
+        }
     }
 
     /// Keeps the directory of a container that has ended; says whether it did.
@@ -91,8 +94,7 @@ fn move_to(from: &Path, to: &Path) -> io::Result<()> {
 /// Says whether an upper layer is as it was made: empty, and with no attribute that a container gave it.
 fn is_unwritten(upper: &Path) -> io::Result<bool> {
     let directory = File::open(upper)?;
-    let found = directory.metadata()?;
-    if found.mode() & 0o7777 != 0o755 || found.uid() != 0 || found.gid() != 0 {
+    if !is_usual(&directory.metadata()?) {
         return Ok(false);
     }
     let mut names = [0_u8; 256];
@@ -100,6 +102,11 @@ fn is_unwritten(upper: &Path) -> io::Result<bool> {
     // Those of the overlay itself are hidden from whoever is inside.
     let overlay_s = |name: &[u8]| name.is_empty() || name.starts_with(b"trusted.overlay.");
     Ok(names[..length].split(|byte| *byte == 0).all(overlay_s) && fs::read_dir(upper)?.next().is_none())
+}
+
+/// Says whether a root has the mode and owner that nearly all have, and all spare ones.
+fn is_usual(root: &Metadata) -> bool {
+    root.mode() & 0o7777 == 0o755 && root.uid() == 0 && root.gid() == 0
 }
 
 #[cfg(test)]
@@ -129,7 +136,13 @@ mod tests {
         let second = container(&dirs);
         spares.clean_one(&second);
         let third = ContainerFiles::of(&dirs, &ContainerId::generate());
-        spares.take(&third);
+        let rootfs = temporary.path().join("rootfs");
+        fs::create_dir(&rootfs).unwrap();
+        fs::set_permissions(&rootfs, fs::Permissions::from_mode(0o700)).unwrap();
+        spares.take(&third, &rootfs);
+        assert!(!third.directory().exists(), "a root of another mode");
+        fs::set_permissions(&rootfs, fs::Permissions::from_mode(0o755)).unwrap();
+        spares.take(&third, &rootfs);
         assert!(third.upper().is_dir() && third.work().is_dir() && !third.work().join("work").exists());
         assert!(!first.directory().exists() && !second.directory().join("spare").exists());
         for _ in 0..SLOTS {
