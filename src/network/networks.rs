@@ -131,11 +131,16 @@ impl Networks {
         if !users.is_empty() {
             return Err(NetworkError::InUse { network: network.config.name, users });
         }
-        self.driver(&network.config)?.teardown(&network).await?;
+        // Both wait for the kernel, each for its own: they wait side by side.
+        let driver = self.driver(&network.config)?;
+        let rules = self.firewall.reconcile_without(&self.state, &network.id);
+        let (removed, _) = tokio::join!(driver.teardown(&network), rules);
+        removed?;
         self.state.remove_network(&network)?;
         self.firewall.note_change();
         self.restore_forwarding()?;
         drop(lock);
+        // Nothing is left to do here, unless the rules could not be changed: then this says why.
         self.firewall.reconcile(&self.state, false).await?;
         Ok(true)
     }

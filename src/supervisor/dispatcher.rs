@@ -338,14 +338,16 @@ impl Dispatcher {
         let project = self.links.config.project.clone();
         let everything = down.services.is_empty();
         self.begin(client, number, false, everything, |work| async move {
+            // Each part is tried whatever became of the one before; the first failure is told.
             let stopped = work.stop(&dependencies, containers.clone(), down.timeout).await;
-            let removed = work.remove(containers).await;
-            stopped.and(removed)?;
-            if everything {
-                work.remove_networks(&project).await?;
-                if let (true, Some(up)) = (down.volumes, up) {
-                    work.remove_volumes(&up.project)?;
-                }
+            if !everything {
+                return stopped.and(work.remove(containers).await);
+            }
+            // A stopped container is on no network any more: its files and its networks go side by side.
+            let (files, networks) = tokio::join!(work.remove(containers), work.remove_networks(&project));
+            stopped.and(files).and(networks)?;
+            if let (true, Some(up)) = (down.volumes, up) {
+                work.remove_volumes(&up.project)?;
             }
             Ok(())
         });

@@ -65,6 +65,20 @@ impl Firewall {
     /// Of many callers at once one does the work for all whose records it finds. With `forced` the rules are compared with
     /// what is there even where the records did not change: somebody may have flushed them.
     pub(in crate::network) async fn reconcile(&self, state: &StateDir, forced: bool) -> Result<(), NetworkError> {
+        self.follow(state, forced, None).await
+    }
+
+    /// Makes the rules follow the records of all networks but one, which is being removed.
+    pub(in crate::network) async fn reconcile_without(
+        &self,
+        state: &StateDir,
+        leaving: &str,
+    ) -> Result<(), NetworkError> {
+        self.note_change();
+        self.follow(state, false, Some(leaving)).await
+    }
+
+    async fn follow(&self, state: &StateDir, forced: bool, leaving: Option<&str>) -> Result<(), NetworkError> {
         let asked = self.recorded.load(Ordering::SeqCst);
         let mut covered = self.covered.lock().await;
         if !forced && *covered >= asked && asked > 0 {
@@ -72,7 +86,7 @@ impl Firewall {
         }
         let _lock = state.lock(LOCK).await?;
         let covers = self.recorded.load(Ordering::SeqCst);
-        let wanted = Ruleset::of(&networks(state)?)?;
+        let wanted = Ruleset::of(&networks(state, leaving)?)?;
         let target = Applied { digest: digest(&wanted), place: place() };
         let last = state.read::<Applied>(APPLIED)?;
         let known = match &last {
@@ -109,12 +123,14 @@ impl Firewall {
 
 fn networks(
     state: &StateDir,
+    leaving: Option<&str>,
 ) -> Result<Vec<(crate::network::NetworkRecord, Vec<crate::network::Attachment>)>, NetworkError> {
     let with_attachments = |network: crate::network::NetworkRecord| {
         let attachments = state.attachments(&network.id)?;
         Ok((network, attachments))
     };
-    state.networks()?.into_iter().map(with_attachments).collect()
+    let stays = |network: &crate::network::NetworkRecord| Some(network.id.as_str()) != leaving;
+    state.networks()?.into_iter().filter(stays).map(with_attachments).collect()
 }
 
 fn digest(rules: &Ruleset) -> String {
