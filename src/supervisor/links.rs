@@ -50,7 +50,10 @@ impl Links {
 
     /// Does something after a while.
     pub fn later(&self, delay: Duration, work: impl Future<Output = ()> + Send + 'static) {
-        self.later.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
+        let mut tasks = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        // A set keeps what has ended until it is asked.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             tokio::time::sleep(delay).await;
             work.await;
         });

@@ -421,8 +421,16 @@ impl Container {
             tracing::error!(container = %self.record.status.name, %error, "the record was not written");
         }
         self.status.send_replace(self.record.status.clone());
-        // The dispatcher may be busy; who watches sees the next change, and `List` always the latest state.
-        let _ = self.links.events.try_send(Event::Changed(Box::new(self.record.status.clone())));
+        let changed = Event::Changed(Box::new(self.record.status.clone()));
+        if self.links.events.try_send(changed).is_err() {
+            // The dispatcher is behind. Whoever watches must not miss the last change, which is what is sent then.
+            let (events, latest) = (self.links.events.clone(), self.status.subscribe());
+            self.links.later(Duration::ZERO, async move {
+                let Ok(place) = events.reserve().await else { return };
+                let status = latest.borrow().clone();
+                place.send(Event::Changed(Box::new(status)));
+            });
+        }
     }
 
     fn warn(&self, warnings: &[String]) {
