@@ -93,8 +93,8 @@ fn a_terminal_when_asked_for(sandbox: &Sandbox) {
     terminal.write("tty; stty size; echo $((40 + 2))\n");
     terminal.wait_for("\r\n42\r\n");
     assert!(terminal.screen().contains("24 80"), "the size of the client's terminal: {}", terminal.screen());
-    // Ctrl-C is a signal when the shell has left its line editor, not before.
-    terminal.write("echo be''gun; sleep 60\n");
+    // The one that says so is in the foreground already: Ctrl-C finds it, whatever the outer shell is doing.
+    terminal.write("sh -c \"echo be''gun; exec sleep 60\"\n");
     terminal.wait_for("\r\nbegun\r\n");
     terminal.interrupt();
     terminal.write("exit 3\n");
