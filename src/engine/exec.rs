@@ -123,7 +123,7 @@ pub async fn exec(
     let mut fds = vec![theirs.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), target.pidfd.as_fd()];
     fds.extend(target.cgroup.iter().map(AsFd::as_fd));
     fds.extend(target.tasks.iter().map(AsFd::as_fd));
-    let spawned = shim.exec(job.key, request, target.cgroup.is_some(), &fds).await?;
+    let spawned = shim.exec(job.key, &request, target.cgroup.is_some(), &fds).await?;
     drop((theirs, stdin, stdout, stderr));
     init.get_mut().send_plan(&plan, &[]).map_err(LaunchError::Channel)?;
     let mut terminal = None;

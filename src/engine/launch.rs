@@ -14,7 +14,7 @@ use super::files::{ContainerFiles, Resolver};
 use super::host::Host;
 use super::networking::{Guest, NetworkWish, Networking};
 use super::readiness::watch;
-use super::shim_link::{ShimLink, process_ended};
+use super::shim_link::{ShimError, ShimLink, process_ended};
 use crate::capabilities;
 use crate::container::{Confinement, InitChannel, InitEvent, Prepared, StartOptions, prepare};
 use crate::logs::make_stdio_pipe;
@@ -117,7 +117,11 @@ pub async fn create(
 ) -> Result<Created, LaunchError> {
     let files = ContainerFiles::create(&host.dirs, job.request, resolver(job))?;
     let cgroup = host.create_cgroup(job.cgroup, &job.request.limits)?;
-    let attempt = Attempt::begin(host, shim, job, &files, &cgroup).await;
+    let mut attempt = Attempt::begin(host, shim, job, &files, &cgroup).await;
+    if matches!(attempt, Err(LaunchError::Shim(ShimError::Gone))) {
+        // A process that it made before it died finds its channel closed and ends; the next shim makes another.
+        attempt = Attempt::begin(host, shim, job, &files, &cgroup).await;
+    }
     let mut attempt = match attempt {
         Ok(attempt) => attempt,
         Err(error) => {
@@ -222,7 +226,7 @@ impl Attempt {
         fds.extend(clone_into);
         fds.extend(job.shared_network);
         let key = job.request.id.as_str();
-        let spawned = shim.spawn(key, prepared.spawn.clone(), clone_into.is_some(), &fds).await?;
+        let spawned = shim.spawn(key, &prepared.spawn, clone_into.is_some(), &fds).await?;
         let identity = ProcessIdentity::of(spawned.pid)?.ok_or(LaunchError::Died)?;
         Ok(Self {
             process: identity,

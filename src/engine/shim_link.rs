@@ -4,16 +4,21 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::readiness::watch;
 use crate::container::{ExecRequest, SpawnRequest};
 use crate::shim::{ShimChild, ShimReply, ShimRequest};
 use crate::spec::ExitStatus;
 use crate::sys::{Channel, Frame, Received, parse_message, send_message};
+
+/// Within this time the keeper has replaced a shim that died.
+const REPLACEMENT: Duration = Duration::from_secs(10);
 
 /// Is a process that the shim has made for us.
 #[derive(Debug)]
@@ -65,10 +70,33 @@ struct State {
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
 }
 
+impl State {
+    fn send(
+        &mut self,
+        request: impl Fn(u64) -> ShimRequest,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<oneshot::Receiver<Answer>, ShimError> {
+        let sender = self.sender.as_ref().ok_or(ShimError::Gone)?;
+        self.last_token += 1;
+        match send_message(sender, &request(self.last_token), fds) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.sender = None;
+                return Err(ShimError::Gone);
+            }
+            Err(error) => return Err(ShimError::Send(error)),
+        }
+        let (answer, waiting) = oneshot::channel();
+        self.waiting.insert(self.last_token, answer);
+        Ok(waiting)
+    }
+}
+
 /// Talks to whichever shim the project has at the moment. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ShimLink {
     state: Arc<Mutex<State>>,
+    connected: Arc<Notify>,
 }
 
 impl ShimLink {
@@ -87,6 +115,7 @@ impl ShimLink {
             state.waiting.clear();
             state.sender = Some(sender);
         });
+        self.connected.notify_waiters();
         let link = self.clone();
         Ok(async move { link.read(receiver, events).await })
     }
@@ -94,19 +123,19 @@ impl ShimLink {
     /// Makes a container's first process. `fds` as [`ShimRequest::Spawn`] wants them.
     ///
     /// # Errors
-    /// [`ShimError`].
-    pub async fn spawn(&self, key: &str, request: SpawnRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
-        let key = key.to_owned();
-        self.ask(|token| ShimRequest::Spawn { token, key, request, cgroup }, fds).await
+    /// [`ShimError`]. After [`ShimError::Gone`] there may be a process that holds duplicates of `fds`: ask again with others.
+    pub async fn spawn(&self, key: &str, request: &SpawnRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
+        let make = |token| ShimRequest::Spawn { token, key: key.to_owned(), request: request.clone(), cgroup };
+        self.ask(make, fds).await
     }
 
     /// Makes a process in a running container. `fds` as [`ShimRequest::Exec`] wants them.
     ///
     /// # Errors
-    /// [`ShimError`].
-    pub async fn exec(&self, key: &str, request: ExecRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
-        let key = key.to_owned();
-        self.ask(|token| ShimRequest::Exec { token, key, request, cgroup }, fds).await
+    /// As [`ShimLink::spawn`].
+    pub async fn exec(&self, key: &str, request: &ExecRequest, cgroup: bool, fds: &[BorrowedFd<'_>]) -> Answer {
+        let make = |token| ShimRequest::Exec { token, key: key.to_owned(), request: request.clone(), cgroup };
+        self.ask(make, fds).await
     }
 
     /// Lets the shim reap a child whose end is on record.
@@ -119,17 +148,19 @@ impl ShimLink {
         });
     }
 
-    async fn ask(&self, request: impl FnOnce(u64) -> ShimRequest, fds: &[BorrowedFd<'_>]) -> Answer {
-        let (answer, waiting) = oneshot::channel();
-        self.with(|state| {
-            state.last_token += 1;
-            let token = state.last_token;
-            let sender = state.sender.as_ref().ok_or(ShimError::Gone)?;
-            send_message(sender, &request(token), fds).map_err(ShimError::Send)?;
-            state.waiting.insert(token, answer);
-            Ok(())
-        })?;
-        waiting.await.unwrap_or(Err(ShimError::Gone))
+    /// Sends a request to the shim, to the next one where this one has died, and waits for the answer.
+    async fn ask(&self, request: impl Fn(u64) -> ShimRequest, fds: &[BorrowedFd<'_>]) -> Answer {
+        let deadline = Instant::now() + REPLACEMENT;
+        loop {
+            // Listening begins before the attempt, so that no connection is missed.
+            let connected = self.connected.notified();
+            match self.with(|state| state.send(&request, fds)) {
+                Ok(waiting) => return waiting.await.unwrap_or(Err(ShimError::Gone)),
+                Err(ShimError::Gone) => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::timeout_at(deadline, connected).await.map_err(|_| ShimError::Gone)?;
+        }
     }
 
     async fn read(&self, mut receiver: AsyncFd<Channel>, events: mpsc::Sender<ShimEvent>) {

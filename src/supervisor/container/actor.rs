@@ -92,11 +92,12 @@ impl Container {
         while !self.removed {
             tokio::select! {
                 // All branches are cancel-safe: a channel, two timers, a set of tasks.
+                // Boxed: a container that waits needs no room for what it may do.
                 command = self.inbox.recv() => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => Box::pin(self.obey(command)).await,
                     None => return,
                 },
-                () = sleep_until(self.retry_at) => self.retry().await,
+                () = sleep_until(self.retry_at) => Box::pin(self.retry()).await,
                 () = sleep_until(self.stop_deadline) => self.grace_is_over(),
                 Some(Ok(ended)) = self.probes.join_next() => self.probe_ended(ended).await,
             }
