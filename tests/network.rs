@@ -232,9 +232,10 @@ fn networks_are_isolated_and_a_container_may_be_on_both() {
         let listener = in_namespace(back.netns.as_fd(), || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
         assert!(!front.connects((bt.ip().unwrap(), 80).into(), REFUSAL), "another network's container is out of reach");
         drop(listener);
+        // Another port: a process that another test forks at this moment may hold the listener until it executes.
         for (target, server) in [(&bt, &back), (&ft, &front)] {
-            let served = server.serve_once(80);
-            assert!(both.connects((target.ip().unwrap(), 80).into(), PATIENCE));
+            let served = server.serve_once(81);
+            assert!(both.connects((target.ip().unwrap(), 81).into(), PATIENCE));
             served.join().unwrap();
         }
     });

@@ -1,7 +1,7 @@
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -323,20 +323,17 @@ fn untrusted(path: &Path, reason: String) -> StoreError {
     StoreError::Untrusted { path: path.to_owned(), reason }
 }
 
-/// Writes and removes one page: that the file system is full or read-only is said before anything starts.
+/// Writes one page into a file without a name: that the file system is full or read-only is said before anything starts,
+/// and a kill leaves nothing behind.
 fn probe_writable(directory: &Path) -> Result<(), StoreError> {
-    let path = directory.join(format!(".probe-{}.tmp", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&path)
-        .and_then(|mut file| file.write_all(&[0; 4096]));
-    let removed = super::remove(&path);
-    written.map_err(|source| StoreError::Write { path: directory.to_owned(), source })?;
-    removed
+    let mode = Mode::RUSR | Mode::WUSR;
+    let written = match rustix::fs::open(directory, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
+        Ok(fd) => File::from(fd).write_all(&[0; 4096]),
+        // A file system without such files (open(2)): the first record will tell.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    };
+    written.map_err(|source| StoreError::Write { path: directory.to_owned(), source })
 }
 
 /// Refuses a name that could lead out of the directory it is meant for.
