@@ -137,8 +137,11 @@ impl Dispatcher {
             Event::KeeperLost => {
                 tracing::error!("the keeper has died: a crash of the supervisor would now lose statuses")
             }
-            Event::Adopt { desired, reply } => {
-                let _ = reply.send(self.adopt(*desired));
+            Event::Adopt { command, desired, reply } => {
+                // One that was cancelled gets nothing more: the `down` after it has chosen its containers already.
+                if self.at_work.contains_key(&command) {
+                    let _ = reply.send(self.adopt(*desired));
+                }
             }
             Event::Changed(status) => self.changed(&status),
             Event::Warning(message) => self.warn_all(&message),
@@ -148,11 +151,12 @@ impl Dispatcher {
             Event::CommandEnded { command, project_gone } => {
                 self.at_work.remove(&command);
                 self.project_gone |= project_gone;
-                self.begin_waiting();
             }
             Event::Reconcile => self.reconcile(),
             Event::Terminate => self.terminate(),
         }
+        // Whatever ended what was at work: by itself, cancelled, refused.
+        self.begin_waiting();
     }
 
     fn house(&mut self, container: Container, handle: ContainerHandle) {
@@ -227,9 +231,9 @@ impl Dispatcher {
         let Some(known) = self.clients.get(&client) else { return };
         let replies = known.replies.clone();
         let (report, mut rows) = Reporter::new();
-        let work = make(Work { links: self.links.clone(), report });
         self.last_command += 1;
         let (command, events) = (self.last_command, self.links.events.clone());
+        let work = make(Work { command, links: self.links.clone(), report });
         let abort = self.commands.spawn(async move {
             let mut work = std::pin::pin!(work);
             let outcome = loop {
@@ -275,6 +279,7 @@ impl Dispatcher {
             Err(failure) => return self.reply(client, number, ReplyBody::Failed(failure), None),
         };
         self.up = Some(up.clone());
+        self.project_gone = false;
         let handles = self.containers.clone();
         self.begin(client, number, true, false, |work| async move { work.up(up, plan, handles).await });
     }
@@ -518,7 +523,7 @@ impl Dispatcher {
         self.cancel_ups();
         let (dependencies, containers) = (self.dependencies(), self.containers.values().cloned().collect());
         let (report, _rows) = Reporter::new();
-        let work = Work { links: self.links.clone(), report };
+        let work = Work { command: 0, links: self.links.clone(), report };
         self.commands.spawn(async move {
             if let Err(failure) = work.stop(&dependencies, containers, None).await {
                 tracing::error!(error = %failure.chain.join(": "), "stopping on SIGTERM");

@@ -43,6 +43,8 @@ pub enum Event {
     KeeperLost,
     /// A command wants a new container to be known.
     Adopt {
+        /// The command that asks; a cancelled one is not heard.
+        command: u64,
         /// What it is to be.
         desired: Box<Desired>,
         /// Its handle.

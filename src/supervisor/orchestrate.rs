@@ -47,6 +47,8 @@ impl Reporter {
 /// Is a command at work.
 #[derive(Clone, Debug)]
 pub struct Work {
+    /// Its number; 0 for what nobody asked for.
+    pub command: u64,
     /// What all share.
     pub links: Shared,
     /// To the client.
@@ -189,7 +191,7 @@ impl Work {
     async fn adopt(&self, desired: Box<Desired>) -> Result<ContainerHandle, Failure> {
         let (reply, answer) = oneshot::channel();
         let ended = || Failure::new("the supervisor is ending".to_owned());
-        self.links.events.send(Event::Adopt { desired, reply }).await.map_err(|_| ended())?;
+        self.links.events.send(Event::Adopt { command: self.command, desired, reply }).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 

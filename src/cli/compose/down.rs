@@ -1,11 +1,19 @@
 //! `compose down`.
 
+use std::fs::File;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::requests::carry_out;
 use crate::cli::args::DownArgs;
 use crate::cli::project::{CommandResult, ComposeContext};
 use crate::supervisor::control::protocol::{Command, Down};
+
+/// So long a keeper takes at most to end after its project.
+const KEEPER_ENDS: Duration = Duration::from_secs(2);
 
 /// Stops and removes a project's containers and networks. A project that has none is down.
 ///
@@ -21,11 +29,21 @@ pub fn run(context: &ComposeContext<'_>, args: DownArgs) -> CommandResult {
     let running = connector.lock_file();
     carry_out(context, &project, Command::Down(request))?;
     if everything && let Some(lock) = running.or_else(|| connector.lock_file()) {
-        // Nothing is left behind, our own three processes neither. An interrupted wait is one that the user has ended.
-        let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared);
+        // Nothing is left behind, our own three processes neither.
+        wait_for_keeper(&lock);
     }
     if everything {
         connector.remove_supervision_cgroup();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until nobody holds the lock. Not for ever: an `up` that somebody else began meanwhile may hold it, and keep it.
+fn wait_for_keeper(lock: &File) {
+    let deadline = Instant::now() + KEEPER_ENDS;
+    while rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
