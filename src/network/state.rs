@@ -80,22 +80,22 @@ impl StateDir {
         Ok(self.networks()?.into_iter().find(by_id))
     }
 
-    /// Writes a network down.
+    /// Writes a network down. Its directory of attachments comes with the first of them: whatever a kill leaves has a record that
+    /// names it.
     pub(super) fn write_network(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
-        make_dir(&self.attachment_dir(&record.id))?;
         write(&self.record_path(&record.config.name), record)
     }
 
-    /// Forgets a network.
+    /// Forgets a network, the record last.
     pub(super) fn remove_network(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
-        store::remove(&self.record_path(&record.config.name))?;
         let dir = self.attachment_dir(&record.id);
         match fs::remove_dir_all(&dir) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
-                Err(NetworkError::State { operation: "remove", path: dir, source })
+                return Err(NetworkError::State { operation: "remove", path: dir, source });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(store::remove(&self.record_path(&record.config.name))?)
     }
 
     /// Lists which addresses of a network are given away, from the names of files alone.
@@ -130,6 +130,7 @@ impl StateDir {
 
     /// Writes an attachment down; it must have an address.
     pub(super) fn write_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        make_dir(&self.attachment_dir(&attachment.network))?;
         write(&self.attachment_path(attachment), attachment)
     }
 
