@@ -235,7 +235,7 @@ fn labels(project: &Project, service: &Service, number: u32, config_hash: &str) 
 fn extra_hosts(service: &Service) -> Vec<(String, IpAddr)> {
     let fixed = |(name, address): &(String, HostAddress)| match address {
         HostAddress::Ip(ip) => Some((name.clone(), *ip)),
-        // The gateway is known when the container is attached; the engine adds it then.
+        // Not there yet: the gateway is known only when the container is attached, and nobody adds the line then.
         HostAddress::HostGateway => None,
     };
     service.extra_hosts.iter().filter_map(fixed).collect()
