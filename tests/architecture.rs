@@ -143,3 +143,17 @@ fn outside_crates_stay_with_their_owners() {
     }
     assert!(wrong.is_empty(), "outside crates where they do not belong:\n{}", wrong.join("\n"));
 }
+
+/// The most lines of a file; a longer one has two subjects. Files of nothing but tests are lists and may be longer.
+const LONGEST_FILE: usize = 500;
+
+#[test]
+fn no_file_is_too_long() {
+    let is_tests = |path: &Path| path.file_name().is_some_and(|name| name == "tests.rs");
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, text)| !is_tests(path) && text.lines().count() > LONGEST_FILE)
+        .map(|(path, text)| format!("{}: {} lines", path.display(), text.lines().count()))
+        .collect();
+    assert!(wrong.is_empty(), "files over {LONGEST_FILE} lines:\n{}", wrong.join("\n"));
+}

@@ -11,8 +11,8 @@ use memchr::memchr;
 use super::error::LogError;
 use super::frame::{HEADER, Line, Stamp, Stream};
 use super::generations::{list, number_of, path_of};
+use super::mend::parse_opened;
 use super::place::{LogQuery, Place, find_start};
-use super::writer::parse_opened;
 
 /// What is read at a time; a record of ours always fits.
 const BUFFER: usize = 64 * 1024;

@@ -1,16 +1,15 @@
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
-use super::frame::{HEADER, Line, PART, Stamp, Stream, Tail, frame, frame_line};
+use super::frame::{Line, Stamp, Stream, Tail, frame, frame_line};
 use super::generations::{list, name_of, path_of};
+use super::mend::{end_earlier, mend, open_generation, opened_at};
+use super::open_lines::OpenLines;
 
 /// The most that is formatted before it is written: the formatted text of many short lines is far longer than they.
 const BATCH: usize = 512 * 1024;
-/// Holds the last record of any file of ours.
-const LAST_RECORDS: u64 = 2 * (PART + HEADER) as u64;
 
 /// Says when a log goes on in a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,32 +37,6 @@ pub struct LogWriter {
     loss: Option<Loss>,
     /// Formatted records on their way to the file.
     batch: Vec<u8>,
-}
-
-/// Says of which streams the last record is a part.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct OpenLines {
-    stdout: bool,
-    stderr: bool,
-}
-
-impl OpenLines {
-    fn set(&mut self, stream: Stream, open: bool) {
-        match stream {
-            Stream::Stdout => self.stdout = open,
-            Stream::Stderr => self.stderr = open,
-            Stream::Notice | Stream::Opened | Stream::Rotate => {}
-        }
-    }
-
-    /// Appends records that end the open lines.
-    fn close(self, stamp: &Stamp, out: &mut Vec<u8>) {
-        for (open, stream) in [(self.stdout, Stream::Stdout), (self.stderr, Stream::Stderr)] {
-            if open {
-                frame_line(stream, b"", stamp, out);
-            }
-        }
-    }
 }
 
 /// Counts output that could not be written and was not reported yet.
@@ -194,7 +167,7 @@ impl LogWriter {
         };
         let whole = memchr::memrchr(b'\n', &batch[..written]).map_or(0, |at| at + 1);
         self.cut((written - whole) as u64);
-        self.note_open(&batch[..whole]);
+        self.open.follow(&batch[..whole]);
         if notice > 0 && whole >= notice {
             self.loss = None;
         }
@@ -216,12 +189,6 @@ impl LogWriter {
         if let Ok(length) = self.file.metadata().map(|found| found.len().saturating_sub(bytes)) {
             let _ = self.file.set_len(length);
             self.length = length;
-        }
-    }
-
-    fn note_open(&mut self, records: &[u8]) {
-        for line in records.split(|b| *b == b'\n').filter_map(Line::parse) {
-            self.open.set(line.stream, line.partial);
         }
     }
 
@@ -295,77 +262,10 @@ fn payload(records: &[u8]) -> u64 {
     output.map(|line| line.text.len() as u64 + u64::from(!line.partial)).sum()
 }
 
-fn open_generation(directory: &Path, generation: u64) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-    options.open(path_of(directory, generation))
-}
-
-/// Reads the last records of a file.
-fn last_records(file: &mut File) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_RECORDS)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Ends a half-written record, and tells which lines are open.
-fn mend(file: &mut File) -> io::Result<OpenLines> {
-    let mut bytes = last_records(file)?;
-    let start = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-    let cut = bytes.len() - start;
-    if cut > 0 {
-        if Line::parse(&bytes[start..]).is_some() {
-            file.write_all(b"\n")?;
-        } else {
-            let length = file.metadata()?.len();
-            file.set_len(length - cut as u64)?;
-            bytes.truncate(start);
-        }
-    }
-    let mut open = OpenLines::default();
-    for line in bytes.split(|b| *b == b'\n').filter_map(Line::parse) {
-        open.set(line.stream, line.partial);
-    }
-    Ok(open)
-}
-
-/// Lets the last file but one name the last, where its writer was killed before it could.
-fn end_earlier(directory: &Path, earlier: u64, last: u64) -> io::Result<()> {
-    let mut file = open_generation(directory, earlier)?;
-    mend(&mut file)?;
-    let bytes = last_records(&mut file)?;
-    let ended = bytes.split(|b| *b == b'\n').filter_map(Line::parse).next_back();
-    if ended.is_none_or(|line| line.stream != Stream::Rotate) {
-        let mut record = Vec::new();
-        frame_line(Stream::Rotate, name_of(last).as_bytes(), &Stamp::now(), &mut record);
-        file.write_all(&record)?;
-    }
-    Ok(())
-}
-
-/// Reads from a file's first record how many bytes the earlier files had.
-fn opened_at(file: &mut File) -> io::Result<u64> {
-    let mut start = [0; HEADER + 24];
-    file.rewind()?;
-    let mut filled = 0;
-    while let count @ 1.. = file.read(&mut start[filled..])? {
-        filled += count;
-    }
-    Ok(parse_opened(start[..filled].split(|b| *b == b'\n').next().unwrap_or_default()).unwrap_or(0))
-}
-
-/// Parses a first record; `None` for any other.
-pub(super) fn parse_opened(line: &[u8]) -> Option<u64> {
-    let line = Line::parse(line).filter(|line| line.stream == Stream::Opened)?;
-    std::str::from_utf8(line.text).ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::frame::PART;
 
     fn texts(directory: &Path) -> Vec<String> {
         let mut all = Vec::new();

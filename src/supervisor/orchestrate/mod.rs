@@ -1,0 +1,11 @@
+#![doc = include_str!("README.md")]
+
+mod objects;
+mod order;
+mod reporter;
+mod up;
+mod wait;
+mod work;
+
+pub use reporter::Reporter;
+pub use work::Work;

@@ -1,0 +1,94 @@
+use std::collections::BTreeSet;
+
+use super::Work;
+use crate::compose::model::Project;
+use crate::supervisor::control::protocol::{Failure, ObjectKind, Step};
+use crate::supervisor::converge::Convergence;
+use crate::supervisor::desired::network_config;
+
+impl Work {
+    pub(super) async fn ensure_networks(&self, project: &Project, plan: &Convergence) -> Result<(), Failure> {
+        let wanted: BTreeSet<&str> = plan
+            .services
+            .keys()
+            .filter_map(|name| project.services.get(name))
+            .flat_map(|service| service.networks.keys().map(String::as_str))
+            .collect();
+        for (key, network) in project.networks.iter().filter(|(key, _)| wanted.contains(key.as_str())) {
+            let networks = &self.links.host.networks;
+            if network.external {
+                networks.find(&network.name).map_err(|error| Failure::of_network(&network.name, &error))?;
+                continue;
+            }
+            let config = network_config(project, key, network)
+                .map_err(|error| Failure { hint: error.hint(), ..Failure::new(error.to_string()) })?;
+            let new = networks.find(&network.name).is_err();
+            if new {
+                self.report.row(ObjectKind::Network, &network.name, Step::Creating);
+            }
+            networks.ensure(&config).await.map_err(|error| Failure::of_network(&network.name, &error))?;
+            if new {
+                self.report.row(ObjectKind::Network, &network.name, Step::Created);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ensure_volumes(&self, project: &Project) -> Result<(), Failure> {
+        let dirs = &self.links.host.dirs;
+        for volume in project.volumes.values() {
+            let exists = dirs.volume(&volume.name).is_dir();
+            if volume.external && !exists {
+                return Err(Failure::new(format!("external volume \"{}\" not found", volume.name)));
+            }
+            if !exists {
+                self.report.row(ObjectKind::Volume, &volume.name, Step::Creating);
+                dirs.create_volume(&volume.name)
+                    .map_err(|error| Failure::caused(format!("create volume {}", volume.name), &error))?;
+                self.report.row(ObjectKind::Volume, &volume.name, Step::Created);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the project's networks that nobody else uses.
+    ///
+    /// # Errors
+    /// The first failure, after all have been tried.
+    pub async fn remove_networks(&self, project: &str) -> Result<(), Failure> {
+        let networks = &self.links.host.networks;
+        let all = networks.list().map_err(|error| Failure::of_network(project, &error))?;
+        let mut outcome = Ok(());
+        for record in all.iter().filter(|record| record.config.project.as_deref() == Some(project)) {
+            let name = &record.config.name;
+            self.report.row(ObjectKind::Network, name, Step::Removing);
+            match networks.remove(name).await {
+                Ok(_) => self.report.row(ObjectKind::Network, name, Step::Removed),
+                Err(error) => {
+                    self.report.row(ObjectKind::Network, name, Step::Error);
+                    outcome = outcome.and(Err(Failure::of_network(name, &error)));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Removes the named volumes that the file declares.
+    ///
+    /// # Errors
+    /// The first failure, after all have been tried.
+    pub fn remove_volumes(&self, project: &Project) -> Result<(), Failure> {
+        let mut outcome = Ok(());
+        for volume in project.volumes.values().filter(|volume| !volume.external) {
+            self.report.row(ObjectKind::Volume, &volume.name, Step::Removing);
+            match self.links.host.dirs.remove_volume(&volume.name) {
+                Ok(()) => self.report.row(ObjectKind::Volume, &volume.name, Step::Removed),
+                Err(error) => {
+                    self.report.row(ObjectKind::Volume, &volume.name, Step::Error);
+                    outcome = outcome.and(Err(Failure::caused(format!("remove volume {}", volume.name), &error)));
+                }
+            }
+        }
+        outcome
+    }
+}
