@@ -70,8 +70,11 @@ pub(super) fn describe(
     notes.insert(DENY_GROUPS.to_owned(), deny.to_string());
     notes.insert(INIT.to_owned(), request.init.to_string());
     let root = RootBuilder::default().path(&paths.mountpoint).readonly(request.read_only).build().map_err(bad)?;
-    SpecBuilder::default()
-        .version("1.2.0")
+    let mut spec = SpecBuilder::default();
+    if let Some(domainname) = &request.domainname {
+        spec = spec.domainname(domainname);
+    }
+    spec.version("1.2.0")
         .root(root)
         .hostname(&request.hostname)
         .process(process(request, confinement).map_err(bad)?)

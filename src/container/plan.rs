@@ -117,6 +117,8 @@ pub enum Action {
     EnterRoot,
     /// sethostname(2).
     SetHostname(String),
+    /// setdomainname(2).
+    SetDomainname(String),
     /// Raises `lo`.
     RaiseLoopback,
     /// Writes a file of /proc/sys.
@@ -195,7 +197,7 @@ impl Action {
             Self::Bind(_) => "by handle: a symbolic link in the image cannot lead out of the root",
             Self::OpenTerminal { .. } => "of the container's own devpts, so that its name means something inside",
             Self::EnterRoot => "all mounts are in place; with the old root goes every path to the host",
-            Self::SetHostname(_) => "the UTS namespace is ours",
+            Self::SetHostname(_) | Self::SetDomainname(_) => "the UTS namespace is ours",
             Self::RaiseLoopback => "programs expect 127.0.0.1, and a new network namespace has lo down",
             Self::WriteSysctl { .. } => "before /proc/sys becomes read-only",
             Self::ProtectPath(_) => "kernel settings that are not namespaced stay the host's",
@@ -242,6 +244,7 @@ impl fmt::Display for Action {
             Self::OpenTerminal { console: true } => f.write_str("open a terminal and bind it over /dev/console"),
             Self::EnterRoot => f.write_str("pivot into the new root and detach the old one"),
             Self::SetHostname(name) => write!(f, "set the host name to {name}"),
+            Self::SetDomainname(name) => write!(f, "set the NIS domain name to {name}"),
             Self::RaiseLoopback => f.write_str("raise lo"),
             Self::WriteSysctl { key, value, .. } => write!(f, "set sysctl {key} to `{value}`"),
             Self::ProtectPath(path) => write!(f, "make {} read-only", path.display()),

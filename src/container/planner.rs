@@ -157,6 +157,7 @@ fn inside_steps(
 ) -> Result<(), ContainerError> {
     if created.contains(Namespace::Uts) {
         steps.extend(spec.hostname().clone().map(Action::SetHostname));
+        steps.extend(spec.domainname().clone().map(Action::SetDomainname));
     }
     if created.contains(Namespace::Network) {
         steps.push(Action::RaiseLoopback);

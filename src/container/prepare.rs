@@ -209,6 +209,7 @@ mod tests {
             user: None,
             groups: Vec::new(),
             hostname: "web".to_owned(),
+            domainname: None,
             namespaces: NamespaceRequest { user: None, network: NetworkNamespace::Private, cgroup: true },
             mounts: Vec::new(),
             capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: Vec::new(), drop: Vec::new() },

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use crate::container::{ContainerError, ContainerPaths};
 use crate::network::dns;
-use crate::spec::{ContainerId, ContainerRequest};
+use crate::spec::{ContainerId, ContainerRequest, HostAddress, NetworkNamespace};
 use crate::store::{Directories, StoreError};
 
 /// Says which file of a container could not be made.
@@ -40,6 +40,41 @@ pub enum Resolver {
     Host,
 }
 
+/// Says where a container stands on its networks, for its /etc/hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Its own, in the order of its interfaces.
+    pub own: Vec<IpAddr>,
+    /// The host's, as the container reaches it: the gateway of its first bridge.
+    pub host: Option<IpAddr>,
+}
+
+impl Addresses {
+    /// Before any network is attached only a container without a network namespace of its own knows where the host is.
+    fn without_networks(namespace: &NetworkNamespace) -> Self {
+        let host = (*namespace == NetworkNamespace::Host).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Self { own: Vec::new(), host }
+    }
+
+    /// Names what was asked to lead to the host and cannot, as a warning.
+    pub fn missing_host(&self, request: &ContainerRequest) -> Option<String> {
+        let asked: Vec<&str> = request
+            .extra_hosts
+            .iter()
+            .filter(|(_, address)| *address == HostAddress::HostGateway)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let known = self.host.is_some() || request.namespaces.network == NetworkNamespace::Host;
+        (!asked.is_empty() && !known).then(|| {
+            format!(
+                "{} has no line for {} in its /etc/hosts: `host-gateway` is the gateway of its first bridge, and it is on none",
+                request.name,
+                asked.join(", ")
+            )
+        })
+    }
+}
+
 /// Is the directory of one container, `<data>/containers/<id>`.
 #[derive(Clone, Debug)]
 pub struct ContainerFiles {
@@ -66,7 +101,7 @@ impl ContainerFiles {
         files.paths().create(&request.rootfs)?;
         files.write("hostname", &format!("{}\n", request.hostname))?;
         files.write("resolv.conf", &resolv_conf(resolver, &host_resolv_conf()))?;
-        files.write_hosts(request, &[])?;
+        files.write_hosts(request, &Addresses::without_networks(&request.namespaces.network))?;
         Ok(files)
     }
 
@@ -112,7 +147,7 @@ impl ContainerFiles {
     ///
     /// # Errors
     /// [`FilesError`] with the path.
-    pub fn write_hosts(&self, request: &ContainerRequest, addresses: &[IpAddr]) -> Result<(), FilesError> {
+    pub fn write_hosts(&self, request: &ContainerRequest, addresses: &Addresses) -> Result<(), FilesError> {
         self.write("hosts", &hosts(request, addresses))
     }
 
@@ -155,16 +190,25 @@ impl ContainerFiles {
     }
 }
 
-fn hosts(request: &ContainerRequest, addresses: &[IpAddr]) -> String {
+fn hosts(request: &ContainerRequest, addresses: &Addresses) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     for (name, address) in &request.extra_hosts {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{address}\t{name}");
+        let address = match address {
+            HostAddress::Ip(ip) => Some(*ip),
+            HostAddress::HostGateway => addresses.host,
+        };
+        if let Some(address) = address {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{address}\t{name}");
+        }
     }
-    for address in addresses {
-        let _ = writeln!(text, "{address}\t{}", request.hostname);
+    for address in &addresses.own {
+        let _ = match &request.domainname {
+            Some(domain) => writeln!(text, "{address}\t{host}.{domain} {host}", host = request.hostname),
+            None => writeln!(text, "{address}\t{}", request.hostname),
+        };
     }
     text
 }

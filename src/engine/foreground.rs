@@ -7,7 +7,7 @@ mod process;
 mod spare;
 mod streams;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use self::spare::Spares;
 pub use self::streams::StreamEnds;
 use self::streams::Streams;
 use super::error::LaunchError;
-use super::files::{ContainerFiles, Resolver};
+use super::files::{Addresses, ContainerFiles, Resolver};
 use super::host::{Host, cgroup_view};
 use super::networking::NetworkWish;
 use crate::capabilities;
@@ -133,7 +133,8 @@ impl<'a> Run<'a> {
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);
         let prepared = plan(self.dirs, job, &files, cgroup)?;
-        job.warnings.iter().chain(cgroup.warnings()).for_each(|warning| console.warn(warning));
+        let no_gateway = if job.networks.is_empty() { Addresses::default().missing_host(job.request) } else { None };
+        job.warnings.iter().chain(cgroup.warnings()).chain(&no_gateway).for_each(|warning| console.warn(warning));
         let (init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
         let (streams, ends) = Streams::open(job.request)?;
         let fds = SpawnFds {
@@ -359,7 +360,7 @@ impl Launch {
         &mut self,
         job: &ForegroundJob<'_>,
         files: &ContainerFiles,
-        addresses: &[IpAddr],
+        addresses: &Addresses,
     ) -> Result<(), LaunchError> {
         self.attached = true;
         if job.networks.is_empty() || job.request.namespaces.network != NetworkNamespace::Private {

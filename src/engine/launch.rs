@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -263,10 +262,11 @@ impl Attempt {
         let ((), (warnings, terminal)) = tokio::try_join!(attached, created)?;
         self.warnings.extend(warnings);
         self.terminal = terminal;
-        let addresses: Vec<IpAddr> = self.networking.addresses();
-        if !addresses.is_empty() {
+        let addresses = self.networking.addresses();
+        if !addresses.own.is_empty() {
             files.write_hosts(job.request, &addresses)?;
         }
+        self.warnings.extend(addresses.missing_host(job.request));
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::error::LaunchError;
+use super::files::Addresses;
 use super::host::Host;
 use crate::network::dns::{self, DnsSockets, NameEntry, Resolvers, open_dns_sockets};
 use crate::network::{
@@ -192,9 +193,13 @@ impl Networking {
         if self.attachments.is_empty() { Ok(()) } else { host.detacher.detach(host, container).await }
     }
 
-    /// Lists the container's addresses.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        self.attachments.iter().filter_map(Attachment::ip).map(IpAddr::V4).collect()
+    /// Returns the container's addresses, and the host's: the gateway of the network that leads out, or else of the
+    /// first that has one.
+    pub fn addresses(&self) -> Addresses {
+        let own = self.attachments.iter().filter_map(Attachment::ip).map(IpAddr::V4).collect();
+        let with_gateway = self.attachments.iter().filter(|place| place.gateway.is_some());
+        let host = with_gateway.min_by_key(|place| !place.default_route).and_then(|place| place.gateway);
+        Addresses { own, host: host.map(IpAddr::V4) }
     }
 }
 

@@ -18,8 +18,8 @@ pub use mac_address::MacAddress;
 pub use names::{InterfaceName, ObjectName};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
-    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, IdMap, IdMaps, MountKind, MountRequest,
-    NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, Ulimit,
+    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, HostAddress, IdMap, IdMaps, MountKind,
+    MountRequest, NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, Ulimit,
 };
 pub use signal::SignalNumber;
 pub use units::{ByteSize, parse_duration};

@@ -32,6 +32,8 @@ pub struct ContainerRequest {
     pub groups: Vec<String>,
     /// The host name in the UTS namespace.
     pub hostname: String,
+    /// The NIS domain name in the UTS namespace (setdomainname(2)); the kernel's `(none)` where `None`.
+    pub domainname: Option<String>,
     /// Which namespaces the container gets.
     pub namespaces: NamespaceRequest,
     /// Binds, volumes and tmpfs mounts, in the order in which they are made.
@@ -59,11 +61,21 @@ pub struct ContainerRequest {
     /// How long to wait between that signal and SIGKILL.
     pub stop_grace_period: Duration,
     /// Lines for /etc/hosts beyond localhost and the container's own: (name, address).
-    pub extra_hosts: Vec<(String, std::net::IpAddr)>,
+    pub extra_hosts: Vec<(String, HostAddress)>,
     /// Added to the OOM killer's score, -1000 to 1000 (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
     /// Labels, as written and as Compose adds.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Is the address of a line for /etc/hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostAddress {
+    /// An address.
+    Ip(std::net::IpAddr),
+    /// `host-gateway`: the host, as the container reaches it. Known only when the container is on its networks.
+    HostGateway,
 }
 
 /// Says which namespaces are made new and which are shared.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::control::protocol::Up;
 use crate::compose::model::{
-    HostAddress, ImageRef, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
+    ImageRef, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
 };
 use crate::engine::NetworkWish;
 use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
@@ -151,6 +151,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
     let id = ContainerId::generate();
     ContainerRequest {
         hostname: service.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
+        domainname: service.domainname.clone(),
         id,
         name,
         rootfs,
@@ -177,7 +178,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         stdin_open: service.stdin_open,
         stop_signal: service.stop_signal,
         stop_grace_period: service.stop_grace_period,
-        extra_hosts: extra_hosts(service),
+        extra_hosts: service.extra_hosts.clone(),
         oom_score_adj: service.oom_score_adj,
         labels: BTreeMap::new(),
     }
@@ -230,15 +231,6 @@ fn labels(project: &Project, service: &Service, number: u32, config_hash: &str) 
         labels.insert(format!("com.docker.compose.{key}"), value);
     }
     labels
-}
-
-fn extra_hosts(service: &Service) -> Vec<(String, IpAddr)> {
-    let fixed = |(name, address): &(String, HostAddress)| match address {
-        HostAddress::Ip(ip) => Some((name.clone(), *ip)),
-        // Not there yet: the gateway is known only when the container is attached, and nobody adds the line then.
-        HostAddress::HostGateway => None,
-    };
-    service.extra_hosts.iter().filter_map(fixed).collect()
 }
 
 /// Interfaces are numbered by falling priority, then by name; the default route goes through the network with the

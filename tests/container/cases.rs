@@ -155,6 +155,7 @@ fn request(rootfs: &Path, script: &str) -> ContainerRequest {
         user: None,
         groups: Vec::new(),
         hostname: "box".to_owned(),
+        domainname: None,
         namespaces: NamespaceRequest { user: None, network: NetworkNamespace::Private, cgroup: true },
         mounts: Vec::new(),
         capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: Vec::new(), drop: Vec::new() },

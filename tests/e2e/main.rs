@@ -17,6 +17,7 @@ mod logs;
 mod network;
 mod processes;
 mod run;
+mod settings;
 mod signals;
 
 fn main() -> ExitCode {
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         network::cases(),
         processes::cases(),
         run::cases(),
+        settings::cases(),
         signals::cases(),
     ];
     support::run_all(modules.into_iter().flatten().collect())

@@ -104,7 +104,7 @@ pub struct RunOptions {
     /// Publish a port: `[ADDRESS:][HOST-PORT:]PORT[/udp]`
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<String>,
-    /// Line of /etc/hosts: NAME:ADDRESS
+    /// Line of /etc/hosts: NAME:ADDRESS, or NAME:host-gateway for the host
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
     /// Name server

@@ -8,7 +8,7 @@ use super::super::yaml::Node;
 use super::network::{is_host_name, network_mode, service_network};
 use super::reader::Reader;
 use super::{limits, mounts, security};
-use crate::spec::{Healthcheck, ObjectName, RestartPolicy, SignalNumber, parse_duration};
+use crate::spec::{Healthcheck, HostAddress, ObjectName, RestartPolicy, SignalNumber, parse_duration};
 
 /// As Docker.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);

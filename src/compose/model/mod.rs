@@ -8,4 +8,4 @@ mod service;
 pub use mounts::{Volume, VolumeMount, VolumeMountKind};
 pub use network::{Ipam, IpamPool, Network, NetworkMode, ServiceNetwork};
 pub use project::Project;
-pub use service::{Dependency, DependencyCondition, HostAddress, ImageRef, Logging, Port, PortProtocol, Service};
+pub use service::{Dependency, DependencyCondition, ImageRef, Logging, Port, PortProtocol, Service};

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::project::hash_of;
 use super::{NetworkMode, ServiceNetwork, VolumeMount};
-use crate::spec::{ByteSize, Healthcheck, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit};
+use crate::spec::{
+    ByteSize, Healthcheck, HostAddress, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
+};
 
 /// Is one service: what each of its containers is made of and how it lives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -188,16 +190,6 @@ impl fmt::Display for PortProtocol {
             Self::Udp => "udp",
         })
     }
-}
-
-/// Is the address of an `extra_hosts` line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostAddress {
-    /// An address.
-    Ip(IpAddr),
-    /// `host-gateway`: the host's address on the container's first network.
-    HostGateway,
 }
 
 /// Says what happens to a service's output.

@@ -8,7 +8,7 @@ use crate::container::plan::{Action, Role};
 use crate::namespaces::mount::{
     self, Masks, Parents, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
 };
-use crate::namespaces::uts::set_hostname;
+use crate::namespaces::uts::{set_domainname, set_hostname};
 use crate::sys;
 
 /// Holds what steps leave for later ones.
@@ -56,6 +56,7 @@ impl Stage {
             Action::SetPropagation(propagation) => set_propagation(*propagation)?,
             Action::BecomeNamespaceRoot => process::become_namespace_root()?,
             Action::SetHostname(name) => set_hostname(name)?,
+            Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
             Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.root()?, key, value, *optional)?,
             Action::SetUmask(mask) => {

@@ -2,7 +2,6 @@
 //! detach, and whatever runs that were killed have left behind.
 
 use std::io::{self, PipeReader};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
@@ -10,6 +9,7 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 use super::claim::Stale;
+use crate::engine::files::Addresses;
 use crate::engine::launch::clear_remains;
 use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking};
 use crate::namespaces::cgroup::CgroupPath;
@@ -39,7 +39,7 @@ pub(super) struct Attaching {
     pub(super) netns: OwnedFd,
 }
 
-type Attached = Result<Vec<IpAddr>, LaunchError>;
+type Attached = Result<Addresses, LaunchError>;
 
 /// Is the thread at work.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl NetworkWork {
             errors.extend(self.host.networks.reconcile(&|_| true).await.map_err(LaunchError::from).err());
         }
         match self.container.take() {
-            None => tell(Ok(Vec::new())),
+            None => tell(Ok(Addresses::default())),
             Some(container) => match self.attach(&container).await {
                 Err(error) => tell(Err(error)),
                 Ok(networking) => {

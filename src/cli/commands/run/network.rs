@@ -6,7 +6,7 @@ use crate::cli::args::{RunOptions, UsageError, shown};
 use crate::engine::NetworkWish;
 use crate::engine::foreground::DEFAULT_NETWORK;
 use crate::network::{PortMapping, Protocol};
-use crate::spec::NetworkNamespace;
+use crate::spec::{HostAddress, NetworkNamespace};
 
 /// More ports than this in one option are a mistake: each costs a rule.
 const MOST_PORTS: u16 = 1024;
@@ -52,15 +52,20 @@ fn address(text: &str) -> Result<Ipv4Addr, UsageError> {
     text.parse().map_err(|_| super::request::wrong(format!("`--ip {}` is not an IPv4 address", shown(text))))
 }
 
-/// Reads `NAME:ADDRESS`.
-pub(super) fn extra_hosts(list: &[String]) -> Result<Vec<(String, IpAddr)>, UsageError> {
+/// Reads `NAME:ADDRESS`, or `NAME:host-gateway`.
+pub(super) fn extra_hosts(list: &[String]) -> Result<Vec<(String, HostAddress)>, UsageError> {
     list.iter()
         .map(|text| {
             let parts = text.split_once(['=', ':']).filter(|(name, _)| !name.is_empty());
-            let bare = |ip: &str| ip.trim_start_matches('[').trim_end_matches(']').parse().ok();
+            let bare = |ip: &str| match ip {
+                "host-gateway" => Some(HostAddress::HostGateway),
+                ip => ip.trim_start_matches('[').trim_end_matches(']').parse().ok().map(HostAddress::Ip),
+            };
             let entry = parts.and_then(|(name, ip)| Some((name.to_owned(), bare(ip)?)));
             let sound = entry.filter(|(name, _)| !name.contains(|c: char| c.is_whitespace() || c.is_control()));
-            sound.ok_or_else(|| super::request::wrong(format!("`--add-host {}` is not NAME:ADDRESS", shown(text))))
+            sound.ok_or_else(|| {
+                super::request::wrong(format!("`--add-host {}` is not NAME:ADDRESS or NAME:host-gateway", shown(text)))
+            })
         })
         .collect()
 }
@@ -158,8 +163,9 @@ mod tests {
     #[test]
     fn hosts_are_names_with_addresses() {
         let list = |text: &str| extra_hosts(&[text.to_owned()]);
-        assert_eq!(list("db:10.0.0.1").unwrap()[0], ("db".to_owned(), "10.0.0.1".parse().unwrap()));
-        assert_eq!(list("db:::1").unwrap()[0].1, "::1".parse::<IpAddr>().unwrap());
+        assert_eq!(list("db:10.0.0.1").unwrap()[0], ("db".to_owned(), HostAddress::Ip("10.0.0.1".parse().unwrap())));
+        assert_eq!(list("db:::1").unwrap()[0].1, HostAddress::Ip("::1".parse().unwrap()));
+        assert_eq!(list("db=host-gateway").unwrap()[0].1, HostAddress::HostGateway);
         assert!(list("db").is_err() && list("a b:1.2.3.4").is_err() && list(":1.2.3.4").is_err());
     }
 }

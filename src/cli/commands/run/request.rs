@@ -66,6 +66,7 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         user: options.user.clone(),
         groups: options.group_add.clone(),
         hostname,
+        domainname: options.domainname.clone(),
         namespaces: NamespaceRequest {
             user: limits::id_maps(&options, ancestor.as_ref())?,
             network: networks.namespace,
@@ -105,7 +106,6 @@ fn refuse_what_is_missing(options: &RunOptions) -> Result<(), UsageError> {
         ("--uts", own(&options.uts)),
         ("--cgroupns", own(&options.cgroupns)),
         ("--dns", !options.dns.is_empty()),
-        ("--domainname", options.domainname.is_some()),
         ("--restart", options.restart.is_some_and(|policy| policy != crate::spec::RestartPolicy::No)),
     ];
     match missing.iter().find(|(_, given)| *given) {
