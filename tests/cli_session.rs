@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use mydocker::spec::{ContainerId, ExitStatus};
@@ -100,7 +100,7 @@ impl Stage {
             finished_at: None,
             ports: Vec::new(),
             addresses: [].into(),
-            log: self.directories.log(id.as_str()),
+            log: Some(self.directories.log(id.as_str())),
             tty: false,
             labels: [].into(),
             id,
@@ -131,7 +131,8 @@ impl Peer {
     }
 }
 
-fn write_log(path: &Path, text: &str) {
+fn write_log(container: &ContainerStatus, text: &str) {
+    let path = container.log.as_ref().unwrap();
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
     for line in text.lines() {
         writeln!(file, "2026-11-23T10:00:00.000000000Z stdout F {line}").unwrap();
@@ -159,16 +160,16 @@ fn up_shows_every_line_and_one_signal_stops_gracefully() {
     let stage = Stage::new();
     let child = stage.start(&["up"]);
     let (mut peer, web) = (stage.accept(), stage.container());
-    write_log(&web.log, "hello");
+    write_log(&web, "hello");
     stage.begin_up(&mut peer, &web);
     signal(&child, Signal::SIGINT);
     let stop = peer.hear();
     assert!(matches!(&stop.command, Asked::Stop { services, .. } if services.is_empty()), "{stop:?}");
     // Written while it stops, and after it was told of the end: nothing of it may be missing.
     let lines: String = (0..2000).map(|n| format!("line {n}\n")).collect();
-    write_log(&web.log, &lines);
+    write_log(&web, &lines);
     peer.say(1, ReplyBody::Event(Box::new(ended(web.clone(), 3))));
-    write_log(&web.log, "bye");
+    write_log(&web, "bye");
     peer.say(stop.number, ReplyBody::Done);
     peer.answer_list(&[ended(web.clone(), 3)]);
     let (code, stdout, stderr) = told(&child.wait_with_output().unwrap());
@@ -186,7 +187,7 @@ fn up_ends_when_the_last_container_has_ended() {
     let child = stage.start(&["up", "--no-log-prefix"]);
     let (mut peer, web) = (stage.accept(), stage.container());
     stage.begin_up(&mut peer, &web);
-    write_log(&web.log, "a line");
+    write_log(&web, "a line");
     peer.say(1, ReplyBody::Event(Box::new(ended(web, 0))));
     let (code, stdout, _) = told(&child.wait_with_output().unwrap());
     assert_eq!((code, &stdout[..]), (Some(0), "a line\nweb-1 exited with code 0\n"));
@@ -284,7 +285,7 @@ fn ps_and_logs_ask_the_supervisor() {
     let line: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, line["Service"].as_str(), line["State"].as_str()), (Some(0), Some("web"), Some("running")));
 
-    write_log(&web.log, "one\ntwo");
+    write_log(&web, "one\ntwo");
     let child = stage.start(&["logs", "-n", "1"]);
     stage.accept().answer_list(std::slice::from_ref(&web));
     assert_eq!(told(&child.wait_with_output().unwrap()).1, "web-1  | two\n");
@@ -293,7 +294,7 @@ fn ps_and_logs_ask_the_supervisor() {
     let mut peer = stage.accept();
     assert!(matches!(peer.hear().command, Asked::Watch));
     peer.answer_list(std::slice::from_ref(&web));
-    write_log(&web.log, "three");
+    write_log(&web, "three");
     peer.say(1, ReplyBody::Event(Box::new(ended(web, 0))));
     assert_eq!(told(&child.wait_with_output().unwrap()).1, "web-1  | one\nweb-1  | two\nweb-1  | three\n");
 }

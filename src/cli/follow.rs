@@ -25,5 +25,5 @@ pub fn log_name(container: &ContainerStatus) -> &str {
 
 /// Returns the directory of a container's log, where it is there.
 pub fn log_directory(container: &ContainerStatus) -> Option<&Path> {
-    container.log.parent().filter(|directory| directory.is_dir())
+    container.log.as_deref()?.parent().filter(|directory| directory.is_dir())
 }

@@ -1,5 +1,5 @@
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::error::LogError;
 use super::pump::{ContainerOutput, Pump, PumpEnd};
-use super::writer::{LogWriter, Rotation};
+use super::writer::{LogWriter, Retention};
 
 /// Pumps the output of all containers in a thread of its own.
 ///
@@ -30,7 +30,7 @@ pub struct Collection {
 struct Request {
     output: ContainerOutput,
     directory: PathBuf,
-    rotation: Option<Rotation>,
+    retention: Retention,
     drain: oneshot::Receiver<()>,
     done: oneshot::Sender<Result<PumpEnd, LogError>>,
 }
@@ -57,11 +57,11 @@ impl Collector {
     }
 
     /// Begins to carry a container's output into the log in a directory, which must be there.
-    pub fn collect(&self, output: ContainerOutput, directory: PathBuf, rotation: Option<Rotation>) -> Collection {
+    pub fn collect(&self, output: ContainerOutput, directory: PathBuf, retention: Retention) -> Collection {
         let (drain, drained) = oneshot::channel();
         let (finished, done) = oneshot::channel();
         // Where the thread is gone, `done` says so.
-        let _ = self.requests.send(Request { output, directory, rotation, drain: drained, done: finished });
+        let _ = self.requests.send(Request { output, directory, retention, drain: drained, done: finished });
         Collection { drain, done }
     }
 }
@@ -113,8 +113,8 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>, mut stop: watch::Rec
 }
 
 async fn collect(request: Request, mut stop: watch::Receiver<bool>) {
-    let Request { output, directory, rotation, drain, done } = request;
-    let result = match begin(output, directory, rotation) {
+    let Request { output, directory, retention, drain, done } = request;
+    let result = match begin(output, &directory, retention) {
         Ok(mut pump) => {
             let end = tokio::select! {
                 end = pump.run(ignore(drain)) => end,
@@ -131,8 +131,12 @@ async fn collect(request: Request, mut stop: watch::Receiver<bool>) {
     let _ = done.send(result);
 }
 
-fn begin(output: ContainerOutput, directory: PathBuf, rotation: Option<Rotation>) -> Result<Pump, LogError> {
-    let writer = LogWriter::open(&directory, rotation)?;
+fn begin(output: ContainerOutput, directory: &Path, retention: Retention) -> Result<Pump, LogError> {
+    let writer = match retention {
+        Retention::Everything => LogWriter::open(directory, None),
+        Retention::Rotated(rotation) => LogWriter::open(directory, Some(rotation)),
+        Retention::Nothing => LogWriter::nowhere(),
+    }?;
     Pump::new(output, writer)
 }
 
@@ -164,10 +168,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let collector = Collector::start().unwrap();
         let (ours, mut out, _err) = output();
-        let collection = collector.collect(ours, dir.path().to_owned(), None);
+        let collection = collector.collect(ours, dir.path().to_owned(), Retention::Everything);
         out.write_all(b"the last words").unwrap();
         assert_eq!(collection.drain().await.unwrap(), PumpEnd::Drained);
         assert!(fs::read_to_string(dir.path().join("log")).unwrap().ends_with(" stdout F the last words\n"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_is_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let collector = Collector::start().unwrap();
+        let (ours, mut out, _err) = output();
+        let collection = collector.collect(ours, dir.path().to_owned(), Retention::Nothing);
+        // More than a pipe holds.
+        let chunk = vec![b'x'; 1 << 20];
+        tokio::task::spawn_blocking(move || out.write_all(&chunk)).await.unwrap().unwrap();
+        assert_eq!(collection.drain().await.unwrap(), PumpEnd::Drained);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]
@@ -175,7 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (ours, mut out, _err) = output();
         let collector = Collector::start().unwrap();
-        let mut collection = collector.collect(ours, dir.path().to_owned(), None);
+        let mut collection = collector.collect(ours, dir.path().to_owned(), Retention::Everything);
         out.write_all(b"half").unwrap();
         let log = dir.path().join("log");
         let begun = Instant::now();
@@ -192,7 +209,7 @@ mod tests {
     async fn a_log_that_cannot_be_opened_is_an_error() {
         let collector = Collector::start().unwrap();
         let (ours, _out, _err) = output();
-        let collection = collector.collect(ours, "/proc/no/such".into(), None);
+        let collection = collector.collect(ours, "/proc/no/such".into(), Retention::Everything);
         assert!(matches!(collection.drain().await, Err(LogError::Open { .. })));
     }
 }

@@ -25,4 +25,4 @@ pub use mux::{Mux, MuxOptions};
 pub use pipe::{make_stdio_pipe, pipe_inode, reopen_stdio_pipe};
 pub use place::LogQuery;
 pub use pump::{ContainerOutput, Pump, PumpEnd};
-pub use writer::{LogWriter, Rotation};
+pub use writer::{LogWriter, Retention, Rotation};

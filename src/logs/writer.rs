@@ -20,6 +20,17 @@ pub struct Rotation {
     pub max_files: u64,
 }
 
+/// Says what is kept of a container's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// All of it, in one file.
+    Everything,
+    /// The end of it, in several.
+    Rotated(Rotation),
+    /// Nothing: it is read, so that the container can go on writing, and forgotten.
+    Nothing,
+}
+
 /// Appends one container's output to its log. There is one writer a log, and many readers.
 ///
 /// It never fails and never waits for room: what cannot be written is counted, and the count is written when it can be.
@@ -66,6 +77,18 @@ impl LogWriter {
         let before = opened_at(&mut file).map_err(failed)?;
         let directory = directory.to_owned();
         Ok(Self { directory, file, generation, length, before, rotation, open, loss: None, batch: Vec::new() })
+    }
+
+    /// Opens what takes everything and keeps nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Open`]: a host without /dev/null.
+    pub fn nowhere() -> Result<Self, LogError> {
+        let directory = PathBuf::from("/dev/null");
+        let file = File::options().read(true).append(true).open(&directory);
+        let file = file.map_err(|source| LogError::Open { path: directory.clone(), source })?;
+        let (open, batch) = (OpenLines::default(), Vec::new());
+        Ok(Self { directory, file, generation: 0, length: 0, before: 0, rotation: None, open, loss: None, batch })
     }
 
     /// Appends what is whole of a chunk and returns how many bytes were taken; `tail` says what becomes of the rest.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::control::protocol::Up;
 use crate::compose::model::{
-    ImageRef, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
+    ImageRef, Logging, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
 };
 use crate::engine::NetworkWish;
 use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
@@ -84,6 +84,8 @@ pub struct Desired {
     pub config_hash: String,
     /// What follows when it ends.
     pub restart: RestartPolicy,
+    /// What is kept of its output.
+    pub logging: Logging,
     /// How its health is probed.
     pub healthcheck: Option<Healthcheck>,
     /// Its networks in the order of their interfaces.
@@ -135,6 +137,7 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
         request,
         config_hash,
         restart: service.restart,
+        logging: service.logging,
         healthcheck: service.healthcheck.clone(),
         networks: network_wishes(project, service),
         shares_network_of: match &service.network_mode {

@@ -1,14 +1,19 @@
 //! Settings of a compose file that are easily accepted and forgotten: each has a test that it does something.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
 
-use crate::support::{Case, Project, Sandbox, cases, eventually, rootfs};
+use crate::support::{Case, Output, Project, Sandbox, cases, eventually, rootfs};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         the_host_has_a_name: Bridge,
         the_host_without_a_bridge,
         a_domain_name: Bridge,
+        a_log_that_is_rotated,
+        a_log_that_is_not_kept,
+        log_options_that_are_none,
     ]
 }
 
@@ -16,6 +21,13 @@ pub(crate) fn cases() -> Vec<Case> {
 #[track_caller]
 fn inside(project: &Project<'_>, service: &str, script: &str) -> String {
     project.exec(service, &["sh", "-c", script]).ok().stdout
+}
+
+/// `up -d` of a service with one more key, in a file that is wrong.
+fn up(sandbox: &Sandbox, key: &str) -> Output {
+    let text = format!("services:\n  one:\n    image: root_fs\n    {key}\n    command: [sleep, '9']\n");
+    fs::write(sandbox.dir().join("f.yaml"), text).expect("our own");
+    sandbox.mydocker(&["compose", "-p", "bad", "-f", "f.yaml", "up", "-d"])
 }
 
 fn the_host_has_a_name(sandbox: &Sandbox) {
@@ -93,4 +105,62 @@ fn a_domain_name(sandbox: &Sandbox) {
     let words =
         ["run", "--network", "none", "--rootfs", root, "--domainname", "d", "cat", "/proc/sys/kernel/domainname"];
     assert_eq!(sandbox.mydocker(&words).ok().stdout, "d\n");
+}
+
+fn a_log_that_is_rotated(sandbox: &Sandbox) {
+    let yaml = r#"
+        services:
+          one:
+            image: root_fs
+            network_mode: none
+            command: [sh, -c, "i=0; while [ $$i -lt 3000 ]; do echo line $$i; i=$$((i+1)); done"]
+            logging: {driver: json-file, options: {max-size: "20k", max-file: "3"}}
+    "#;
+    let project = sandbox.project("rotated", yaml);
+    project.up();
+    let one = project.wait_exited("one");
+    let directory = sandbox.data_dir().join("containers");
+    let full = fs::read_dir(&directory).expect("containers").flatten();
+    let full =
+        full.map(|entry| entry.path()).find(|path| path.ends_with(&one.id) || path.to_string_lossy().contains(&one.id));
+    let sizes: Vec<u64> = fs::read_dir(full.expect("its directory"))
+        .expect("readable")
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("log"))
+        .map(|entry| entry.metadata().expect("there").len())
+        .collect();
+    assert_eq!(sizes.len(), 3, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size < 21_000), "{sizes:?}");
+    let logs = project.logs();
+    assert!(logs.ends_with("line 2999\n") && !logs.contains("line 0\n"), "{}", logs.len());
+}
+
+fn a_log_that_is_not_kept(sandbox: &Sandbox) {
+    let yaml = r#"
+        services:
+          one:
+            image: root_fs
+            network_mode: none
+            command: [sh, -c, "i=0; while [ $$i -lt 3000 ]; do echo more than a pipe holds $$i; i=$$((i+1)); done"]
+            logging: {driver: none}
+    "#;
+    let project = sandbox.project("unkept", yaml);
+    let up = project.compose(&["up"]).ok();
+    assert!(up.stderr.contains("one") && up.stderr.contains("log driver is `none`"), "{}", up.describe());
+    assert!(!up.stdout.contains("more than"), "{}", up.describe());
+    assert_eq!(project.wait_exited("one").exit_code, 0);
+    let logs = project.compose(&["logs"]).ok();
+    assert!(logs.stdout.is_empty() && logs.stderr.contains("unkept-one-1 has no log"), "{}", logs.describe());
+}
+
+fn log_options_that_are_none(sandbox: &Sandbox) {
+    for (logging, words) in [
+        ("{driver: syslog}", &["json-file", "syslog"][..]),
+        ("{driver: json-fil}", &["did you mean `json-file`"]),
+        ("{options: {max-size: 10x}}", &["10x"]),
+        ("{options: {max-file: 0}}", &["`0`"]),
+        ("{options: {max-sise: 10m}}", &["max-size"]),
+    ] {
+        up(sandbox, &format!("logging: {logging}")).refused(2, words);
+    }
 }

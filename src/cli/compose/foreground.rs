@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -263,7 +264,7 @@ impl Session<'_> {
     fn note(&mut self, container: ContainerStatus) -> Result<(), CliError> {
         let before = self.containers.remove(&container.id);
         if container.state == State::Dead {
-            if let Some(directory) = container.log.parent() {
+            if let Some(directory) = container.log.as_deref().and_then(Path::parent) {
                 self.sources.follower.remove(directory);
             }
             return Ok(());

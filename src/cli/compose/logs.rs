@@ -32,8 +32,12 @@ pub fn run(context: &ComposeContext<'_>, args: &LogsArgs) -> CommandResult {
     block_on(async {
         let client = if args.follow { Client::open_running(&connector)? } else { None };
         match client {
-            Some(client) => follow(client, mux, args, query).await?,
-            None => replay(state::containers(&connector).await?, mux, args, query)?,
+            Some(client) => follow(context, client, mux, args, query).await?,
+            None => {
+                let found = state::containers(&connector).await?;
+                warn_of_no_log(context, &found, args);
+                replay(found, mux, args, query)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -58,12 +62,19 @@ fn replay(
 }
 
 /// Follows until no container runs, or nobody works on the project any more.
-async fn follow(mut client: Client, mux: Mux<RawOutput>, args: &LogsArgs, query: LogQuery) -> Result<(), CliError> {
+async fn follow(
+    context: &ComposeContext<'_>,
+    mut client: Client,
+    mux: Mux<RawOutput>,
+    args: &LogsArgs,
+    query: LogQuery,
+) -> Result<(), CliError> {
     let mut follower = Follower::start(mux)?;
     client.send(Command::Watch, &[])?;
     let mut running: Vec<ContainerStatus> = state::listed(&mut client).await?;
     check_services(&running, &args.services)?;
     running.retain(|container| is_wanted(container, args));
+    warn_of_no_log(context, &running, args);
     for container in &running {
         if let Some(directory) = log_directory(container) {
             follower.add(log_name(container), directory, query);
@@ -91,6 +102,12 @@ async fn follow(mut client: Client, mux: Mux<RawOutput>, args: &LogsArgs, query:
         }
     }
     Ok(follower.finish().await?)
+}
+
+fn warn_of_no_log(context: &ComposeContext<'_>, found: &[ContainerStatus], args: &LogsArgs) {
+    for container in found.iter().filter(|container| container.log.is_none() && is_wanted(container, args)) {
+        context.warn(&format!("{} has no log: its log driver is `none`", container.name));
+    }
 }
 
 fn is_active(container: &ContainerStatus) -> bool {

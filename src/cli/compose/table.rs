@@ -214,7 +214,7 @@ mod tests {
             finished_at: None,
             ports: Vec::new(),
             addresses: [("shop_default".to_owned(), "10.11.0.2".to_owned())].into(),
-            log: "/l".into(),
+            log: None,
             tty: false,
             labels: [("a".to_owned(), "b".to_owned())].into(),
         }

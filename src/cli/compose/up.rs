@@ -8,7 +8,7 @@ use super::requests::carry_out;
 use crate::cli::args::UpArgs;
 use crate::cli::follow::mux_options;
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
-use crate::compose::model::Project;
+use crate::compose::model::{Logging, Project};
 use crate::supervisor::control::protocol::{Command, Recreate, Up};
 
 /// Makes the project be as its file says, and stays to show what it writes unless `-d`.
@@ -25,6 +25,11 @@ pub fn run(context: &ComposeContext<'_>, args: UpArgs) -> CommandResult {
     let name = project.name.clone();
     let stays = !(args.detach || args.wait || args.no_start);
     let attached = stays.then(|| attached(context, &project, &args));
+    for name in attached.iter().flat_map(|attached| &attached.shown) {
+        if project.services.get(name).is_some_and(|service| service.logging == Logging::Nothing) {
+            context.warn(&format!("what {name} writes is neither kept nor shown: its log driver is `none`"));
+        }
+    }
     let up = Command::Up(Box::new(request(context, project, &args)));
     match attached {
         Some(attached) => foreground::run(context, &name, up, attached),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::model::*;
 use super::super::schema::port_range;
 use super::super::yaml::Node;
+use super::logging::logging;
 use super::network::{is_host_name, network_mode, service_network};
 use super::reader::Reader;
 use super::{limits, mounts, security};
@@ -369,16 +370,4 @@ fn scale(reader: &mut Reader<'_>) -> u32 {
         reader.fault(node, "scale", format!("{count} containers of one service; at most {MOST_REPLICAS}"), None);
     }
     count.clamp(0, MOST_REPLICAS) as u32
-}
-
-fn logging(reader: &mut Reader<'_>) -> Logging {
-    let Some(mut below) = reader.below("logging") else { return Logging::default() };
-    if let Some(node) = below.get("driver")
-        && let Some(driver) = node.as_str()
-        && !matches!(driver, "" | "json-file" | "local" | "none")
-    {
-        let message = format!("the log driver `{driver}` is not there; mydocker's own files are used");
-        below.warn(node, "driver", message, None);
-    }
-    Logging { driver: below.string("driver"), options: below.pairs("options") }
 }

@@ -192,11 +192,20 @@ impl fmt::Display for PortProtocol {
     }
 }
 
-/// Says what happens to a service's output.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logging {
-    /// The driver: ours where `None`, `json-file` or `local`; `none` keeps nothing.
-    pub driver: Option<String>,
-    /// Options of the driver (`max-size`, `max-file`).
-    pub options: BTreeMap<String, String>,
+/// Says what is kept of a service's output (`logging`, in the words of Docker's drivers json-file, local and none).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Logging {
+    /// All of it.
+    #[default]
+    Everything,
+    /// The end of it.
+    Rotated {
+        /// A file that has so many bytes is followed by another (`max-size`).
+        max_size: u64,
+        /// So many files are kept (`max-file`).
+        max_files: u64,
+    },
+    /// Nothing (the driver none): `logs` has nothing to show.
+    Nothing,
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::command::{ContainerCommand, ContainerHandle, EndSource, Outcome};
 use super::probe::ProbeEnded;
 use super::run::Run;
+use crate::compose::model::Logging;
 use crate::engine::{self, ContainerFiles, Job, LaunchError};
 use crate::spec::{ExitStatus, NetworkNamespace, SignalNumber};
 use crate::store::{ProcessIdentity, StoreError};
@@ -489,7 +490,7 @@ fn first_status(links: &Shared, desired: &Desired) -> ContainerStatus {
         finished_at: None,
         ports: Vec::new(),
         addresses: std::collections::BTreeMap::new(),
-        log: links.host.dirs.log(request.id.as_str()),
+        log: (desired.logging != Logging::Nothing).then(|| links.host.dirs.log(request.id.as_str())),
         tty: request.tty,
         labels: request.labels.clone(),
     }

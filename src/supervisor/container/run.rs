@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::compose::model::Logging;
 use crate::engine::{self, Created, ExecTarget, LaunchError, Live, Output};
-use crate::logs::{Collection, ContainerOutput};
+use crate::logs::{Collection, ContainerOutput, Retention, Rotation};
 use crate::spec::{ContainerId, SignalNumber};
 use crate::supervisor::links::{Links, Shared};
 use crate::supervisor::record::ContainerRecord;
@@ -157,7 +158,7 @@ impl Carried {
             Output::Pipes { stdout, stderr } => ContainerOutput::Pipes { stdout, stderr },
             Output::Terminal(master) => ContainerOutput::Terminal(master),
         };
-        Self { collection: Some(links.collector.collect(output, directory, None)), keys }
+        Self { collection: Some(links.collector.collect(output, directory, retention(record.desired.logging))), keys }
     }
 
     /// Completes a run that has started.
@@ -178,6 +179,14 @@ impl Carried {
             Ok(Err(error)) => tracing::error!(%error, "output of a container was not kept"),
             Err(_) => tracing::warn!("output of a dead container is still on its way to the disk"),
         }
+    }
+}
+
+fn retention(logging: Logging) -> Retention {
+    match logging {
+        Logging::Everything => Retention::Everything,
+        Logging::Rotated { max_size, max_files } => Retention::Rotated(Rotation { max_size, max_files }),
+        Logging::Nothing => Retention::Nothing,
     }
 }
 

@@ -292,8 +292,8 @@ pub struct ContainerStatus {
     pub ports: Vec<String>,
     /// Its address on each of its networks, by the network's full name.
     pub addresses: BTreeMap<String, String>,
-    /// Its log file.
-    pub log: PathBuf,
+    /// Its log file; none where nothing is kept.
+    pub log: Option<PathBuf>,
     /// Whether its output goes to a terminal of its own.
     pub tty: bool,
     /// Its labels.
