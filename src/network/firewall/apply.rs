@@ -1,6 +1,7 @@
 //! Reads the rules with iptables-save(8) and changes them with one call of iptables-restore(8).
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +14,7 @@ use super::plan::plan;
 use super::rules::Ruleset;
 use crate::network::NetworkError;
 use crate::network::state::StateDir;
-use crate::store::Record;
+use crate::store::{FileLock, Record};
 
 const SAVE: &str = "iptables-save";
 const RESTORE: &str = "iptables-restore";
@@ -84,7 +85,7 @@ impl Firewall {
         if !forced && *covered >= asked && asked > 0 {
             return Ok(());
         }
-        let _lock = state.lock(LOCK).await?;
+        let lock = state.lock(LOCK).await?;
         let covers = self.recorded.load(Ordering::SeqCst);
         let wanted = Ruleset::of(&networks(state, leaving)?)?;
         let target = Applied { digest: digest(&wanted), place: place() };
@@ -95,20 +96,25 @@ impl Firewall {
             None => wanted.is_empty(),
         };
         if !known || (forced && last.is_some()) {
-            self.apply(state, wanted, target).await?;
+            self.apply(state, wanted, target, lock).await?;
         }
         *covered = covers;
         Ok(())
     }
 
     /// Changes the rules. The record says before and after that there are some, so a kill between leaves none unknown.
-    async fn apply(&self, state: &StateDir, wanted: Ruleset, target: Applied) -> Result<(), NetworkError> {
+    async fn apply(
+        &self,
+        state: &StateDir,
+        wanted: Ruleset,
+        target: Applied,
+        lock: FileLock,
+    ) -> Result<(), NetworkError> {
         let tools = self.tools()?;
         state.write(APPLIED, &Applied { digest: String::new(), place: target.place.clone() })?;
         let none = wanted.is_empty();
-        tokio::task::spawn_blocking(move || tools.apply(&wanted))
-            .await
-            .map_err(|_| NetworkError::WorkerLost("change the firewall rules"))??;
+        let work = tokio::task::spawn_blocking(move || tools.apply(&wanted, &lock).map(|()| lock));
+        let _lock = work.await.map_err(|_| NetworkError::WorkerLost("change the firewall rules"))??;
         if none { state.remove(APPLIED) } else { state.write(APPLIED, &target) }
     }
 
@@ -156,27 +162,35 @@ struct Tools {
 }
 
 impl Tools {
-    fn apply(&self, wanted: &Ruleset) -> Result<(), NetworkError> {
-        let saved = run(&self.save, &[], "")?;
+    fn apply(&self, wanted: &Ruleset, lock: &FileLock) -> Result<(), NetworkError> {
+        let saved = run(&self.save, &[], "", Stdio::piped())?;
         match plan(&String::from_utf8_lossy(&saved.stdout), wanted) {
             Some(text) => {
                 tracing::debug!(rules = %text, "iptables-restore");
-                run(&self.restore, &["--noflush", "-w"], &text).map(drop)
+                // It writes nothing to its stdout, and so carries the lock: where we are killed meanwhile it goes on, and nobody
+                // may look at the rules before it has changed them.
+                let carried = lock.as_fd().try_clone_to_owned();
+                let carried = carried.map_err(|source| failed(&self.restore, source))?;
+                run(&self.restore, &["--noflush", "-w"], &text, carried.into()).map(drop)
             }
             None => Ok(()),
         }
     }
 }
 
-fn run(program: &Path, args: &[&str], input: &str) -> Result<Output, NetworkError> {
-    let failed = |source| NetworkError::Tool { program: program.display().to_string(), source };
+fn failed(program: &Path, source: io::Error) -> NetworkError {
+    NetworkError::Tool { program: program.display().to_string(), source }
+}
+
+fn run(program: &Path, args: &[&str], input: &str, stdout: Stdio) -> Result<Output, NetworkError> {
+    let failed = |source| failed(program, source);
     let mut child = Command::new(program)
         .args(args)
         .env_clear()
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .current_dir("/")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
@@ -212,7 +226,28 @@ mod tests {
 
     #[test]
     fn the_words_of_a_failing_program_are_kept() {
-        let error = run(Path::new("/bin/ls"), &["/no/such/path"], "").unwrap_err();
+        let error = run(Path::new("/bin/ls"), &["/no/such/path"], "", Stdio::piped()).unwrap_err();
         assert!(error.to_string().contains("/no/such/path"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_lock_lasts_as_long_as_the_program_that_changes_the_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let (begun, go_on) = (dir.path().join("begun"), dir.path().join("go-on"));
+        rustix::fs::mknodat(rustix::fs::CWD, &begun, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &go_on, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let script = format!("echo >{}; read -r line <{}", begun.display(), go_on.display());
+        let lock = state.lock(LOCK).await.unwrap();
+        let path = lock.path().to_owned();
+        let carried = lock.as_fd().try_clone_to_owned().unwrap();
+        let program = std::thread::spawn(move || run(Path::new("/bin/sh"), &["-c", &script], "", carried.into()));
+        std::fs::read(&begun).unwrap();
+        // As if we were killed.
+        drop(lock);
+        assert!(FileLock::try_acquire(&path).is_err(), "the program is at work");
+        std::fs::write(&go_on, "\n").unwrap();
+        program.join().unwrap().unwrap();
+        FileLock::try_acquire(&path).unwrap();
     }
 }
