@@ -456,6 +456,93 @@ fn an_existing_bridge_with_the_right_address_is_used_and_stays() {
 }
 
 #[test]
+fn somebody_else_s_bridge_without_an_address_is_refused() {
+    on_a_host(|networks, _dir| async move {
+        output("ip", &["link", "add", "brg0", "type", "bridge"]);
+        let before = listing();
+        let config = NetworkConfig {
+            bridge_name: Some("brg0".parse().unwrap()),
+            subnet: Some("10.10.10.0/24".parse().unwrap()),
+            ..config("run")
+        };
+        let error = networks.ensure(&config).await.unwrap_err().to_string();
+        assert!(error.contains("brg0") && error.contains("ip link delete brg0"), "{error}");
+        assert!(networks.list().unwrap().is_empty());
+        assert_eq!(listing(), before);
+        output("ip", &["link", "delete", "brg0"]);
+        networks.ensure(&config).await.unwrap();
+        networks.remove("run").await.unwrap();
+    });
+}
+
+#[test]
+fn a_network_whose_record_is_damaged_is_rebuilt_from_the_kernel() {
+    on_a_host(|networks, dir| async move {
+        // iptables makes its base chains with the first rule.
+        for table in ["filter", "nat"] {
+            output("iptables", &["-t", table, "-A", "OUTPUT", "-j", "ACCEPT"]);
+            output("iptables", &["-t", table, "-F", "OUTPUT"]);
+        }
+        let before = listing();
+        let wanted = NetworkConfig { internal: true, ..config("p_a") };
+        let record = networks.ensure(&wanted).await.unwrap();
+        let (first, second) = (Container::new(), Container::new());
+        let place = first.attach(&networks, "p_a").await;
+        let second_place = second.attach(&networks, "p_a").await;
+        for damage in ["", "{\"version\":1,", "\u{1}\u{2}random"] {
+            std::fs::write(dir.join("networks/records/p_a.json"), damage).unwrap();
+            assert!(networks.list().unwrap().is_empty());
+            assert_eq!(networks.lost().unwrap().into_iter().collect::<Vec<_>>(), ["p_a"]);
+            assert_eq!(networks.ensure(&wanted).await.unwrap(), record, "the same bridge, id, group, subnet");
+            assert_eq!(networks.attachments("p_a").unwrap(), [place.clone(), second_place.clone()]);
+            assert!(networks.lost().unwrap().is_empty());
+        }
+        // A damaged place keeps its address until its container goes.
+        let lease = format!("{}_{}.json", place.ip().unwrap(), first.id.as_str());
+        std::fs::write(dir.join("networks/attachments").join(&record.id).join(lease), "").unwrap();
+        assert_eq!(networks.attachments("p_a").unwrap(), [second_place.clone()]);
+        assert!(networks.remove("p_a").await.unwrap_err().to_string().contains(first.id.short()));
+        let third = Container::new();
+        assert_ne!(third.attach(&networks, "p_a").await.ip(), place.ip());
+        networks.detach_many(&[first.id, second.id, third.id]).await.unwrap();
+        assert!(!output("ip", &["-br", "link"]).contains("veth"));
+        networks.remove("p_a").await.unwrap();
+        assert_eq!(listing(), before);
+        let left: Vec<_> = std::fs::read_dir(dir.join("networks/records")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+#[test]
+fn what_is_damaged_can_be_removed() {
+    on_a_host(|networks, dir| async move {
+        // iptables makes its base chains with the first rule.
+        for table in ["filter", "nat"] {
+            output("iptables", &["-t", table, "-A", "OUTPUT", "-j", "ACCEPT"]);
+            output("iptables", &["-t", table, "-F", "OUTPUT"]);
+        }
+        let before = listing();
+        let published =
+            [PortMapping { host_ip: None, host_port: Some(8080), container_port: 80, protocol: Protocol::Tcp }];
+        networks.ensure(&config("p_a")).await.unwrap();
+        let container = Container::new();
+        networks.attach(container.request("p_a", "eth0", published.to_vec())).await.unwrap();
+        let mut pending = vec![dir.join("networks")];
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                std::fs::write(path, "").unwrap();
+            }
+        }
+        assert!(networks.list().unwrap().is_empty());
+        networks.remove("p_a").await.unwrap();
+        assert_eq!(listing(), before, "bridge, ports, rules and forwarding go all the same");
+        assert!(networks.lost().unwrap().is_empty());
+    });
+}
+
+#[test]
 fn drivers_that_need_nothing_and_drivers_that_are_not_there() {
     on_a_host(|networks, _dir| async move {
         let before = listing();

@@ -34,10 +34,12 @@ pub(super) async fn allocate(
     others: &[NetworkRecord],
     network: &str,
 ) -> Result<BridgeRecord, NetworkError> {
+    let chosen = format!("br-{}", id.get(..12).unwrap_or(id));
     let name = match &settings.name {
         Some(name) => name.clone(),
-        None => format!("br-{}", id.get(..12).unwrap_or(id)).parse().map_err(|error: crate::spec::SpecError| {
-            NetworkError::Config { network: network.to_owned(), reason: error.to_string() }
+        None => chosen.parse().map_err(|error: crate::spec::SpecError| NetworkError::Config {
+            network: network.to_owned(),
+            reason: error.to_string(),
         })?,
     };
     if let Some(other) = others.iter().find(|other| other.bridge_name() == Some(&name)) {
@@ -82,8 +84,18 @@ async fn taken_subnets(
     Ok(taken)
 }
 
+/// Says what stands in the alias of a network's bridge.
+pub(super) fn alias(network: &str) -> String {
+    format!("{ALIAS}{network}")
+}
+
+/// Says whether a link group is one of ours.
+pub(super) fn is_group(group: u32) -> bool {
+    group & 0xff00_0000 == GROUP_MARK
+}
+
 /// Makes a link group of the network's id, another one where that is taken by a network of ours.
-fn free_group(id: &str, others: &[NetworkRecord]) -> u32 {
+pub(super) fn free_group(id: &str, others: &[NetworkRecord]) -> u32 {
     let taken: BTreeSet<u32> = others.iter().filter_map(|other| other.bridge.as_ref()).map(|b| b.group).collect();
     let start = id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(1);
     let group = |n: u32| GROUP_MARK | (start.wrapping_add(n) & 0x007f_ffff);
@@ -130,7 +142,7 @@ impl BridgeDriver {
         };
         // The kernel takes an alias only in a second request; whoever died between the two left a bridge without one.
         if bridge.ours && link.is_bridge && link.alias.is_empty() {
-            links.set_alias(&link, &format!("{ALIAS}{}", network.config.name)).await?;
+            links.set_alias(&link, &alias(&network.config.name)).await?;
         }
         if !link.is_bridge {
             let reason = "an interface of this name exists and is no bridge".to_owned();
@@ -139,7 +151,7 @@ impl BridgeDriver {
         let wanted = Ipv4Network::new(bridge.gateway, bridge.subnet.prefix()).map_err(|error| {
             NetworkError::Config { network: network.config.name.clone(), reason: error.to_string() }
         })?;
-        check_address(links, &link, wanted).await?;
+        check_address(links, &link, wanted, bridge.ours).await?;
         if link.up { Ok(()) } else { links.raise(&link).await }
     }
 
@@ -248,8 +260,9 @@ async fn find_made(links: &Links, name: &str) -> Result<LinkView, NetworkError> 
     })
 }
 
-/// Gives the bridge its address, or makes sure that it has that one: a bridge with another is somebody's.
-async fn check_address(links: &Links, link: &LinkView, wanted: Ipv4Network) -> Result<(), NetworkError> {
+/// Gives the bridge its address, or makes sure that it has that one: a bridge with another is somebody's, and one of
+/// somebody else's without any is not for us to change.
+async fn check_address(links: &Links, link: &LinkView, wanted: Ipv4Network, ours: bool) -> Result<(), NetworkError> {
     let present = links.addresses(link.index).await?;
     if present.contains(&wanted) {
         return Ok(());
@@ -258,6 +271,14 @@ async fn check_address(links: &Links, link: &LinkView, wanted: Ipv4Network) -> R
         let present: Vec<_> = present.iter().map(ToString::to_string).collect();
         let reason = format!("it exists with the address {}, not {wanted}", present.join(", "));
         return Err(NetworkError::LinkClash { name: link.name.clone(), reason });
+    }
+    if !ours {
+        let name = &link.name;
+        let reason = format!(
+            "a bridge of this name exists that mydocker did not make; give it the address (ip addr add {wanted} dev {name}), \
+             remove it (ip link delete {name}), or choose another name or network"
+        );
+        return Err(NetworkError::LinkClash { name: name.clone(), reason });
     }
     links.add_address(link, wanted).await
 }

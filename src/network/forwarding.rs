@@ -35,13 +35,16 @@ pub(super) fn enable(state: &StateDir) -> Result<(), NetworkError> {
 
 /// Switches forwarding off again if it was we who switched it on.
 pub(super) fn restore(state: &StateDir) -> Result<(), NetworkError> {
-    if let Some(record) = state.read::<SwitchedOn>(RECORD)? {
-        if record.boot == boot() {
-            write("0")?;
-        }
-        state.remove(RECORD)?;
+    let of_this_boot = match state.read::<SwitchedOn>(RECORD)? {
+        Some(record) => record.boot == boot(),
+        // That it is there says what matters. Whoever keeps a run directory over a reboot and damages it then is alone.
+        None if state.was_damaged(RECORD)? => true,
+        None => return Ok(()),
+    };
+    if of_this_boot {
+        write("0")?;
     }
-    Ok(())
+    state.remove(RECORD)
 }
 
 fn read() -> Result<bool, NetworkError> {

@@ -8,6 +8,7 @@ mod firewall;
 mod forwarding;
 mod ipam;
 mod link;
+mod lost;
 mod networks;
 mod ports;
 mod proxy;

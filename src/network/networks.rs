@@ -24,8 +24,8 @@ const ALLOCATION: &str = "allocation.lock";
 /// Any number of processes may have one open for the same run directory.
 #[derive(Debug)]
 pub struct Networks {
-    state: StateDir,
-    bridge: BridgeDriver,
+    pub(super) state: StateDir,
+    pub(super) bridge: BridgeDriver,
     none: PlainDriver,
     host: PlainDriver,
     firewall: Firewall,
@@ -55,7 +55,10 @@ impl Networks {
         let lock = self.state.lock(ALLOCATION).await?;
         let (record, new) = match self.state.find(&config.name)? {
             Some(record) => (self.reuse(record, config)?, false),
-            None => (self.allocate(config).await?, true),
+            None => match self.rebuild(config).await? {
+                Some(record) => (record, true),
+                None => (self.allocate(config).await?, true),
+            },
         };
         if new {
             self.state.write_network(&record)?;
@@ -122,10 +125,14 @@ impl Networks {
         let lock = self.state.lock(ALLOCATION).await?;
         let Some(network) = self.state.find(name)? else {
             // A kill may have come between the parts of an earlier removal.
+            let was_lost = self.clear_lost(name).await?;
             self.restore_forwarding()?;
             drop(lock);
+            if was_lost {
+                self.firewall.note_change();
+            }
             self.firewall.reconcile(&self.state, false).await?;
-            return Ok(false);
+            return Ok(was_lost);
         };
         let users = self.users(&network)?;
         if !users.is_empty() {
@@ -350,6 +357,7 @@ impl Networks {
         let mut errors = Vec::new();
         for network in self.state.networks()? {
             let mut leaving = self.state.attachments(&network.id)?;
+            leaving.extend(self.damaged_places(&network)?);
             leaving.retain(|attachment| leaves(&attachment.container));
             if !leaving.is_empty() {
                 errors.extend(self.drop_attachments(&network, &leaving).await.err());

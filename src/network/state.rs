@@ -3,7 +3,7 @@
 //! The name of an attachment's file is `<address>_<container>.json`, so a listing of the directory is the table of
 //! leases: giving an address away reads no file, and a file whose content was lost still holds its address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -54,7 +54,7 @@ impl StateDir {
 
     /// Reads all networks, by name.
     pub(super) fn networks(&self) -> Result<Vec<NetworkRecord>, NetworkError> {
-        let dir = self.root.join("records");
+        let dir = self.records_dir();
         let mut records = Vec::new();
         for name in file_names(&dir)? {
             if name.ends_with(".json")
@@ -95,12 +95,59 @@ impl StateDir {
             }
             _ => {}
         }
-        Ok(store::remove(&self.record_path(&record.config.name))?)
+        store::remove(&self.record_path(&record.config.name))?;
+        Ok(store::remove_set_aside(&self.record_path(&record.config.name))?)
+    }
+
+    /// Lists the networks whose record was damaged and has not been written again.
+    pub(super) fn lost_networks(&self) -> Result<BTreeSet<String>, NetworkError> {
+        let names = file_names(&self.records_dir())?;
+        let damaged = names.iter().filter_map(|name| store::name_before(name)?.strip_suffix(".json"));
+        Ok(damaged.filter(|name| !self.record_path(name).exists()).map(str::to_owned).collect())
+    }
+
+    /// Forgets a network whose record was lost, and the places in it.
+    pub(super) fn remove_lost(&self, name: &str, id: Option<&str>) -> Result<(), NetworkError> {
+        if let Some(dir) = id.map(|id| self.attachment_dir(id))
+            && let Err(source) = fs::remove_dir_all(&dir)
+            && source.kind() != ErrorKind::NotFound
+        {
+            return Err(NetworkError::State { operation: "remove", path: dir, source });
+        }
+        Ok(store::remove_set_aside(&self.record_path(name))?)
+    }
+
+    /// Finds the id of a network whose record was lost: a directory of attachments has it for a name, and no record. `digits` are
+    /// its first, where the bridge is named by them.
+    pub(super) fn lost_id(
+        &self,
+        name: &str,
+        digits: Option<&str>,
+        records: &[NetworkRecord],
+    ) -> Result<Option<String>, NetworkError> {
+        let mut ids = file_names(&self.root.join("attachments"))?;
+        ids.retain(|id| !records.iter().any(|record| record.id == *id));
+        let of_name = |id: &String| {
+            self.attachments(id).is_ok_and(|places| places.iter().any(|place| place.network_name == name))
+        };
+        let is_it = |id: &String| digits.is_some_and(|digits| id.starts_with(digits)) || of_name(id);
+        Ok(ids.into_iter().find(is_it))
+    }
+
+    /// Lists the places whose record was damaged: of them the address and the container are known, from the file's name.
+    pub(super) fn damaged_attachments(
+        &self,
+        network_id: &str,
+    ) -> Result<BTreeMap<Ipv4Addr, ContainerId>, NetworkError> {
+        let names = file_names(&self.attachment_dir(network_id))?;
+        Ok(names.iter().filter_map(|name| parse_lease(store::name_before(name)?)).collect())
     }
 
     /// Lists which addresses of a network are given away, from the names of files alone.
     pub(super) fn leases(&self, network_id: &str) -> Result<BTreeMap<Ipv4Addr, ContainerId>, NetworkError> {
-        Ok(file_names(&self.attachment_dir(network_id))?.iter().filter_map(|name| parse_lease(name)).collect())
+        let names = file_names(&self.attachment_dir(network_id))?;
+        // Also what is damaged: the container still has the address.
+        Ok(names.iter().filter_map(|name| parse_lease(store::name_before(name).unwrap_or(name))).collect())
     }
 
     /// Reads all attachments of a network, by address.
@@ -131,12 +178,19 @@ impl StateDir {
     /// Writes an attachment down; it must have an address.
     pub(super) fn write_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
         make_dir(&self.attachment_dir(&attachment.network))?;
-        write(&self.attachment_path(attachment), attachment)
+        let path = self.attachment_path(attachment);
+        write(&path, attachment)?;
+        Ok(store::remove_set_aside(&path)?)
     }
 
     /// Forgets an attachment.
     pub(super) fn remove_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        Ok(store::remove(&self.attachment_path(attachment))?)
+        let path = self.attachment_path(attachment);
+        store::remove(&path)?;
+        if path.parent().is_some_and(Path::is_dir) {
+            store::remove_set_aside(&path)?;
+        }
+        Ok(())
     }
 
     /// Gives an address back without looking into its file.
@@ -146,7 +200,9 @@ impl StateDir {
         address: Ipv4Addr,
         container: &ContainerId,
     ) -> Result<(), NetworkError> {
-        Ok(store::remove(&self.attachment_dir(network_id).join(lease_name(address, container)))?)
+        let path = self.attachment_dir(network_id).join(lease_name(address, container));
+        store::remove(&path)?;
+        Ok(store::remove_set_aside(&path)?)
     }
 
     /// Removes what writers that were killed left half-written; the caller holds the lock.
@@ -173,11 +229,21 @@ impl StateDir {
 
     /// Removes a file of this directory.
     pub(super) fn remove(&self, name: &str) -> Result<(), NetworkError> {
-        Ok(store::remove(&self.root.join(name))?)
+        store::remove(&self.root.join(name))?;
+        Ok(store::remove_set_aside(&self.root.join(name))?)
+    }
+
+    /// Says whether a file of this directory was damaged and set aside.
+    pub(super) fn was_damaged(&self, name: &str) -> Result<bool, NetworkError> {
+        Ok(file_names(&self.root)?.iter().any(|file| store::name_before(file) == Some(name)))
+    }
+
+    fn records_dir(&self) -> PathBuf {
+        self.root.join("records")
     }
 
     fn record_path(&self, network: &str) -> PathBuf {
-        self.root.join("records").join(format!("{network}.json"))
+        self.records_dir().join(format!("{network}.json"))
     }
 
     fn attachment_dir(&self, network_id: &str) -> PathBuf {

@@ -15,6 +15,8 @@ use super::StoreError;
 const MADE_BY: &str = concat!("mydocker ", env!("CARGO_PKG_VERSION"));
 /// Ends the names of files that are being written.
 const TEMPORARY: &str = ".tmp";
+/// Follows the name of a damaged file, before a number.
+const SET_ASIDE: &str = ".corrupt-";
 
 /// Is a value that is kept in a file of its own, with the number of its format.
 pub trait Record: Serialize + DeserializeOwned {
@@ -131,7 +133,7 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let mut number = 1_u64;
     loop {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".corrupt-{number}"));
+        name.push(format!("{SET_ASIDE}{number}"));
         let target = PathBuf::from(name);
         match rustix::fs::renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(target),
@@ -139,6 +141,30 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
             Err(errno) => return Err(StoreError::Rename { path: path.to_owned(), source: errno.into() }),
         }
     }
+}
+
+/// Returns the name that a damaged file had before it was set aside; `None` for any other file.
+pub fn name_before(file_name: &str) -> Option<&str> {
+    let (name, number) = file_name.rsplit_once(SET_ASIDE)?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// Removes what was set aside of a file: its object has gone, and nobody will look for what it was.
+///
+/// # Errors
+/// [`StoreError::Read`] and [`StoreError::Remove`].
+pub fn remove_set_aside(path: &Path) -> Result<(), StoreError> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    let failed = |source| StoreError::Read { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().and_then(name_before) == Some(name) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a file; that there is none is no error.
@@ -273,9 +299,13 @@ mod tests {
             fs::write(&path, &sample).unwrap();
             let Loaded::SetAside { moved_to, .. } = load_record::<Lease>(&path).unwrap() else { panic!("{sample:?}") };
             assert_eq!(moved_to.extension().unwrap().to_str().unwrap(), format!("corrupt-{}", n + 1));
+            assert_eq!(name_before(moved_to.file_name().unwrap().to_str().unwrap()), Some("web.json"));
             assert_eq!(fs::read(moved_to).unwrap(), sample);
             assert!(!path.exists());
         }
+        fs::write(dir.path().join("web.json.corrupt-x"), "").unwrap();
+        remove_set_aside(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only what has a number was set aside");
     }
 
     #[test]

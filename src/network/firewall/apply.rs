@@ -93,7 +93,7 @@ impl Firewall {
         let known = match &last {
             Some(last) => *last == target,
             // A host that never had rules of ours needs no iptables to have none.
-            None => wanted.is_empty(),
+            None => wanted.is_empty() && !state.was_damaged(APPLIED)?,
         };
         if !known || (forced && last.is_some()) {
             self.apply(state, wanted, target, lock).await?;
