@@ -17,11 +17,12 @@ pub(super) fn normalize(
 ) -> BTreeMap<String, Vec<String>> {
     let inactive = drop_inactive(merged, request, loader);
     let (environment, dir) = (merged.environment.clone(), merged.dir.clone());
+    let owners = container_names(&merged.tree, &merged.name);
     for service in services(&mut merged.tree) {
         read_variables(service, "env_file", "environment", &environment, loader);
         take_from_environment(service, &environment);
         read_variables(service, "label_file", "labels", &environment, loader);
-        implicit_dependencies(service);
+        implicit_dependencies(service, &owners);
         default_network(service);
         super::defaults::fill(service, &dir, &environment);
     }
@@ -121,12 +122,47 @@ fn take_from_environment(service: &mut Node, environment: &BTreeMap<String, Stri
     }
 }
 
+/// Is what containers of the project are called.
+struct ContainerNames {
+    /// Services by the name that `container_name` gives to their container.
+    given: BTreeMap<String, String>,
+    /// Services whose containers are called `<project>-<service>-<number>`.
+    numbered: BTreeSet<String>,
+    project: String,
+}
+
+fn container_names(tree: &Node, project: &str) -> ContainerNames {
+    let mut names = ContainerNames { given: BTreeMap::new(), numbered: BTreeSet::new(), project: project.to_owned() };
+    for (service, entry) in tree.get("services").and_then(Node::as_map).into_iter().flatten() {
+        match entry.node.get("container_name").and_then(Node::as_str) {
+            Some(name) => drop(names.given.insert(name.to_owned(), service.clone())),
+            None => drop(names.numbered.insert(service.clone())),
+        }
+    }
+    names
+}
+
+impl ContainerNames {
+    /// Returns the service that a container belongs to, where it is one of this project.
+    fn service_of(&self, container: &str) -> Option<&str> {
+        let numbered = || {
+            let rest = container.strip_prefix(self.project.as_str())?.strip_prefix('-')?;
+            let (service, number) = rest.rsplit_once('-')?;
+            self.numbered.get(service).filter(|_| number.parse::<u32>().is_ok_and(|number| number > 0))
+        };
+        self.given.get(container).or_else(numbered).map(String::as_str)
+    }
+}
+
 /// Sharing a namespace or a volume with a service, or a link to it, means waiting for it.
-fn implicit_dependencies(service: &mut Node) {
+fn implicit_dependencies(service: &mut Node, owners: &ContainerNames) {
     let mut wanted: Vec<(String, Span, bool)> = Vec::new();
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
         if let Some(node) = service.get(key)
-            && let Some(name) = node.as_str().and_then(|text| text.strip_prefix("service:"))
+            && let Some(text) = node.as_str()
+            && let Some(name) = text
+                .strip_prefix("service:")
+                .or_else(|| text.strip_prefix("container:").and_then(|name| owners.service_of(name)))
         {
             wanted.push((name.to_owned(), node.span, true));
         }

@@ -42,11 +42,13 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
-    /// The service whose network it shares has no running container.
-    #[error("share the network of service `{service}`, which does not run")]
+    /// The container whose network it shares cannot be had.
+    #[error("share the network of {owner}: {reason}")]
     SharedNetwork {
-        /// The service.
-        service: String,
+        /// Who was asked for.
+        owner: String,
+        /// Why not.
+        reason: &'static str,
     },
     /// Its plan.
     #[error(transparent)]

@@ -33,12 +33,17 @@ pub enum FilesError {
 
 /// Says where a container's names are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolver {
+pub enum Resolver<'a> {
     /// By our own server in its network namespace.
     Embedded,
     /// As on the host.
     Host,
+    /// As in the container whose network it shares, which has this directory.
+    SharedWith(&'a Path),
 }
+
+/// The three files below /etc that we generate.
+const GENERATED: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 /// Says where a container stands on its networks, for its /etc/hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,13 +101,40 @@ impl ContainerFiles {
     ///
     /// # Errors
     /// [`FilesError`] with the path.
-    pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver) -> Result<Self, FilesError> {
+    pub fn create(dirs: &Directories, request: &ContainerRequest, resolver: Resolver<'_>) -> Result<Self, FilesError> {
         let files = Self { directory: dirs.create_container(request.id.as_str())? };
         files.paths().create(&request.rootfs)?;
+        let resolv_conf = match resolver {
+            Resolver::SharedWith(owner) => {
+                files.share(owner)?;
+                return Ok(files);
+            }
+            Resolver::Host => host_resolv_conf(),
+            // Behind our own server the host's search list stays and its servers go.
+            Resolver::Embedded => dns::resolv_conf(&host_resolv_conf()),
+        };
         files.write("hostname", &format!("{}\n", request.hostname))?;
-        files.write("resolv.conf", &resolv_conf(resolver, &host_resolv_conf()))?;
+        files.write("resolv.conf", &resolv_conf)?;
         files.write_hosts(request, &Addresses::without_networks(&request.namespaces.network))?;
         Ok(files)
+    }
+
+    /// Has the three files in common with another container: they change for both, and stay when either goes.
+    fn share(&self, owner: &Path) -> Result<(), FilesError> {
+        for name in GENERATED {
+            let (path, theirs) = (self.directory.join(name), owner.join(name));
+            let linked = match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => fs::hard_link(&theirs, &path),
+            };
+            let shared = match linked {
+                // It lies in another data directory, on another file system.
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => fs::copy(&theirs, &path).map(|_| ()),
+                other => other,
+            };
+            shared.map_err(|source| FilesError::Write { path, source })?;
+        }
+        Ok(())
     }
 
     /// Removes the directory with all in it.
@@ -125,7 +157,7 @@ impl ContainerFiles {
 
     /// Removes the files that a container has got from us, and may have changed.
     pub(super) fn remove_generated(&self) -> io::Result<()> {
-        ["hosts", "hostname", "resolv.conf"].iter().try_for_each(|name| fs::remove_file(self.directory.join(name)))
+        GENERATED.iter().try_for_each(|name| fs::remove_file(self.directory.join(name)))
     }
 
     /// Takes away what the kernel leaves in the work directory of a `volatile` overlay.
@@ -216,12 +248,4 @@ fn hosts(request: &ContainerRequest, addresses: &Addresses) -> String {
 fn host_resolv_conf() -> String {
     // A host without the file resolves no names, and neither does its container.
     fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-}
-
-/// Behind our own server the host's search list stays and its servers go.
-fn resolv_conf(resolver: Resolver, host: &str) -> String {
-    match resolver {
-        Resolver::Host => host.to_owned(),
-        Resolver::Embedded => dns::resolv_conf(host),
-    }
 }

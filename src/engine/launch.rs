@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -38,8 +39,8 @@ pub struct Job<'a> {
     pub networks: &'a [NetworkWish],
     /// Names under which every network knows it.
     pub names: &'a [String],
-    /// The network namespace that it shares.
-    pub shared_network: Option<BorrowedFd<'a>>,
+    /// The network namespace that it shares, and the directory of the container that it shares it with.
+    pub shared_network: Option<(BorrowedFd<'a>, &'a Path)>,
 }
 
 impl Job<'_> {
@@ -190,8 +191,12 @@ pub async fn clear_remains(
     errors
 }
 
-fn resolver(job: &Job<'_>) -> Resolver {
-    if job.networks.is_empty() { Resolver::Host } else { Resolver::Embedded }
+fn resolver<'a>(job: &Job<'a>) -> Resolver<'a> {
+    match job.shared_network {
+        Some((_, owner)) => Resolver::SharedWith(owner),
+        None if job.networks.is_empty() => Resolver::Host,
+        None => Resolver::Embedded,
+    }
 }
 
 /// Is a creation under way.
@@ -223,7 +228,7 @@ impl Attempt {
         let mut fds = vec![theirs.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
         let clone_into = cgroup.clone_into();
         fds.extend(clone_into);
-        fds.extend(job.shared_network);
+        fds.extend(job.shared_network.map(|(netns, _)| netns));
         let key = job.request.id.as_str();
         let spawned = shim.spawn(key, &prepared.spawn, clone_into.is_some(), &fds).await?;
         let identity = ProcessIdentity::of(spawned.pid)?.ok_or(LaunchError::Died)?;

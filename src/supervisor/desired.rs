@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::control::protocol::Up;
+use super::sharing::NetworkOwner;
 use crate::compose::model::{
     ImageRef, Logging, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
 };
@@ -90,8 +91,8 @@ pub struct Desired {
     pub healthcheck: Option<Healthcheck>,
     /// Its networks in the order of their interfaces.
     pub networks: Vec<NetworkWish>,
-    /// The service whose container's network it shares.
-    pub shares_network_of: Option<String>,
+    /// The container whose network it shares.
+    pub shares_network_of: Option<NetworkOwner>,
     /// Names of directories that `bind` makes on the host when missing.
     pub create_host_paths: Vec<PathBuf>,
     /// Volume directories that must exist, by volume name.
@@ -141,8 +142,9 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
         healthcheck: service.healthcheck.clone(),
         networks: network_wishes(project, service),
         shares_network_of: match &service.network_mode {
-            Some(NetworkMode::Service(other)) => Some(other.clone()),
-            _ => None,
+            Some(NetworkMode::Service(other)) => Some(NetworkOwner::Service(other.clone())),
+            Some(NetworkMode::Container(other)) => Some(NetworkOwner::Container(other.clone())),
+            Some(NetworkMode::None | NetworkMode::Host) | None => None,
         },
         create_host_paths: mounts.create_host_paths,
         volumes: mounts.volumes,
@@ -209,7 +211,9 @@ fn network_namespace(service: &Service) -> NetworkNamespace {
     match &service.network_mode {
         Some(NetworkMode::Host) => NetworkNamespace::Host,
         // Which container it is, is known only when that one runs.
-        _ => NetworkNamespace::Private,
+        Some(NetworkMode::None | NetworkMode::Service(_) | NetworkMode::Container(_)) | None => {
+            NetworkNamespace::Private
+        }
     }
 }
 

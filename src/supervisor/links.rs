@@ -1,7 +1,7 @@
 //! What every part of the supervisor shares: the host, the ways to shim and keeper, the records.
 
-use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use tokio::task::JoinSet;
 use super::config::BootConfig;
 use super::event::Event;
 use super::record::Records;
+use super::sharing::Running;
 use crate::engine::{Host, ShimLink};
 use crate::keeper::FromSupervisor;
 use crate::logs::Collector;
-use crate::spec::{ContainerId, ExitStatus};
+use crate::spec::ExitStatus;
 use crate::sys::{Channel, send_message};
 
 /// Is shared by the dispatcher and all containers of a project.
@@ -36,8 +37,8 @@ pub struct Links {
     pub events: mpsc::Sender<Event>,
     /// Who waits for the end of an exec.
     pub execs: Execs,
-    /// Which process runs as a service's first container: whose network others may share.
-    pub services: Services,
+    /// Which containers run: others may share their networks.
+    pub running: Running,
     /// Small things that are due later.
     pub later: Mutex<JoinSet<()>>,
 }
@@ -111,28 +112,6 @@ impl Execs {
         if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key) {
             let _ = sender.send(status);
         }
-    }
-}
-
-/// Knows the first running container of each service.
-#[derive(Debug, Default)]
-pub struct Services(Mutex<BTreeMap<String, (ContainerId, i32)>>);
-
-impl Services {
-    /// Notes that a service's first container runs as this process, or no more.
-    pub fn note(&self, service: &str, running: Option<(ContainerId, i32)>) {
-        let mut services = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match running {
-            Some(running) => services.insert(service.to_owned(), running),
-            None => services.remove(service),
-        };
-    }
-
-    /// Opens the network namespace of a service's first container.
-    pub fn network_of(&self, service: &str) -> Option<(ContainerId, OwnedFd)> {
-        let (id, pid) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned()?;
-        let netns = std::fs::File::open(format!("/proc/{pid}/ns/net")).ok()?;
-        Some((id, netns.into()))
     }
 }
 

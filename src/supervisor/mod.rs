@@ -13,6 +13,7 @@ mod orchestrate;
 mod record;
 mod restart;
 mod serve;
+mod sharing;
 
 pub use config::BootConfig;
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};

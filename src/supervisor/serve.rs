@@ -19,8 +19,9 @@ use super::container::{Container, ContainerHandle, Inherited};
 use super::control::Server;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
-use super::links::{Execs, KeeperLink, Links, Services, Shared};
+use super::links::{Execs, KeeperLink, Links, Shared};
 use super::record::Records;
+use super::sharing::Running;
 use crate::engine::{Host, LaunchError, ShimLink, watch};
 use crate::keeper::{FromSupervisor, Role, ToSupervisor, become_role};
 use crate::logs::Collector;
@@ -116,7 +117,7 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
         collector: Collector::start().map_err(LaunchError::from)?,
         events: events.clone(),
         execs: Execs::default(),
-        services: Services::default(),
+        running: Running::default(),
         later: std::sync::Mutex::new(JoinSet::new()),
         config,
     });

@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Case, Output, Project, Sandbox, cases, eventually, rootfs};
+use crate::support::{Case, Container, Output, Project, Sandbox, cases, eventually, rootfs};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
@@ -14,6 +14,11 @@ pub(crate) fn cases() -> Vec<Case> {
         a_log_that_is_rotated,
         a_log_that_is_not_kept,
         log_options_that_are_none,
+        a_network_of_a_container: Bridge,
+        a_network_of_another_project: Bridge,
+        a_shared_network_that_starts_anew: Bridge,
+        what_a_shared_network_excludes,
+        dependants_are_restarted_along,
     ]
 }
 
@@ -163,4 +168,143 @@ fn log_options_that_are_none(sandbox: &Sandbox) {
     ] {
         up(sandbox, &format!("logging: {logging}")).refused(2, words);
     }
+}
+
+/// The network namespace of a container.
+#[track_caller]
+fn network_of(container: &Container) -> String {
+    let link = fs::read_link(format!("/proc/{}/ns/net", container.pid)).expect("it runs");
+    link.to_string_lossy().into_owned()
+}
+
+/// Two that share a network; `{owner}` is how the second names the first.
+fn sharing(owner: &str) -> String {
+    format!(
+        r#"
+        services:
+          web:
+            image: root_fs
+            init: true
+            command: [httpd, -f, -p, "80", -h, /www]
+            hostname: shown
+            domainname: example.org
+            extra_hosts: ["far:10.1.2.3"]
+          beside: {{image: root_fs, init: true, command: [sleep, infinity], restart: always, network_mode: "{owner}"}}
+    "#
+    )
+}
+
+fn a_network_of_a_container(sandbox: &Sandbox) {
+    for owner in ["container:share-web-1", "service:web"] {
+        let project = sandbox.project("share", &sharing(owner));
+        project.up();
+        let (web, beside) = (project.container("web"), project.container("beside"));
+        assert_eq!(network_of(&web), network_of(&beside), "{owner}");
+        let page = inside(
+            &project,
+            "beside",
+            "wget -q -O - http://127.0.0.1/ && nslookup web 127.0.0.11 >/dev/null && echo named",
+        );
+        assert!(page.contains("mydocker") && page.ends_with("named\n"), "{page}");
+        for script in
+            ["hostname", "cat /proc/sys/kernel/domainname /etc/hostname /etc/hosts /etc/resolv.conf", "echo $HOSTNAME"]
+        {
+            assert_eq!(inside(&project, "web", script), inside(&project, "beside", script), "{script}");
+        }
+        assert!(inside(&project, "beside", "cat /etc/hosts").contains("shown.example.org"), "{owner}");
+        project.down();
+    }
+}
+
+fn a_network_of_another_project(sandbox: &Sandbox) {
+    let one = sandbox.project("one", &sharing("service:web"));
+    one.up();
+    let web = one.container("web");
+    for owner in ["one-web-1", &web.id, &web.id[..6]] {
+        let yaml = format!(
+            "\n services:\n  guest: {{image: root_fs, init: true, command: [sleep, infinity], network_mode: 'container:{owner}'}}\n"
+        );
+        let two = sandbox.project("two", &yaml);
+        two.up();
+        assert_eq!(network_of(&web), network_of(&two.container("guest")), "{owner}");
+        assert_eq!(inside(&two, "guest", "hostname"), "shown\n");
+        two.down();
+    }
+    one.compose(&["stop", "-t", "1"]).ok();
+    for owner in ["one-web-1", "nosuch"] {
+        let yaml = format!(
+            "\n services:\n  guest: {{image: root_fs, command: [sleep, '9'], network_mode: 'container:{owner}'}}\n"
+        );
+        let two = sandbox.project("two", &yaml);
+        two.compose(&["up", "-d"]).refused(1, &["two-guest-1", owner, "no container of this name or id runs"]);
+        two.down();
+    }
+}
+
+fn a_shared_network_that_starts_anew(sandbox: &Sandbox) {
+    let yaml = sharing("container:share-web-1").replace("hostname: shown", "restart: always");
+    let project = sandbox.project("share", &yaml);
+    project.up();
+    let together = |what: &str, before: &Container| {
+        eventually(what, || {
+            let (web, beside) = (project.container("web"), project.container("beside"));
+            let both = web.state == "running" && beside.state == "running" && beside.identity() != before.identity();
+            (both && web.pid > 0 && beside.pid > 0 && network_of(&web) == network_of(&beside)).then_some(beside)
+        })
+    };
+    let before = project.container("beside");
+    project.container("web").signal(Signal::SIGKILL);
+    let before = together("both are in the new network after a crash", &before);
+    eventually("its server answers", || {
+        let page = project.exec("beside", &["wget", "-q", "-O", "-", "http://127.0.0.1/"]);
+        (page.code == 0).then_some(())
+    });
+    project.compose(&["restart", "-t", "1", "web"]).ok();
+    let before = together("both are in the new network after a restart", &before);
+    // A change of the owner alone
+    project.rewrite(&yaml.replace("10.1.2.3", "10.1.2.4"));
+    project.up();
+    together("both are in the new network after a change", &before);
+    assert!(inside(&project, "beside", "cat /etc/hosts").contains("10.1.2.4"));
+}
+
+fn what_a_shared_network_excludes(sandbox: &Sandbox) {
+    for key in [
+        "hostname: x",
+        "extra_hosts: ['a:1.2.3.4']",
+        "ports: ['80']",
+        "expose: ['80']",
+        "mac_address: 02:42:0a:0b:00:02",
+    ] {
+        let name = key.split(':').next().unwrap_or_default();
+        up(sandbox, &format!("{key}\n    network_mode: container:other"))
+            .refused(2, &[name, "container:other", "f.yaml:4"]);
+    }
+    up(sandbox, "network_mode: container:bad-one-1").refused(2, &["depends on itself"]);
+    up(sandbox, "network_mode: host\n    mac_address: 02:42:0a:0b:00:02").refused(2, &["mac_address", "host"]);
+}
+
+fn dependants_are_restarted_along(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}
+        services:
+          db: *s
+          web: {<<: *s, depends_on: {db: {condition: service_started, restart: true}}}
+          far: {<<: *s, depends_on: {web: {condition: service_started, restart: true}}}
+          other: {<<: *s, depends_on: [db]}
+    "#;
+    let project = sandbox.project("along", yaml);
+    project.up();
+    let now = || ["db", "web", "far", "other"].map(|service| project.container(service).identity());
+    let before = now();
+    project.compose(&["restart", "-t", "1", "db"]).ok();
+    let after = now();
+    assert!((0..3).all(|at| before[at] != after[at]) && before[3] == after[3], "{before:?} {after:?}");
+    // It is replaced, they are not: they are started anew all the same.
+    let ids = ["web", "far"].map(|service| project.container(service).id);
+    project.rewrite(&yaml.replace("db: *s", "db: {<<: *s, environment: {A: b}}"));
+    project.up();
+    let last = now();
+    assert!((0..3).all(|at| last[at] != after[at]) && last[3] == after[3], "{after:?} {last:?}");
+    assert_eq!(ids, ["web", "far"].map(|service| project.container(service).id));
 }

@@ -219,6 +219,37 @@ pub(super) fn network_mode(reader: &mut Reader<'_>) -> Option<NetworkMode> {
     None
 }
 
+/// Settings that have no meaning where the network is somebody else's or none at all. What Docker refuses is an error;
+/// what it forgets is a warning.
+pub(super) fn check_mode(reader: &mut Reader<'_>, mode: Option<&NetworkMode>) {
+    let (refused, left_out): (&[&str], &[&str]) = match mode {
+        None => return,
+        Some(NetworkMode::None) => (&[], &["ports", "mac_address", "links"]),
+        // That of ports is told with the reference checks.
+        Some(NetworkMode::Host) => (&["mac_address", "links"], &[]),
+        Some(NetworkMode::Service(_) | NetworkMode::Container(_)) => {
+            let refused = &["hostname", "extra_hosts", "ports", "expose", "mac_address", "links", "dns"];
+            (refused, &["domainname", "dns_search", "dns_opt"])
+        }
+    };
+    let given = |node: &&Node| {
+        node.as_seq().is_none_or(|items| !items.is_empty()) && node.as_str().is_none_or(|text| !text.is_empty())
+    };
+    let mode = mode.map(ToString::to_string).unwrap_or_default();
+    for (key, is_error) in refused.iter().map(|key| (*key, true)).chain(left_out.iter().map(|key| (*key, false))) {
+        let Some(node) = reader.get(key).filter(given) else { continue };
+        if is_error {
+            let message = format!("`{key}` and `network_mode: {mode}` exclude one another");
+            let shared = matches!(mode.split_once(':'), Some(("service" | "container", _)));
+            let help = shared.then_some("set it at the container whose network is shared");
+            reader.fault(node, key, message, help);
+        } else {
+            let message = format!("`{key}` means nothing with `network_mode: {mode}` and is left out");
+            reader.warn(node, key, message, None);
+        }
+    }
+}
+
 /// Fixed addresses must lie in a subnet of the network, and no two services may have the same.
 pub(super) fn check_addresses(
     tree: &Node,

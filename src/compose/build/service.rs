@@ -6,7 +6,7 @@ use super::super::model::*;
 use super::super::schema::port_range;
 use super::super::yaml::Node;
 use super::logging::logging;
-use super::network::{is_host_name, network_mode, service_network};
+use super::network::{check_mode, is_host_name, network_mode, service_network};
 use super::reader::Reader;
 use super::{limits, mounts, security};
 use crate::spec::{Healthcheck, HostAddress, ObjectName, RestartPolicy, SignalNumber, parse_duration};
@@ -19,6 +19,7 @@ const MOST_REPLICAS: i64 = 10_000;
 /// Builds one service.
 pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Service {
     let mode = network_mode(reader);
+    check_mode(reader, mode.as_ref());
     let (no_new_privileges, seccomp) = security::security_options(reader, dir);
     let service = Service {
         name: name.to_owned(),

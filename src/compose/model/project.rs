@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,24 @@ pub struct Project {
     pub volumes: BTreeMap<String, Volume>,
     /// Services left out because none of their profiles is active, each with its profiles.
     pub inactive: BTreeMap<String, Vec<String>>,
+}
+
+impl Project {
+    /// Returns the services that are to be restarted when these are: those that say so in `depends_on`, and those that
+    /// say so of them.
+    pub fn restarted_with<'a>(&'a self, services: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+        let mut open: Vec<&str> = services.into_iter().collect();
+        let mut found = BTreeSet::new();
+        while let Some(changed) = open.pop() {
+            for service in self.services.values() {
+                let restarts = service.depends_on.get(changed).is_some_and(|dependency| dependency.restart);
+                if restarts && found.insert(service.name.clone()) {
+                    open.push(&service.name);
+                }
+            }
+        }
+        found
+    }
 }
 
 /// Hashes the JSON form of a value: 64 hexadecimal digits, the same for equal values.

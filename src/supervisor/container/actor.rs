@@ -1,6 +1,5 @@
 //! The inbox and what follows from it. Everything slow that is not this container's own doing is somebody else's task.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,9 +10,9 @@ use super::command::{ContainerCommand, ContainerHandle, EndSource, Outcome};
 use super::probe::ProbeEnded;
 use super::run::Run;
 use crate::compose::model::Logging;
-use crate::engine::{self, ContainerFiles, Job, LaunchError};
-use crate::spec::{ExitStatus, NetworkNamespace, SignalNumber};
-use crate::store::{ProcessIdentity, StoreError};
+use crate::engine::{ContainerFiles, LaunchError};
+use crate::spec::{ExitStatus, SignalNumber};
+use crate::store::StoreError;
 use crate::supervisor::control::protocol::{ContainerStatus, Failure, State};
 use crate::supervisor::desired::Desired;
 use crate::supervisor::event::Event;
@@ -25,7 +24,7 @@ use crate::supervisor::restart::Backoff;
 /// How many commands may wait.
 const INBOX: usize = 64;
 /// Output that a dead container left in its pipes is carried to the log within this time.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
 /// Is one container of the project.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub struct Container {
     retry_at: Option<Instant>,
     stop_deadline: Option<Instant>,
     waiting_for_stop: Vec<oneshot::Sender<Outcome>>,
+    /// It is stopped only to be started again.
+    renewing: bool,
     removed: bool,
 }
 
@@ -82,6 +83,7 @@ impl Container {
             retry_at: None,
             stop_deadline: None,
             waiting_for_stop: Vec::new(),
+            renewing: false,
             removed: false,
             record,
         };
@@ -123,6 +125,7 @@ impl Container {
                 let outcome = self.exec(*exec, fds).await;
                 let _ = reply.send(outcome);
             }
+            ContainerCommand::Renew => self.renew(),
             ContainerCommand::Ended { pid, status, source } => self.ended(pid, status, source).await,
         }
     }
@@ -161,84 +164,6 @@ impl Container {
         }
     }
 
-    pub(super) async fn launch(&mut self) -> Result<(), LaunchError> {
-        self.record.phase = Phase::Changing;
-        self.record.status.oom_killed = false;
-        self.write()?;
-        self.make_host_paths()?;
-        let links = self.links.clone();
-        let cgroup = links.cgroup_path(self.record.status.id.as_str());
-        let mut request = self.record.desired.request.clone();
-        let names = self.names();
-        let networks = self.record.desired.networks.clone();
-        let shared = match &self.record.desired.shares_network_of {
-            Some(service) => Some(
-                links
-                    .services
-                    .network_of(service)
-                    .ok_or_else(|| LaunchError::SharedNetwork { service: service.clone() })?,
-            ),
-            None => None,
-        };
-        if let Some((id, _)) = &shared {
-            request.namespaces.network = NetworkNamespace::Container(id.clone());
-        }
-        let job = Job {
-            request: &request,
-            cgroup: &cgroup,
-            networks: &networks,
-            names: &names,
-            shared_network: shared.as_ref().map(|(_, netns)| netns.as_fd()),
-        };
-        let mut note = self.record.clone();
-        let note_process = |process: &ProcessIdentity| {
-            note.process = Some(process.clone());
-            links.records.write_container(&note)
-        };
-        let mut created = engine::create(&links.host, &links.shim, &job, note_process).await?;
-        self.record.process = Some(created.live.process.clone());
-        self.warn(&created.warnings);
-        // What is read before the start cannot be lost after it.
-        let run = match Run::begin(&self.links, &self.record, &mut created) {
-            Ok(run) => run,
-            Err(error) => {
-                self.discard(created).await;
-                return Err(error);
-            }
-        };
-        if let Err(error) = engine::start(&mut created).await {
-            run.drained(DRAIN).await;
-            self.discard(created).await;
-            return Err(error);
-        }
-        self.begin_run(run.with(created));
-        Ok(())
-    }
-
-    /// Clears a container that never ran its program.
-    async fn discard(&mut self, created: engine::Created) {
-        let errors = engine::clear(&self.links.host, &self.record.status.id, created.live).await;
-        self.report(errors);
-    }
-
-    fn begin_run(&mut self, run: Run) {
-        let status = &mut self.record.status;
-        status.state = State::Running;
-        status.pid = Some(run.pid());
-        status.started_at = Some(now());
-        status.finished_at = None;
-        status.addresses = run.addresses();
-        status.ports = run.ports();
-        self.record.phase = Phase::Running;
-        if status.number == 1 {
-            self.links.services.note(&status.service, Some((status.id.clone(), run.pid())));
-        }
-        self.run = Some(run);
-        self.follow_health();
-        self.save();
-        self.schedule_probe();
-    }
-
     /// Writes the first record of a container that was just thought of.
     ///
     /// # Errors
@@ -247,24 +172,6 @@ impl Container {
         self.write()?;
         self.save();
         Ok(())
-    }
-
-    /// Names under which others find it on every network.
-    pub(super) fn names(&self) -> [String; 3] {
-        let request = &self.record.desired.request;
-        [self.record.desired.service.clone(), request.name.clone(), request.id.short().to_owned()]
-    }
-
-    /// What stays of a launch that failed.
-    fn launch_failed(&mut self, error: &LaunchError) {
-        let status = &mut self.record.status;
-        status.exit = Some(ExitStatus::Code(error.exit_code()));
-        status.finished_at = Some(now());
-        if status.started_at.is_some() {
-            status.state = State::Exited;
-        }
-        self.record.phase = Phase::Idle;
-        self.record.process = None;
     }
 
     /// A process of ours has ended: first it is put on record, then its keeper may forget it, then the rest is cleared.
@@ -281,9 +188,7 @@ impl Container {
         self.record.status.pid = None;
         self.record.status.oom_killed = run.oom_killed();
         self.record.phase = Phase::Changing;
-        if self.record.status.number == 1 {
-            self.links.services.note(&self.record.status.service, None);
-        }
+        self.links.running.remove(&self.record.status.id);
         if let Err(error) = self.write() {
             tracing::error!(%error, "the end of a container is not on record");
         }
@@ -313,7 +218,9 @@ impl Container {
     }
 
     fn decide_restart(&mut self, status: ExitStatus, ran: Duration, ended_at: Instant) {
+        let renewing = std::mem::take(&mut self.renewing);
         let wait = match self.record.intent {
+            Intent::Run if renewing => Some(Duration::ZERO),
             Intent::Run => self.backoff.after_exit(self.record.desired.restart, status, ran),
             Intent::Stop | Intent::Remove => None,
         };
@@ -337,22 +244,39 @@ impl Container {
             return;
         };
         self.waiting_for_stop.push(reply);
+        let signal = self.record.desired.request.stop_signal;
+        if self.stop_deadline.is_none() && run.ignores(signal) {
+            self.warn(&[format!(
+                "PID 1 of {} has no handler for {signal}, so the kernel keeps that signal from it; it is killed when \
+                 its grace period is over (`init: true` puts an init there that passes signals on)",
+                self.record.status.name
+            )]);
+        }
+        self.ask_to_end(timeout);
+        self.save();
+    }
+
+    /// The container whose network it shares runs in a new namespace: it is to run there, too.
+    fn renew(&mut self) {
+        if self.run.is_none() || self.renewing || self.record.intent != Intent::Run {
+            return;
+        }
+        self.renewing = true;
+        self.warn(&[format!(
+            "{} is started anew: the container whose network it shares has a new one",
+            self.record.status.name
+        )]);
+        self.ask_to_end(None);
+    }
+
+    fn ask_to_end(&mut self, timeout: Option<Duration>) {
         let request = &self.record.desired.request;
-        let signal = request.stop_signal;
         let deadline = Instant::now() + timeout.unwrap_or(request.stop_grace_period);
         if self.stop_deadline.is_none() {
-            if run.ignores(signal) {
-                self.warn(&[format!(
-                    "PID 1 of {} has no handler for {signal}, so the kernel keeps that signal from it; it is killed when \
-                     its grace period is over (`init: true` puts an init there that passes signals on)",
-                    self.record.status.name
-                )]);
-            }
             // A process that has ended needs no signal; its end is on its way to us.
-            let _ = self.signal(signal);
+            let _ = self.signal(request.stop_signal);
         }
         self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-        self.save();
     }
 
     fn grace_is_over(&mut self) {
@@ -402,17 +326,6 @@ impl Container {
         Ok(())
     }
 
-    /// Makes directories on the host that binds and volumes need.
-    fn make_host_paths(&self) -> Result<(), LaunchError> {
-        for path in self.record.desired.create_host_paths.iter().filter(|path| !path.exists()) {
-            std::fs::create_dir_all(path).map_err(|source| LaunchError::HostPath { path: path.clone(), source })?;
-        }
-        for volume in &self.record.desired.volumes {
-            self.links.host.dirs.create_volume(volume)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn write(&self) -> Result<(), StoreError> {
         self.links.records.write_container(&self.record)
     }
@@ -435,7 +348,7 @@ impl Container {
         }
     }
 
-    fn warn(&self, warnings: &[String]) {
+    pub(super) fn warn(&self, warnings: &[String]) {
         for warning in warnings {
             tracing::warn!(container = %self.record.status.name, "{warning}");
             let warning = Event::Warning(warning.clone());

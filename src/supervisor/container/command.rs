@@ -39,6 +39,8 @@ pub enum ContainerCommand {
         /// The answer.
         reply: oneshot::Sender<Result<ExecRunning, Failure>>,
     },
+    /// Run in the network namespace that the container whose network you share has now.
+    Renew,
     /// A process of yours has ended.
     Ended {
         /// Its process id.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod command;
+mod launch;
 mod probe;
 mod resume;
 mod run;

@@ -72,10 +72,7 @@ impl Container {
         let output = Carried::start(&self.links, &self.record, output, kept);
         let live = Live { process, pidfd, cgroup, networking };
         let run = Run::resumed(live, output, stdin, age(self.record.status.started_at));
-        if self.record.status.number == 1 {
-            let running = (self.record.status.id.clone(), run.pid());
-            self.links.services.note(&self.record.status.service, Some(running));
-        }
+        self.note_running(run.pid());
         self.run = Some(run);
         self.follow_health();
         self.schedule_probe();

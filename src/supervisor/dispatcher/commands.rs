@@ -9,7 +9,7 @@ use super::Dispatcher;
 use crate::spec::{ExitStatus, SignalNumber};
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{
-    Command, Down, Exec, Failure, PROTOCOL_VERSION, Reply, ReplyBody, Request, Up,
+    Command, Down, Exec, Failure, PROTOCOL_VERSION, Reply, ReplyBody, Request, State, Up,
 };
 use crate::supervisor::converge::{Convergence, Existing, converge};
 use crate::supervisor::desired::desired_containers;
@@ -146,7 +146,10 @@ impl Dispatcher {
             self.cancel_ups();
         }
         match self.select(services) {
-            Ok(containers) => {
+            Ok(mut containers) => {
+                if and_start {
+                    containers.extend(self.restarted_along(services));
+                }
                 let dependencies = self.dependencies();
                 self.begin(client, number, false, false, |work| async move {
                     work.stop(&dependencies, containers.clone(), timeout).await?;
@@ -211,6 +214,17 @@ impl Dispatcher {
     fn dependencies(&self) -> BTreeMap<String, BTreeSet<String>> {
         let services = self.up.iter().flat_map(|up| up.project.services.values());
         services.map(|service| (service.name.clone(), service.depends_on.keys().cloned().collect())).collect()
+    }
+
+    /// Chooses running containers that are restarted with services they depend on (`depends_on: restart: true`).
+    fn restarted_along(&self, services: &[String]) -> Vec<ContainerHandle> {
+        let Some(up) = &self.up else { return Vec::new() };
+        let along = up.project.restarted_with(services.iter().map(String::as_str));
+        let wanted = |handle: &&ContainerHandle| {
+            let status = handle.status.borrow();
+            along.contains(&status.service) && !services.contains(&status.service) && status.state == State::Running
+        };
+        self.containers.values().filter(wanted).cloned().collect()
     }
 
     /// SIGTERM to the supervisor itself stops the project, as `stop` does.

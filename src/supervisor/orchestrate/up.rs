@@ -9,7 +9,7 @@ use super::Work;
 use super::wait::Reached;
 use super::work::join_all;
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
-use crate::supervisor::control::protocol::{Failure, Step, Up};
+use crate::supervisor::control::protocol::{Failure, State, Step, Up};
 use crate::supervisor::converge::{Change, Convergence};
 use crate::supervisor::desired::Desired;
 use crate::supervisor::event::Event;
@@ -34,6 +34,7 @@ impl Work {
                 self.remove_one(handle).await?;
             }
         }
+        self.stop_dependants(&up, &plan, &handles).await?;
         let reached: BTreeMap<String, _> =
             plan.services.keys().map(|name| (name.clone(), watch::channel(Reached::Waiting))).collect();
         let receivers: BTreeMap<String, watch::Receiver<Reached>> =
@@ -61,6 +62,31 @@ impl Work {
             }
         }
         Ok(())
+    }
+
+    /// Stops what is to be restarted with containers that are about to be replaced; it is started again in its turn.
+    async fn stop_dependants(
+        &self,
+        up: &Up,
+        plan: &Convergence,
+        handles: &BTreeMap<String, ContainerHandle>,
+    ) -> Result<(), Failure> {
+        let replaced = |changes: &[Change]| changes.iter().any(|change| matches!(change, Change::Replace(..)));
+        let changed = plan.services.iter().filter(|(_, changes)| replaced(changes)).map(|(name, _)| name.as_str());
+        let along = up.project.restarted_with(changed);
+        let kept = plan.services.iter().filter(|(name, _)| along.contains(*name)).flat_map(|(_, changes)| changes);
+        let kept = kept.filter_map(|change| match change {
+            Change::Keep(id) => handles.get(id.as_str()).cloned(),
+            Change::Replace(..) | Change::Create(_) => None,
+        });
+        let running: Vec<_> = kept.filter(|handle| handle.status.borrow().state == State::Running).collect();
+        if running.is_empty() || up.no_start {
+            return Ok(());
+        }
+        let services = up.project.services.values();
+        let dependencies =
+            services.map(|service| (service.name.clone(), service.depends_on.keys().cloned().collect())).collect();
+        self.stop(&dependencies, running, up.timeout).await
     }
 
     fn name_orphans(&self, up: &Up, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) {
