@@ -500,7 +500,7 @@ fn a_network_whose_record_is_damaged_is_rebuilt_from_the_kernel() {
         // A damaged place keeps its address until its container goes.
         let lease = format!("{}_{}.json", place.ip().unwrap(), first.id.as_str());
         std::fs::write(dir.join("networks/attachments").join(&record.id).join(lease), "").unwrap();
-        assert_eq!(networks.attachments("p_a").unwrap(), [second_place.clone()]);
+        assert_eq!(networks.attachments("p_a").unwrap(), [second_place]);
         assert!(networks.remove("p_a").await.unwrap_err().to_string().contains(first.id.short()));
         let third = Container::new();
         assert_ne!(third.attach(&networks, "p_a").await.ip(), place.ip());

@@ -7,14 +7,14 @@ use crate::spec::ExitStatus;
 use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, State};
 use crate::supervisor::{ContainerRecord, Records};
 
-/// Lists the project's containers, by service and number. Nothing is started.
+/// Lists the project's containers, by service and number; damaged records are told of through `warn`. Nothing is started.
 ///
 /// # Errors
 /// [`CliError::Store`], [`CliError::Connection`], [`CliError::Busy`].
-pub async fn containers(connector: &Connector) -> Result<Vec<ContainerStatus>, CliError> {
+pub async fn containers(connector: &Connector, warn: &dyn Fn(&str)) -> Result<Vec<ContainerStatus>, CliError> {
     match Client::open_running(connector)? {
-        Some(mut client) => listed(&mut client).await,
-        None => recorded(connector),
+        Some(mut client) => listed(&mut client, warn).await,
+        None => recorded(connector, warn),
     }
 }
 
@@ -22,9 +22,14 @@ pub async fn containers(connector: &Connector) -> Result<Vec<ContainerStatus>, C
 ///
 /// # Errors
 /// As [`Client::last_reply`].
-pub async fn listed(client: &mut Client) -> Result<Vec<ContainerStatus>, CliError> {
+pub async fn listed(client: &mut Client, warn: &dyn Fn(&str)) -> Result<Vec<ContainerStatus>, CliError> {
     let number = client.send(Command::List, &[])?;
-    match client.last_reply(number, |_| {}).await? {
+    let tell = |body: ReplyBody| {
+        if let ReplyBody::Warning { message } = body {
+            warn(&message);
+        }
+    };
+    match client.last_reply(number, tell).await? {
         ReplyBody::Containers(found) => Ok(found),
         _ => Ok(Vec::new()),
     }
@@ -34,9 +39,10 @@ pub async fn listed(client: &mut Client) -> Result<Vec<ContainerStatus>, CliErro
 ///
 /// # Errors
 /// [`CliError::Store`].
-pub fn recorded(connector: &Connector) -> Result<Vec<ContainerStatus>, CliError> {
+pub fn recorded(connector: &Connector, warn: &dyn Fn(&str)) -> Result<Vec<ContainerStatus>, CliError> {
     let Some(directory) = connector.open_directory()? else { return Ok(Vec::new()) };
-    let (records, _) = Records::of(&directory).containers()?;
+    let (records, warnings) = Records::of(&directory).look_at_containers()?;
+    warnings.iter().for_each(|warning| warn(warning));
     Ok(records.into_iter().map(as_it_is).collect())
 }
 

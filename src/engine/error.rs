@@ -86,6 +86,12 @@ pub enum LaunchError {
     /// Its networks.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The record of its place in a network.
+    #[error("find the container's place in the network {network}: its record is lost")]
+    PlaceLost {
+        /// The network.
+        network: String,
+    },
     /// The batch in which it was taken off its networks.
     #[error("take containers off their networks")]
     Detach(#[source] std::sync::Arc<LaunchError>),

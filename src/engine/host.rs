@@ -68,8 +68,14 @@ impl Host {
     }
 
     /// Clears what no record knows of: containers of this project that were killed between their making and their
-    /// record's, found by their cgroups; attachments of containers that are gone.
-    pub async fn sweep(&self, parent: &str, project: &str, known: &BTreeSet<ContainerId>) -> Vec<LaunchError> {
+    /// record's, found by their cgroups. The files of those in `lost` stay.
+    pub async fn sweep(
+        &self,
+        parent: &str,
+        project: &str,
+        known: &BTreeSet<ContainerId>,
+        lost: &BTreeSet<ContainerId>,
+    ) -> Vec<LaunchError> {
         let mut errors = Vec::new();
         let Ok(path) = CgroupPath::new(&format!("{parent}/{project}")) else { return errors };
         for name in self.hierarchies.children(&path).unwrap_or_default() {
@@ -77,6 +83,9 @@ impl Host {
             if !known.contains(&id) {
                 tracing::warn!(container = %id, "clearing a container without a record");
                 errors.extend(clear_remains(self, &id, &format!("{parent}/{project}/{name}"), None).await);
+                if !lost.contains(&id) {
+                    errors.extend(self.dirs.remove_container(id.as_str()).map_err(LaunchError::from).err());
+                }
             }
         }
         errors

@@ -108,7 +108,7 @@ impl Networking {
     /// Takes over from an earlier supervisor: the places from their records, the descriptors from what was kept.
     ///
     /// # Errors
-    /// Records that cannot be read; sockets that cannot be had.
+    /// Records that are lost or cannot be read; sockets that cannot be had.
     pub fn resume(
         host: &Host,
         guest: Guest<'_>,
@@ -116,6 +116,10 @@ impl Networking {
         mut take: impl FnMut(&str) -> Option<OwnedFd>,
     ) -> Result<Self, LaunchError> {
         let attachments = host.networks.attachments_of(guest.id)?;
+        let is_there = |wish: &NetworkWish| attachments.iter().any(|place| place.network_name == wish.network);
+        if let Some(wish) = guest.wishes.iter().find(|wish| !is_there(wish)) {
+            return Err(LaunchError::PlaceLost { network: wish.network.clone() });
+        }
         let netns = take(NETNS).or_else(|| std::fs::File::open(format!("/proc/{pid}/ns/net")).ok().map(OwnedFd::from));
         let name_server = match (take(DNS_UDP), take(DNS_TCP), &netns) {
             (Some(udp), Some(tcp), _) => Some(DnsSockets { udp, tcp }),

@@ -55,6 +55,8 @@ pub struct Dispatcher {
     last_command: u64,
     up: Option<Arc<Up>>,
     project_gone: bool,
+    /// What was found damaged, for the first client that asks for anything.
+    warnings: Vec<String>,
     /// Set when a client was seen or a container lives: without either there is nothing to do here.
     idle_since: Option<tokio::time::Instant>,
 }
@@ -66,7 +68,12 @@ const IDLE: Duration = Duration::from_millis(200);
 
 impl Dispatcher {
     /// Takes over a project's containers, as they were recovered.
-    pub fn new(links: Shared, up: Option<Up>, recovered: Vec<(Container, ContainerHandle)>) -> Self {
+    pub fn new(
+        links: Shared,
+        up: Option<Up>,
+        recovered: Vec<(Container, ContainerHandle)>,
+        warnings: Vec<String>,
+    ) -> Self {
         let mut dispatcher = Self {
             links,
             clients: BTreeMap::new(),
@@ -78,6 +85,7 @@ impl Dispatcher {
             last_command: 0,
             up: up.map(Arc::new),
             project_gone: false,
+            warnings,
             idle_since: None,
         };
         for (container, handle) in recovered {
@@ -168,6 +176,13 @@ impl Dispatcher {
         self.project_gone = false;
         self.house(container, handle.clone());
         Ok(handle)
+    }
+
+    /// Tells a client what was found damaged, once.
+    fn tell_warnings(&mut self, client: u64, number: u64) {
+        for message in std::mem::take(&mut self.warnings) {
+            self.reply(client, number, ReplyBody::Warning { message }, None);
+        }
     }
 
     fn reply(&mut self, client: u64, number: u64, body: ReplyBody, fd: Option<OwnedFd>) {

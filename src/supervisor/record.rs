@@ -1,6 +1,7 @@
 //! What is written down of containers and of the project, so that whoever comes next can go on.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -114,27 +115,65 @@ impl Records {
         store::remove(&self.container(id))
     }
 
-    /// Reads the records of all containers by name; damaged ones are moved aside and told of as warnings.
+    /// Reads the records of all containers by name; damaged ones are moved aside and told of as warnings. The caller is
+    /// the project's supervisor.
     ///
     /// # Errors
     /// [`StoreError::Newer`], or a directory that cannot be read.
     pub fn containers(&self) -> Result<(Vec<ContainerRecord>, Vec<String>), StoreError> {
+        self.read_containers(|path| {
+            Ok(match store::load_record::<ContainerRecord>(path)? {
+                Loaded::Record(record) => Ok(Some(record)),
+                Loaded::Absent => Ok(None),
+                Loaded::SetAside { moved_to, reason } => Err(set_aside_warning(&reason, &moved_to)),
+            })
+        })
+    }
+
+    /// Reads the records of all containers by name, for whoever only looks: damaged ones stay, and are told of as warnings.
+    ///
+    /// # Errors
+    /// As [`Records::containers`].
+    pub fn look_at_containers(&self) -> Result<(Vec<ContainerRecord>, Vec<String>), StoreError> {
+        self.read_containers(|path| match store::read_record::<ContainerRecord>(path) {
+            Err(reason @ StoreError::Corrupt { .. }) => Ok(Err(with_cause(&reason))),
+            other => other.map(Ok),
+        })
+    }
+
+    /// Lists the containers whose record was moved aside: they are gone, their logs and files are still there.
+    ///
+    /// # Errors
+    /// A directory that cannot be read.
+    pub fn lost_containers(&self) -> Result<BTreeSet<ContainerId>, StoreError> {
+        let mut lost = BTreeSet::new();
+        for path in self.container_files()? {
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(store::name_before);
+            let id = name.and_then(|name| name.strip_suffix(".json")?.parse::<ContainerId>().ok());
+            lost.extend(id.filter(|id| !self.container(id).exists()));
+        }
+        Ok(lost)
+    }
+
+    fn container_files(&self) -> Result<Vec<PathBuf>, StoreError> {
         let directory = self.directory.join("containers");
-        let entries = match std::fs::read_dir(&directory) {
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-            other => other.map_err(|source| StoreError::Read { path: directory.clone(), source })?,
-        };
+        match std::fs::read_dir(&directory) {
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(StoreError::Read { path: directory, source }),
+            Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        }
+    }
+
+    fn read_containers(
+        &self,
+        read: impl Fn(&Path) -> Result<Result<Option<ContainerRecord>, String>, StoreError>,
+    ) -> Result<(Vec<ContainerRecord>, Vec<String>), StoreError> {
         let (mut records, mut warnings) = (Vec::new(), Vec::new());
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            match store::load_record::<ContainerRecord>(&path)? {
-                Loaded::Record(record) => records.push(record),
-                Loaded::Absent => {}
-                Loaded::SetAside { moved_to, reason } => {
-                    warnings.push(format!("{reason}; moved to {}", moved_to.display()));
+        for path in self.container_files()? {
+            if path.extension().is_some_and(|extension| extension == "json") {
+                match read(&path)? {
+                    Ok(record) => records.extend(record),
+                    Err(warning) => warnings.push(warning),
                 }
             }
         }
@@ -152,14 +191,26 @@ impl Records {
         store::write_record(&self.directory.join("project.json"), record, Durability::Process)
     }
 
-    /// Reads the project's record; a damaged one is moved aside.
+    /// Reads the project's record; a damaged one is moved aside and told of as a warning.
     ///
     /// # Errors
     /// [`StoreError::Newer`].
-    pub fn project(&self) -> Result<Option<ProjectRecord>, StoreError> {
-        match store::load_record(&self.directory.join("project.json"))? {
-            Loaded::Record(record) => Ok(Some(record)),
-            Loaded::Absent | Loaded::SetAside { .. } => Ok(None),
-        }
+    pub fn project(&self) -> Result<(Option<ProjectRecord>, Option<String>), StoreError> {
+        Ok(match store::load_record(&self.directory.join("project.json"))? {
+            Loaded::Record(record) => (Some(record), None),
+            Loaded::Absent => (None, None),
+            Loaded::SetAside { moved_to, reason } => (None, Some(set_aside_warning(&reason, &moved_to))),
+        })
+    }
+}
+
+fn set_aside_warning(reason: &StoreError, moved_to: &Path) -> String {
+    format!("{}; it was moved to {}", with_cause(reason), moved_to.display())
+}
+
+fn with_cause(reason: &StoreError) -> String {
+    match std::error::Error::source(reason) {
+        Some(cause) => format!("{reason}: {cause}"),
+        None => reason.to_string(),
     }
 }

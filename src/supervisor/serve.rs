@@ -17,9 +17,11 @@ use tokio_stream::StreamExt;
 use super::config::BootConfig;
 use super::container::{Container, ContainerHandle, Inherited};
 use super::control::Server;
+use super::control::protocol::Up;
 use super::dispatcher::Dispatcher;
 use super::event::Event;
 use super::links::{Execs, KeeperLink, Links, Shared};
+use super::orchestrate::{lost_networks, restore_networks};
 use super::record::Records;
 use super::sharing::Running;
 use crate::engine::{Host, LaunchError, ShimLink, watch};
@@ -123,15 +125,14 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     });
     let mut tasks = JoinSet::new();
     forget_gone_places(&links).await;
-    let containers = recover(&links, &mut inherited).await?;
+    let (up, containers, warnings) = recover(&links, &mut inherited).await?;
     links.keeper.forget(inherited.into_keys().collect());
     let server = Server::bind(&project.socket()).map_err(ServeError::Listen)?;
     tasks.spawn(server.serve(events.clone()));
     tasks.spawn(hear_keeper(from_keeper, events.clone()));
     tasks.spawn(hear_signals(signals()?, events));
     tracing::info!(generation, containers = containers.len(), "the supervisor listens");
-    let up = links.records.project()?.map(|record| record.up);
-    let mut dispatcher = Dispatcher::new(links.clone(), up, containers);
+    let mut dispatcher = Dispatcher::new(links.clone(), up, containers, warnings);
     dispatcher.connect_shim(shim);
     links.keeper.send(&FromSupervisor::Ready, &[]);
     let end = dispatcher.run(&mut inbox).await;
@@ -159,21 +160,57 @@ async fn forget_gone_places(links: &Shared) {
     }
 }
 
-/// Brings every container on record back to where it was.
-async fn recover(links: &Shared, inherited: &mut Inherited) -> Result<Vec<(Container, ContainerHandle)>, ServeError> {
-    let (records, warnings) = links.records.containers()?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
+/// What the records had to tell: the last `up`, the containers, what was damaged.
+type Recovered = (Option<Up>, Vec<(Container, ContainerHandle)>, Vec<String>);
+
+/// Brings every container on record back to where it was. Of one whose record is damaged nothing stays but its files, which are
+/// kept until the project goes: they may be all that somebody has.
+async fn recover(links: &Shared, inherited: &mut Inherited) -> Result<Recovered, ServeError> {
+    let (project, damaged) = links.records.project()?;
+    let (records, mut warnings) = links.records.containers()?;
+    warnings.extend(damaged);
+    let up = project.map(|record| record.up);
+    let networks = &links.host.networks;
+    if let Some(up) = &up {
+        restore_networks(networks, &up.project).await;
     }
     let known: BTreeSet<_> = records.iter().map(|record| record.status.id.clone()).collect();
-    links.host.sweep(&links.config.cgroup_parent, &links.config.project, &known).await;
+    let lost = links.records.lost_containers()?;
+    warnings.extend(kept_files(links, &lost));
+    links.host.sweep(&links.config.cgroup_parent, &links.config.project, &known, &lost).await;
+    if known.is_empty() && up.is_none() {
+        // Nobody knows what they were to be, and nobody is on them.
+        for name in lost_networks(networks, &links.config.project, None) {
+            if let Err(error) = networks.remove(&name).await {
+                tracing::warn!(network = name, %error, "removing a network whose record was damaged");
+            }
+        }
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     let mut containers = Vec::new();
     for record in records {
         let (mut container, handle) = Container::from_record(links.clone(), record);
         container.resume(inherited).await;
         containers.push((container, handle));
     }
-    Ok(containers)
+    Ok((up, containers, warnings))
+}
+
+/// Says where the files are of containers whose record is damaged.
+fn kept_files(links: &Shared, lost: &BTreeSet<ContainerId>) -> Vec<String> {
+    let directories = lost.iter().map(|id| (id, links.host.dirs.container(id.as_str())));
+    let there = directories.filter(|(_, directory)| directory.is_dir());
+    there
+        .map(|(id, directory)| {
+            let directory = directory.display();
+            format!(
+                "container {} is lost with its record; its log and files stay in {directory} until `down`",
+                id.short()
+            )
+        })
+        .collect()
 }
 
 fn signals() -> Result<Signals, ServeError> {

@@ -31,7 +31,7 @@ pub fn run(context: &ComposeContext<'_>, args: ExecArgs) -> CommandResult {
     let exec = request(context, args)?;
     let connector = context.connector(&project);
     block_on(async {
-        let found = state::containers(&connector).await?;
+        let found = state::containers(&connector, &|message| context.warn(message)).await?;
         check_runs(&project, &found, &exec)?;
         let client = Client::open(&connector)?;
         match (exec.detach, exec.tty) {

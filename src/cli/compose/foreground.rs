@@ -61,7 +61,7 @@ pub(super) fn run(context: &ComposeContext<'_>, project: &str, up: Command, atta
         let follower = Follower::start(Mux::new(output, attached.options))?;
         client.send(Command::Watch, &[])?;
         let mut containers = BTreeMap::new();
-        for container in state::listed(&mut client).await? {
+        for container in state::listed(&mut client, &|message| context.warn(message)).await? {
             if attached.shown.contains(&container.service)
                 && let Some(directory) = log_directory(&container)
             {

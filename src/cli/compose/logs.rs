@@ -34,7 +34,7 @@ pub fn run(context: &ComposeContext<'_>, args: &LogsArgs) -> CommandResult {
         match client {
             Some(client) => follow(context, client, mux, args, query).await?,
             None => {
-                let found = state::containers(&connector).await?;
+                let found = state::containers(&connector, &|message| context.warn(message)).await?;
                 warn_of_no_log(context, &found, args);
                 replay(found, mux, args, query)?;
             }
@@ -71,7 +71,7 @@ async fn follow(
 ) -> Result<(), CliError> {
     let mut follower = Follower::start(mux)?;
     client.send(Command::Watch, &[])?;
-    let mut running: Vec<ContainerStatus> = state::listed(&mut client).await?;
+    let mut running: Vec<ContainerStatus> = state::listed(&mut client, &|message| context.warn(message)).await?;
     check_services(&running, &args.services)?;
     running.retain(|container| is_wanted(container, args));
     warn_of_no_log(context, &running, args);

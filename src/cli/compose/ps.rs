@@ -19,7 +19,7 @@ use crate::supervisor::control::protocol::{ContainerStatus, State};
 /// [`crate::cli::report::CliError`].
 pub fn run(context: &ComposeContext<'_>, args: &PsArgs) -> CommandResult {
     let project = context.name(&[])?;
-    let found = block_on(state::containers(&context.connector(&project)))?;
+    let found = block_on(state::containers(&context.connector(&project), &|message| context.warn(message)))?;
     for name in &args.service_names {
         if !found.iter().any(|container| container.service == *name) {
             // It may be in the file and have no container yet.

@@ -33,7 +33,7 @@ pub(super) fn carry_out_on_existing(
     command: Command,
 ) -> Result<bool, CliError> {
     let connector = context.connector(project);
-    if block_on(state::containers(&connector))?.is_empty() {
+    if block_on(state::containers(&connector, &|message| context.warn(message)))?.is_empty() {
         return Ok(false);
     }
     carry_out(context, project, command)?;

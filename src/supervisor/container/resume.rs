@@ -114,6 +114,8 @@ impl Container {
         self.record.process = None;
         self.record.status.pid = None;
         if self.record.intent == Intent::Run {
+            // Written down before it is done: a successor goes on from here.
+            self.record.status.state = State::Restarting;
             self.set_retry(Instant::now());
         } else if self.record.status.started_at.is_some() {
             self.record.status.state = State::Exited;

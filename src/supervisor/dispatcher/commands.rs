@@ -26,6 +26,9 @@ impl Dispatcher {
             ));
             return self.reply(client, number, ReplyBody::Failed(failure), None);
         }
+        if !matches!(request.command, Command::Exec(_) | Command::Watch) {
+            self.tell_warnings(client, number);
+        }
         if matches!(request.command, Command::Down(_)) {
             self.cancel_ups();
         }
@@ -103,14 +106,18 @@ impl Dispatcher {
         let project = self.links.config.project.clone();
         let everything = down.services.is_empty();
         self.begin(client, number, false, everything, |work| async move {
+            if let Some(up) = &up {
+                work.restore_networks(&up.project).await;
+            }
             // Each part is tried whatever became of the one before; the first failure is told.
             let stopped = work.stop(&dependencies, containers.clone(), down.timeout).await;
             if !everything {
                 return stopped.and(work.remove(containers).await);
             }
             // A stopped container is on no network any more: its files and its networks go side by side.
-            let (files, networks) = tokio::join!(work.remove(containers), work.remove_networks(&project));
-            stopped.and(files).and(networks)?;
+            let declared = up.as_deref().map(|up| &up.project);
+            let (files, networks) = tokio::join!(work.remove(containers), work.remove_networks(&project, declared));
+            stopped.and(files).and(networks).and(work.remove_lost_containers())?;
             if let (true, Some(up)) = (down.volumes, up) {
                 work.remove_volumes(&up.project)?;
             }

@@ -7,5 +7,6 @@ mod up;
 mod wait;
 mod work;
 
+pub use objects::{lost_networks, restore_networks};
 pub use reporter::Reporter;
 pub use work::Work;

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 use super::Work;
 use crate::compose::model::Project;
+use crate::network::Networks;
+use crate::store::StoreError;
 use crate::supervisor::control::protocol::{Failure, ObjectKind, Step};
 use crate::supervisor::converge::Convergence;
 use crate::supervisor::desired::network_config;
@@ -55,12 +57,14 @@ impl Work {
     ///
     /// # Errors
     /// The first failure, after all have been tried.
-    pub async fn remove_networks(&self, project: &str) -> Result<(), Failure> {
+    pub async fn remove_networks(&self, project: &str, declared: Option<&Project>) -> Result<(), Failure> {
         let networks = &self.links.host.networks;
         let all = networks.list().map_err(|error| Failure::of_network(project, &error))?;
+        let ours = all.into_iter().filter(|record| record.config.project.as_deref() == Some(project));
+        let mut names: BTreeSet<String> = ours.map(|record| record.config.name).collect();
+        names.extend(lost_networks(networks, project, declared));
         let mut outcome = Ok(());
-        for record in all.iter().filter(|record| record.config.project.as_deref() == Some(project)) {
-            let name = &record.config.name;
+        for name in &names {
             self.report.row(ObjectKind::Network, name, Step::Removing);
             match networks.remove(name).await {
                 Ok(_) => self.report.row(ObjectKind::Network, name, Step::Removed),
@@ -69,6 +73,24 @@ impl Work {
                     outcome = outcome.and(Err(Failure::of_network(name, &error)));
                 }
             }
+        }
+        outcome
+    }
+
+    /// Makes the records of the project's networks anew that were damaged.
+    pub async fn restore_networks(&self, project: &Project) {
+        restore_networks(&self.links.host.networks, project).await;
+    }
+
+    /// Removes the files of containers whose record was damaged; the containers themselves went when that was seen.
+    ///
+    /// # Errors
+    /// The first failure, after all have been tried.
+    pub fn remove_lost_containers(&self) -> Result<(), Failure> {
+        let failed = |error: StoreError| Failure::caused("remove a container's files".to_owned(), &error);
+        let mut outcome = Ok(());
+        for id in self.links.records.lost_containers().map_err(failed)? {
+            outcome = outcome.and(self.links.host.dirs.remove_container(id.as_str()).map_err(failed));
         }
         outcome
     }
@@ -91,4 +113,24 @@ impl Work {
         }
         outcome
     }
+}
+
+/// Makes the records of a project's networks anew that were damaged, for the containers that are still on them.
+pub async fn restore_networks(networks: &Networks, project: &Project) {
+    let Ok(lost) = networks.lost() else { return };
+    for (key, network) in project.networks.iter().filter(|(_, one)| !one.external && lost.contains(&one.name)) {
+        let Ok(config) = network_config(project, key, network) else { continue };
+        if let Err(error) = networks.ensure(&config).await {
+            tracing::warn!(network = %network.name, %error, "restoring a network whose record was damaged");
+        }
+    }
+}
+
+/// Names the networks whose record was damaged and that are this project's: by what it declares, else by their names.
+pub fn lost_networks(networks: &Networks, project: &str, declared: Option<&Project>) -> Vec<String> {
+    let is_ours = |name: &String| match declared {
+        Some(declared) => declared.networks.values().any(|network| !network.external && network.name == *name),
+        None => name.strip_prefix(project).is_some_and(|rest| rest.starts_with('_')),
+    };
+    networks.lost().unwrap_or_default().into_iter().filter(is_ours).collect()
 }
