@@ -165,9 +165,10 @@ fn find(sandbox: &Sandbox, victim: Victim, client: Pid) -> Option<Pid> {
         Victim::Client => Some(client),
         Victim::Supervisor => named("mydocker-superv"),
         Victim::Shim => named("mydocker-shim"),
-        Victim::Container => {
-            sandbox.processes().into_iter().find(|pid| !command_line(*pid).starts_with("mydocker-") && is_pid_one(*pid))
-        }
+        Victim::Container => sandbox
+            .processes()
+            .into_iter()
+            .find(|pid| command_line(*pid).starts_with("mydocker-init") && is_pid_one(*pid)),
     }
 }
 

@@ -63,6 +63,12 @@ pub fn spawn_role(role: Role, project: &str, executable: BorrowedFd<'_>) -> io::
     spawn(command, channel)
 }
 
+/// Is as long as the command line of an init may be.
+const TITLE_ROOM: &str = match std::str::from_utf8(&[b'.'; 1024]) {
+    Ok(room) => room,
+    Err(_) => "",
+};
+
 /// Is what the first role is started with, besides what all are.
 pub(super) struct FirstStart<'a> {
     /// Takes its messages and those of the roles that it starts.
@@ -132,6 +138,8 @@ fn role_command(role: Role, project: &str, executable: BorrowedFd<'_>) -> io::Re
         // One heap for all threads, given back early (mallopt(3)): these processes wait most of their lives.
         .env("MALLOC_ARENA_MAX", "1")
         .env("MALLOC_TRIM_THRESHOLD_", "65536")
+        // Inits that the shim forks write their command lines over its arguments and environment.
+        .env("TITLE_ROOM", TITLE_ROOM)
         .current_dir("/");
     Ok((command, ours))
 }

@@ -11,6 +11,7 @@ pub mod pidfd;
 pub mod process;
 pub mod seccomp;
 pub mod signals;
+pub mod title;
 pub mod wait;
 
 pub use channel::{Channel, Frame, Received};

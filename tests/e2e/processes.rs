@@ -11,6 +11,7 @@ use crate::support::{Case, Container, Project, Sandbox, cases, eventually};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
+        an_init_looks_like_one_and_tells_nothing_of_the_host,
         three_processes_stand_behind_a_project,
         a_daemon_holds_nothing_of_its_client,
         a_killed_supervisor_is_replaced,
@@ -259,5 +260,51 @@ fn exits_of_many_at_once(sandbox: &Sandbox) {
     for container in project.containers() {
         let number: i64 = container.service[1..].parse().expect("a number");
         assert_eq!((container.state.as_str(), container.exit_code), ("exited", number), "{}", up.describe());
+    }
+}
+
+fn an_init_looks_like_one_and_tells_nothing_of_the_host(sandbox: &Sandbox) {
+    sandbox.set_env("HOST_SECRET", "of-the-host");
+    let long = "x".repeat(600);
+    let project = sandbox.project(
+        "init",
+        &format!(
+            "
+        services:
+          one:
+            image: root_fs
+            init: true
+            network_mode: none
+            cap_add: [SYS_PTRACE]
+            command: [sleep, infinity, --]
+          long: {{image: root_fs, init: true, network_mode: none, command: [sh, -c, 'sleep infinity', {long}]}}
+        "
+        ),
+    );
+    project.up();
+    let seen = |line: &[u8]| String::from_utf8_lossy(line).trim_end_matches('\0').replace('\0', " ");
+    let host = |service: &str, file: &str| {
+        seen(&fs::read(format!("/proc/{}/{file}", project.container(service).pid)).expect("it runs"))
+    };
+    assert_eq!(host("one", "cmdline"), "mydocker-init -- sleep infinity --");
+    assert_eq!(host("one", "comm"), "mydocker-init\n");
+    // A long command line may reach into where the environment was.
+    assert!(!host("one", "environ").contains('='), "{}", host("one", "environ"));
+    assert!(!host("long", "environ").contains('='), "{}", host("long", "environ"));
+    assert_eq!(host("long", "cmdline"), format!("mydocker-init -- sh -c sleep infinity {long}"));
+    let inside = project.compose(&["exec", "-T", "one", "cat", "/proc/1/cmdline", "/proc/1/comm"]).ok().stdout;
+    assert!(seen(inside.as_bytes()).starts_with("mydocker-init -- sleep infinity -- "), "{inside:?}");
+    assert!(inside.ends_with("mydocker-init\n"), "{inside:?}");
+    let environ = project.compose(&["exec", "-T", "one", "cat", "/proc/1/environ"]);
+    assert!(environ.code == 0 && !environ.stdout.contains('='), "{}", environ.describe());
+
+    let script = "cat /proc/1/cmdline /proc/1/comm; cat /proc/1/environ 2>&1; env";
+    let root = crate::support::rootfs().to_str().expect("UTF-8");
+    for more in [&["--cap-add", "SYS_PTRACE"] as &[&str], &[]] {
+        let words = [&["run", "--rootfs", root, "--network", "none", "--init"], more, &["sh", "-c", script]].concat();
+        let told = sandbox.mydocker(&words);
+        let shown = seen(told.stdout.as_bytes());
+        assert!(shown.starts_with("mydocker-init -- sh -c cat "), "{}", told.describe());
+        assert!(!told.stdout.contains("HOST_SECRET") && !told.stdout.contains("MYDOCKER_"), "{}", told.describe());
     }
 }

@@ -12,6 +12,7 @@ use super::{fail, process};
 use crate::container::describe::PATH;
 use crate::namespaces::pid::serve;
 use crate::sys::process::{block_signals, close_on_exec_from, execute as execve, unblock_signals};
+use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now};
 
 /// Executes the program; comes back only with an error.
@@ -46,10 +47,11 @@ pub(super) fn execute(args: &[String], env: &[String], stage: &Stage) -> StepErr
 pub(super) fn execute_under_init(
     args: &[String],
     env: &[String],
-    stage: Stage,
+    mut stage: Stage,
     channel: Channel,
     fresh: Fresh,
 ) -> Infallible {
+    let title = stage.title.take();
     // Before the fork, so that no signal is lost between it and the first wait.
     block_signals();
     let step = || format!("execute {args:?}");
@@ -67,10 +69,20 @@ pub(super) fn execute_under_init(
             drop(channel);
             drop(stage);
             super::hide_memory();
-            // Only for people who look at `ps`.
-            let _ = rustix::thread::set_name(c"mydocker-init");
+            become_visible_as_init(title, args);
             exit_now(serve(child))
         }
+    }
+}
+
+/// Takes the name and the command line of an init of its own, for people who look at `ps`. The command line and the environment of
+/// the process that cloned us are nothing for the container.
+fn become_visible_as_init(title: Option<TitleMemory>, args: &[String]) {
+    // It cannot fail with a name of less than 16 bytes (prctl(2), PR_SET_NAME).
+    let _ = rustix::thread::set_name(c"mydocker-init");
+    if let Some(title) = title {
+        let words: Vec<&str> = ["mydocker-init", "--"].into_iter().chain(args.iter().map(String::as_str)).collect();
+        title.replace(&words);
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::plan::{Action, LaunchPlan};
 use super::protocol::{InitMessage, LaunchFailure, Order};
+use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now, parse_message, send_message};
 use failure::StepError;
 use stage::Stage;
@@ -56,6 +57,10 @@ pub(super) fn run(mut channel: Channel, fresh: Fresh) -> Infallible {
         }
         Ok(None) | Err(_) => exit_now(125),
     };
+    if plan.start.iter().any(|action| matches!(action, Action::Execute { init: true, .. })) {
+        // The container's /proc may be another, or none.
+        stage.title = TitleMemory::find().ok();
+    }
     // Modes come out as written, whatever umask we were started with.
     rustix::process::umask(rustix::fs::Mode::empty());
     if let Err((action, error)) = carry_out(&plan.create, &mut stage) {

@@ -10,6 +10,7 @@ use crate::namespaces::mount::{
 };
 use crate::namespaces::uts::{set_domainname, set_hostname};
 use crate::sys;
+use crate::sys::title::TitleMemory;
 
 /// Holds what steps leave for later ones.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Stage {
     pub(super) user: ResolvedUser,
     pub(super) directory: Option<OwnedFd>,
     pub(super) warnings: Vec<String>,
+    /// For a process that stays as PID 1.
+    pub(super) title: Option<TitleMemory>,
 }
 
 impl Stage {
