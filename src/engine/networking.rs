@@ -1,5 +1,6 @@
 //! A container's places in networks: attaching all of them, or none; its names, its name server, its published ports.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -29,6 +30,8 @@ pub struct NetworkWish {
     pub ifname: InterfaceName,
     /// Names under which others on this network find it, besides its own.
     pub aliases: Vec<String>,
+    /// Names that it alone knows others by, and what they are called on this network.
+    pub links: BTreeMap<String, String>,
     /// A chosen address.
     pub ipv4: Option<Ipv4Addr>,
     /// A chosen Ethernet address.
@@ -154,7 +157,9 @@ impl Networking {
             });
         }
         if let Some(sockets) = &self.name_server {
-            let view = host.names.view(self.attachments.iter().map(|place| place.network_name.clone()));
+            let links = guest.wishes.iter().flat_map(|wish| wish.links.clone());
+            let view =
+                host.names.view(self.attachments.iter().map(|place| place.network_name.clone())).with_links(links);
             let leads_out = self.attachments.iter().any(|place| place.default_route && place.gateway.is_some());
             let resolvers = leads_out.then(|| Resolvers::from_file(host.resolv_conf.clone()));
             let sockets = sockets.try_clone().map_err(LaunchError::Channel)?;

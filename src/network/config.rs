@@ -51,6 +51,9 @@ pub struct NetworkConfig {
     pub gateway: Option<Ipv4Addr>,
     /// The part of the subnet that containers get addresses from.
     pub ip_range: Option<Ipv4Network>,
+    /// Addresses that no container gets, by the name of who has them (`aux_addresses`).
+    #[serde(default)]
+    pub reserved: BTreeMap<String, Ipv4Addr>,
     /// The bridge's name; `br-` and 12 digits of the id where `None`.
     pub bridge_name: Option<InterfaceName>,
     /// Has no way out and no default route.
@@ -74,6 +77,7 @@ impl NetworkConfig {
             ("subnet", text(&self.subnet), text(&wanted.subnet)),
             ("gateway", text(&self.gateway), text(&wanted.gateway)),
             ("ip_range", text(&self.ip_range), text(&wanted.ip_range)),
+            ("reserved addresses", format!("{:?}", self.reserved), format!("{:?}", wanted.reserved)),
             ("bridge name", text(&self.bridge_name), text(&wanted.bridge_name)),
             ("internal", self.internal.to_string(), wanted.internal.to_string()),
             ("mtu", text(&self.mtu), text(&wanted.mtu)),

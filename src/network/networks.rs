@@ -298,7 +298,7 @@ impl Networks {
             }
             (None, Some(held)) => held,
             (None, None) => {
-                let taken = leases.into_keys().collect();
+                let taken = leases.into_keys().chain(network.config.reserved.values().copied()).collect();
                 ipam::choose_address(bridge.subnet, range, bridge.gateway, &taken).ok_or_else(no_address)?
             }
         };
@@ -331,6 +331,9 @@ impl Networks {
         };
         if let Some(reason) = ipam::refusal(bridge.subnet, bridge.gateway, wanted) {
             return Err(refused(reason.to_owned()));
+        }
+        if let Some((host, _)) = network.config.reserved.iter().find(|(_, reserved)| **reserved == wanted) {
+            return Err(refused(format!("it is reserved for {host}")));
         }
         match self.state.attachments(&network.id)?.into_iter().find(|other| other.ip() == Some(wanted)) {
             Some(other) if other.container != request.container => {

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use super::control::protocol::Up;
 use super::sharing::NetworkOwner;
 use crate::compose::model::{
-    ImageRef, Logging, Network, NetworkMode, PortProtocol, Project, Service, VolumeMount, VolumeMountKind,
+    ImageRef, Ipam, IpamPool, Logging, Network, NetworkMode, PortProtocol, Project, Service, ServiceNetwork,
+    VolumeMount, VolumeMountKind,
 };
 use crate::engine::NetworkWish;
 use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
@@ -151,40 +152,84 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
     })
 }
 
-/// All that a service says of its containers, without mounts and labels.
+/// All that a service says of its containers, without mounts, networks and labels.
+///
+/// The service is taken apart without `..`: a field that nobody acts on does not compile.
+#[expect(clippy::too_many_lines, reason = "one line a field")]
 fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRequest {
+    let Service {
+        hostname,
+        domainname,
+        environment,
+        working_dir,
+        user,
+        group_add,
+        extra_hosts,
+        init,
+        tty,
+        stdin_open,
+        read_only,
+        cap_add,
+        cap_drop,
+        no_new_privileges,
+        seccomp,
+        limits,
+        ulimits,
+        sysctls,
+        oom_score_adj,
+        stop_signal,
+        stop_grace_period,
+        // `Service::args` joins the two.
+        command: _,
+        entrypoint: _,
+        // In this file: what becomes of a container besides its request.
+        name: _,
+        image: _,
+        container_name: _,
+        healthcheck: _,
+        restart: _,
+        logging: _,
+        labels: _,
+        network_mode: _,
+        networks: _,
+        ports: _,
+        links: _,
+        volumes: _,
+        shm_size: _,
+        // Of the project: how many, in which order, and whether `up` shows them.
+        scale: _,
+        depends_on: _,
+        profiles: _,
+        attach: _,
+    } = service;
     let id = ContainerId::generate();
     ContainerRequest {
-        hostname: service.hostname.clone().unwrap_or_else(|| id.short().to_owned()),
-        domainname: service.domainname.clone(),
+        hostname: hostname.clone().unwrap_or_else(|| id.short().to_owned()),
+        domainname: domainname.clone(),
         id,
         name,
         rootfs,
-        read_only: service.read_only,
+        read_only: *read_only,
         args: service.args(),
-        env: service.environment.clone(),
-        working_dir: service.working_dir.clone(),
-        user: service.user.clone(),
-        groups: service.group_add.clone(),
+        env: environment.clone(),
+        working_dir: working_dir.clone(),
+        user: user.clone(),
+        groups: group_add.clone(),
         namespaces: NamespaceRequest { user: None, network: network_namespace(service), cgroup: true },
         mounts: Vec::new(),
-        capabilities: CapabilityRequest {
-            base: CapabilityBase::Docker,
-            add: service.cap_add.clone(),
-            drop: service.cap_drop.clone(),
-        },
-        no_new_privileges: service.no_new_privileges,
-        seccomp: service.seccomp.clone(),
-        limits: service.limits.clone(),
-        ulimits: service.ulimits.clone(),
-        sysctls: service.sysctls.clone(),
-        init: service.init,
-        tty: service.tty,
-        stdin_open: service.stdin_open,
-        stop_signal: service.stop_signal,
-        stop_grace_period: service.stop_grace_period,
-        extra_hosts: service.extra_hosts.clone(),
-        oom_score_adj: service.oom_score_adj,
+        capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: cap_add.clone(), drop: cap_drop.clone() },
+        no_new_privileges: *no_new_privileges,
+        seccomp: seccomp.clone(),
+        limits: limits.clone(),
+        ulimits: ulimits.clone(),
+        sysctls: sysctls.clone(),
+        init: *init,
+        tty: *tty,
+        stdin_open: *stdin_open,
+        stop_signal: *stop_signal,
+        stop_grace_period: *stop_grace_period,
+        extra_hosts: extra_hosts.clone(),
+        oom_score_adj: *oom_score_adj,
         labels: BTreeMap::new(),
     }
 }
@@ -256,15 +301,18 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
         .map(|(name, _)| (*name).clone());
     let mut wishes = Vec::new();
     for (index, (name, network)) in order.into_iter().enumerate() {
+        let ServiceNetwork { aliases, ipv4_address, mac_address, interface_name, priority: _, gw_priority: _ } =
+            network;
         let default_route = gateway.as_ref() == Some(name);
-        let ifname = network.interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
+        let ifname = interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
         let Some(ifname) = ifname else { continue };
         wishes.push(NetworkWish {
             network: project.networks.get(name).map_or_else(|| name.clone(), |network| network.name.clone()),
             ifname,
-            aliases: network.aliases.clone(),
-            ipv4: network.ipv4_address,
-            mac: network.mac_address,
+            aliases: aliases.clone(),
+            links: service.links.clone(),
+            ipv4: *ipv4_address,
+            mac: *mac_address,
             default_route,
             ports: if default_route { port_mappings(service) } else { Vec::new() },
         });
@@ -344,7 +392,9 @@ fn anonymous_volume(container: &str, mount: &VolumeMount) -> String {
 /// # Errors
 /// A driver or an address range that bridges of ours do not have.
 pub fn network_config(project: &Project, key: &str, network: &Network) -> Result<NetworkConfig, DesiredError> {
-    let driver = match network.driver.as_deref() {
+    // Without `..`: a field that nobody acts on does not compile.
+    let Network { name, driver, driver_opts, internal, external: _, ipam: Ipam { config: pools }, labels } = network;
+    let driver = match driver.as_deref() {
         None | Some("" | "bridge" | "default") => DriverKind::Bridge,
         Some("none" | "null") => DriverKind::None,
         Some("host") => DriverKind::Host,
@@ -355,23 +405,31 @@ pub fn network_config(project: &Project, key: &str, network: &Network) -> Result
         }
     };
     let mut config = NetworkConfig {
-        name: network.name.clone(),
+        name: name.clone(),
         project: Some(project.name.clone()),
         driver,
-        internal: network.internal,
-        options: network.driver_opts.clone(),
-        labels: network.labels.clone(),
+        internal: *internal,
+        options: driver_opts.clone(),
+        labels: labels.clone(),
         ..NetworkConfig::default()
     };
     let refuse = |reason: &str| DesiredError::Network { network: key.to_owned(), reason: reason.to_owned() };
-    for pool in &network.ipam.config {
-        match (pool.subnet, pool.gateway) {
-            (Some(IpNetwork::V6(_)), _) | (_, Some(IpAddr::V6(_))) => return Err(refuse("IPv6 is not there yet")),
-            _ if config.subnet.is_some() => return Err(refuse("has more than one IPv4 subnet")),
-            (subnet, gateway) => {
-                config.subnet = subnet.and_then(ipv4);
-                config.gateway = gateway.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
-                config.ip_range = pool.ip_range.and_then(ipv4);
+    for IpamPool { subnet, ip_range, gateway, aux_addresses } in pools {
+        // That IPv6 is left out is told with `enable_ipv6`, without which there is no such subnet.
+        if subnet.is_some_and(|subnet| subnet.is_ipv6()) {
+            continue;
+        }
+        if config.subnet.is_some() {
+            return Err(refuse("has more than one IPv4 subnet"));
+        }
+        config.subnet = subnet.and_then(ipv4);
+        config.ip_range = ip_range.and_then(ipv4);
+        if let Some(IpAddr::V4(gateway)) = gateway {
+            config.gateway = Some(*gateway);
+        }
+        for (host, address) in aux_addresses {
+            if let IpAddr::V4(address) = address {
+                config.reserved.insert(host.clone(), *address);
             }
         }
     }

@@ -19,6 +19,9 @@ pub(crate) fn cases() -> Vec<Case> {
         a_shared_network_that_starts_anew: Bridge,
         what_a_shared_network_excludes,
         dependants_are_restarted_along,
+        a_link_is_a_name_for_one: Bridge,
+        reserved_addresses: Bridge,
+        settings_that_are_left_out_are_told: Bridge,
     ]
 }
 
@@ -307,4 +310,69 @@ fn dependants_are_restarted_along(sandbox: &Sandbox) {
     let last = now();
     assert!((0..3).all(|at| last[at] != after[at]) && last[3] == after[3], "{after:?} {last:?}");
     assert_eq!(ids, ["web", "far"].map(|service| project.container(service).id));
+}
+
+fn a_link_is_a_name_for_one(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity]}
+        services:
+          db: *s
+          web: {<<: *s, links: ["db:database", "db"]}
+          other: *s
+    "#;
+    let project = sandbox.project("links", yaml);
+    project.up();
+    let address = |name: &str| inside(&project, "web", &format!("nslookup {name} | grep Address | tail -n 1"));
+    assert!(address("database").contains("10.11."), "{}", address("database"));
+    assert_eq!(address("db").split_whitespace().last(), address("database").split_whitespace().last());
+    assert_ne!(project.exec("other", &["nslookup", "database"]).code, 0, "an alias is the linking service's alone");
+}
+
+fn reserved_addresses(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity]}
+        services:
+          one: *s
+          two: {<<: *s, depends_on: [one]}
+        networks:
+          default: {ipam: {config: [{subnet: 172.31.5.0/29, aux_addresses: {router: 172.31.5.2, printer: 172.31.5.4}}]}}
+    "#;
+    let project = sandbox.project("reserve", yaml);
+    project.up();
+    let address = |service: &str| inside(&project, service, "ip -o -4 addr show dev eth0 | awk '{print $4}'");
+    assert_eq!((address("one"), address("two")), ("172.31.5.3/29\n".to_owned(), "172.31.5.5/29\n".to_owned()));
+    let fixed = yaml.replace("one: *s", "one: {<<: *s, networks: {default: {ipv4_address: 172.31.5.4}}}");
+    sandbox.project("reserve", &fixed).compose(&["up", "-d"]).refused(1, &["172.31.5.4", "printer"]);
+}
+
+fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity], networks: {n: {ipv6_address: "fd00:7::9"}}}
+        services:
+          one: *s
+          two: *s
+          bare: {image: root_fs, command: ["true"], network_mode: none, mac_address: 02:42:0a:0b:00:02}
+        networks:
+          n:
+            enable_ipv6: true
+            driver_opts: {com.docker.network.bridge.enable_ic: "false"}
+            ipam: {config: [{subnet: 172.31.6.0/24}, {subnet: "fd00:7::/64"}]}
+    "#;
+    let told = sandbox.project("left", yaml).up().stderr;
+    for words in [
+        "`ipv6_address` is not acted on",
+        "`enable_ipv6` is not acted on",
+        "`com.docker.network.bridge.enable_ic` is none",
+        "`mac_address` means nothing with `network_mode: none`",
+    ] {
+        assert_eq!(told.matches(words).count(), 1, "{words}: {told}");
+    }
+    for (key, words) in [
+        ("runtime: runsc", &["runtime", "isolated"][..]),
+        ("deploy: {restart_policy: {condition: any, max_attempts: 3}}", &["max_attempts", "on-failure"]),
+        ("expose: [http]", &["expose", "http"]),
+        ("links: ['one:a b']", &["a b"]),
+    ] {
+        up(sandbox, key).refused(2, words);
+    }
 }

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::super::diagnostic::Finding;
+use super::super::diagnostic::{Finding, suggest};
 use super::super::load::Loader;
 use super::super::model::{Ipam, IpamPool, Network, NetworkMode, Service, ServiceNetwork};
 use super::super::yaml::{Node, Value};
@@ -28,19 +28,54 @@ pub(super) fn network(reader: &mut Reader<'_>) -> Network {
         reader.fault(node, "driver", format!("unknown network driver `{driver}`"), help.as_deref());
     }
     let enable_ipv6 = reader.flag("enable_ipv6");
-    let off = |key: &str| reader.get(key).is_some_and(|node| node.value == Value::Bool(false));
-    let enable_ipv4 = !off("enable_ipv4");
+    if let Some(node) = reader.get("enable_ipv4").filter(|node| node.value == Value::Bool(false)) {
+        let message = "a network without IPv4 addresses is not there yet".to_owned();
+        reader.fault(node, "enable_ipv4", message, Some("leave `enable_ipv4` out"));
+    }
+    check_options(reader);
     Network {
         name: reader.string("name").unwrap_or_default(),
         driver: reader.string("driver").filter(|driver| !driver.is_empty()),
         driver_opts: reader.pairs("driver_opts"),
         internal: reader.flag("internal"),
         external: reader.flag("external"),
-        attachable: reader.flag("attachable"),
-        enable_ipv4,
-        enable_ipv6,
         labels: reader.pairs("labels"),
         ipam: reader.below("ipam").map(|mut below| ipam(&mut below, enable_ipv6)).unwrap_or_default(),
+    }
+}
+
+/// Docker's options of bridges that ours act on.
+const BRIDGE_OPTIONS: [&str; 5] = [
+    "com.docker.network.bridge.name",
+    "com.docker.network.bridge.enable_icc",
+    "com.docker.network.bridge.enable_ip_masquerade",
+    "com.docker.network.bridge.host_binding_ipv4",
+    "com.docker.network.driver.mtu",
+];
+/// These say who reaches whom.
+const GATEWAY_MODES: [&str; 2] =
+    ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
+
+fn check_options(reader: &mut Reader<'_>) {
+    let driver = reader.text("driver").unwrap_or_default();
+    if matches!(driver, "cni" | "polycube") {
+        return;
+    }
+    let bridge = matches!(driver, "" | "bridge");
+    for (key, entry) in reader.get("driver_opts").and_then(Node::as_map).into_iter().flatten() {
+        let path = format!("driver_opts.{key}");
+        if bridge && BRIDGE_OPTIONS.contains(&key.as_str()) {
+            continue;
+        }
+        if bridge && GATEWAY_MODES.contains(&key.as_str()) {
+            if entry.node.as_str() != Some("nat") {
+                let message = format!("`{key}` is not there yet, and without it more could be reached than asked for");
+                reader.fault(&entry.node, &path, message, Some("`nat` is what there is"));
+            }
+            continue;
+        }
+        let message = format!("the option `{key}` is none that this network has, and is left out");
+        reader.warn(&entry.node, &path, message, suggest(key, BRIDGE_OPTIONS).as_deref().filter(|_| bridge));
     }
 }
 
@@ -66,7 +101,7 @@ fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
         }
         config.push(pool);
     }
-    Ipam { driver: reader.string("driver"), config, options: reader.pairs("options") }
+    Ipam { config }
 }
 
 fn pool(reader: &mut Reader<'_>, ipv6: bool) -> IpamPool {
@@ -160,17 +195,16 @@ fn unusable(subnet: IpNetwork, address: IpAddr) -> Option<String> {
 
 /// Builds a service's attachment to one network.
 pub(super) fn service_network(reader: &mut Reader<'_>) -> ServiceNetwork {
+    // Checked, though nothing comes of it yet.
+    let _: Option<Ipv6Addr> = reader.parse_as("ipv6_address", "an IPv6 address");
     let priority = |number: Option<i64>| number.map_or(0, |n| n.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
     ServiceNetwork {
         aliases: aliases(reader),
         ipv4_address: reader.parse_as("ipv4_address", "an IPv4 address"),
-        ipv6_address: reader.parse_as("ipv6_address", "an IPv6 address"),
-        link_local_ips: reader.texts("link_local_ips").iter().filter_map(|text| text.parse().ok()).collect(),
         mac_address: reader.parse::<MacAddress>("mac_address"),
         interface_name: reader.parse("interface_name"),
         priority: priority(reader.int("priority")),
         gw_priority: priority(reader.int("gw_priority")),
-        driver_opts: reader.pairs("driver_opts"),
     }
 }
 
@@ -261,21 +295,18 @@ pub(super) fn check_addresses(
     for (name, service) in services {
         for (key, attachment) in &service.networks {
             let Some(network) = networks.get(key).filter(|network| !network.external) else { continue };
-            let v4 = attachment.ipv4_address.map(|address| ("ipv4_address", IpAddr::V4(address)));
-            let v6 = attachment.ipv6_address.map(|address| ("ipv6_address", IpAddr::V6(address)));
-            for (field, address) in v4.into_iter().chain(v6) {
-                let reason = address_fault(network, address).or_else(|| {
-                    taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))
-                });
-                let Some(reason) = reason else { continue };
-                let place = tree.get("services").and_then(|s| s.get(name)?.get("networks")?.get(key)?.get(field));
-                let path = format!("services.{name}.networks.{key}.{field}");
-                let finding = Finding::error(format!("the address {address} {reason}")).path(path);
-                loader.report.push(match place {
-                    Some(node) => finding.at(node.span),
-                    None => finding,
-                });
-            }
+            let Some(address) = attachment.ipv4_address.map(IpAddr::V4) else { continue };
+            let reason = address_fault(network, address).or_else(|| {
+                taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))
+            });
+            let Some(reason) = reason else { continue };
+            let place = tree.get("services").and_then(|s| s.get(name)?.get("networks")?.get(key)?.get("ipv4_address"));
+            let path = format!("services.{name}.networks.{key}.ipv4_address");
+            let finding = Finding::error(format!("the address {address} {reason}")).path(path);
+            loader.report.push(match place {
+                Some(node) => finding.at(node.span),
+                None => finding,
+            });
         }
     }
 }

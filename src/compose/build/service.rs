@@ -20,6 +20,7 @@ const MOST_REPLICAS: i64 = 10_000;
 pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Service {
     let mode = network_mode(reader);
     check_mode(reader, mode.as_ref());
+    check_expose(reader);
     let (no_new_privileges, seccomp) = security::security_options(reader, dir);
     let service = Service {
         name: name.to_owned(),
@@ -38,7 +39,7 @@ pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Servic
         restart: restart(reader),
         networks: networks(reader),
         ports: ports(reader),
-        expose: expose(reader),
+        links: links(reader),
         extra_hosts: extra_hosts(reader),
         volumes: mounts::mounts(reader),
         shm_size: reader.int("shm_size").and_then(|n| u64::try_from(n).ok()).map(crate::spec::ByteSize),
@@ -250,7 +251,12 @@ fn restart(reader: &mut Reader<'_>) -> RestartPolicy {
     let path = format!("{}.deploy.restart_policy", reader.path);
     let mut below = Reader { node, path, report: reader.report };
     let max = below.int("max_attempts").filter(|max| *max > 0).and_then(|max| u32::try_from(max).ok());
-    match below.text("condition") {
+    let condition = below.text("condition");
+    if let (Some(node), true) = (below.get("max_attempts"), max.is_some() && condition != Some("on-failure")) {
+        let message = "`max_attempts` counts failures: it goes with `condition: on-failure` alone".to_owned();
+        below.fault(node, "max_attempts", message, None);
+    }
+    match condition {
         None | Some("any" | "") => RestartPolicy::Always,
         Some("none") => RestartPolicy::No,
         Some("on-failure") => RestartPolicy::OnFailure { max },
@@ -325,18 +331,29 @@ fn port(reader: &mut Reader<'_>) -> Option<Port> {
     Some(Port { host_ip, published, target, protocol })
 }
 
-fn expose(reader: &mut Reader<'_>) -> Vec<(u16, PortProtocol)> {
-    let mut out = Vec::new();
+/// Checks `expose`, which has nothing else to do: who is on a network reaches every port.
+fn check_expose(reader: &mut Reader<'_>) {
     for (index, node) in reader.items("expose").iter().enumerate() {
         let text = node.as_str().unwrap_or_default();
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let protocol = if protocol == "udp" { PortProtocol::Udp } else { PortProtocol::Tcp };
-        match port_range(range) {
-            Ok((first, last)) => out.extend((first..=last).take(1024).map(|port| (port, protocol))),
-            Err(reason) => {
-                let message = format!("`{text}` is not a port: {reason}");
-                reader.fault(node, &format!("expose[{index}]"), message, None);
-            }
+        let problem = match (port_range(range), protocol) {
+            (Err(reason), _) => format!("`{text}` is not a port: {reason}"),
+            (Ok(_), "tcp" | "udp" | "sctp") => continue,
+            (Ok(_), other) => format!("`{other}` is not a protocol of ports"),
+        };
+        reader.fault(node, &format!("expose[{index}]"), problem, None);
+    }
+}
+
+/// Builds `links`, `SERVICE` or `SERVICE:ALIAS`: the aliases. The dependencies that follow are there already.
+fn links(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for (index, node) in reader.items("links").iter().enumerate() {
+        let Some((service, alias)) = node.as_str().and_then(|text| text.split_once(':')) else { continue };
+        if is_host_name(alias, 253) {
+            out.insert(alias.to_owned(), service.to_owned());
+        } else {
+            reader.fault(node, &format!("links[{index}]"), format!("`{alias}` is not a host name"), None);
         }
     }
     out

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -21,12 +21,6 @@ pub struct Network {
     pub internal: bool,
     /// Was made outside this project: it must be there, and `down` leaves it.
     pub external: bool,
-    /// Lets containers outside the project join.
-    pub attachable: bool,
-    /// Gives IPv4 addresses (`enable_ipv4`, on by default).
-    pub enable_ipv4: bool,
-    /// Gives IPv6 addresses too.
-    pub enable_ipv6: bool,
     /// How addresses are given.
     pub ipam: Ipam,
     /// Labels, as written.
@@ -43,12 +37,8 @@ impl Network {
 /// Says how a network gives addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ipam {
-    /// The driver; `None` and `default` are ours.
-    pub driver: Option<String>,
     /// The pools; one is chosen where there is none.
     pub config: Vec<IpamPool>,
-    /// Options for the driver.
-    pub options: BTreeMap<String, String>,
 }
 
 /// Is one subnet of a network.
@@ -71,10 +61,6 @@ pub struct ServiceNetwork {
     pub aliases: Vec<String>,
     /// A fixed address.
     pub ipv4_address: Option<Ipv4Addr>,
-    /// A fixed address.
-    pub ipv6_address: Option<Ipv6Addr>,
-    /// Link-local addresses.
-    pub link_local_ips: Vec<IpAddr>,
     /// A fixed hardware address.
     pub mac_address: Option<MacAddress>,
     /// The interface's name inside; `ethN` where `None`.
@@ -83,8 +69,6 @@ pub struct ServiceNetwork {
     pub priority: i32,
     /// The network with the highest one gives the default route.
     pub gw_priority: i32,
-    /// Options for the driver.
-    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// Says where a service's network namespace comes from, where that is not a network of its own.

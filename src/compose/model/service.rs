@@ -49,8 +49,8 @@ pub struct Service {
     pub networks: BTreeMap<String, ServiceNetwork>,
     /// Published ports, ranges written out.
     pub ports: Vec<Port>,
-    /// Ports that are only declared.
-    pub expose: Vec<(u16, PortProtocol)>,
+    /// Services that it alone finds by another name, too: by that name.
+    pub links: BTreeMap<String, String>,
     /// Lines for /etc/hosts, in order.
     pub extra_hosts: Vec<(String, HostAddress)>,
     /// Mounts of `volumes:`, then of `tmpfs:`.

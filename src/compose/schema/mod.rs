@@ -11,6 +11,8 @@ mod service;
 mod shell;
 mod short;
 mod support;
+#[cfg(test)]
+mod tests;
 
 pub(super) use conform::Conform;
 pub(super) use kind::{Field, Kind, Merge, Support, Table};

@@ -27,7 +27,7 @@ static IPAM: Table = table(
     &[
         field("driver", &STR),
         field("config", &Kind::List(&Kind::Object(&IPAM_POOL))).merged(Merge::Unique(subnet)),
-        field("options", &Kind::Dict(&STR)),
+        field("options", &Kind::Dict(&STR)).ignored(),
     ],
 );
 
@@ -41,8 +41,8 @@ static NETWORK_TABLE: Table = table(
         field("external", &EXTERNAL),
         field("internal", &BOOL),
         field("enable_ipv4", &BOOL).print_zero(),
-        field("enable_ipv6", &BOOL).print_zero(),
-        field("attachable", &BOOL),
+        field("enable_ipv6", &BOOL).print_zero().ignored(),
+        field("attachable", &BOOL).silent(),
         field("labels", &LABELS),
     ],
 );
@@ -101,9 +101,9 @@ static ROOT_TABLE: Table = table(
         field("services", &Kind::Named("service", &SERVICE_KIND)).example("services: {web: {image: root_fs}}"),
         field("networks", &Kind::Named("network", &Kind::OrNull(&Kind::Object(&NETWORK_TABLE)))),
         field("volumes", &Kind::Named("volume", &Kind::OrNull(&Kind::Object(&VOLUME_TABLE)))),
-        field("secrets", &Kind::Named("secret", &Kind::Object(&SECRET_TABLE))),
-        field("configs", &Kind::Named("config", &Kind::Object(&CONFIG_TABLE))),
-        field("models", &Kind::Named("model", &Kind::Object(&MODEL_TABLE))).ignored(),
+        field("secrets", &Kind::Named("secret", &Kind::Object(&SECRET_TABLE))).silent(),
+        field("configs", &Kind::Named("config", &Kind::Object(&CONFIG_TABLE))).silent(),
+        field("models", &Kind::Named("model", &Kind::Object(&MODEL_TABLE))).silent(),
     ],
 );
 /// A whole file.

@@ -60,11 +60,11 @@ static SERVICE_NETWORK: Table = table(
     &[
         field("aliases", &STRINGS).merged(DISTINCT),
         field("ipv4_address", &STR),
-        field("ipv6_address", &STR),
-        field("link_local_ips", &STRINGS).merged(DISTINCT),
+        field("ipv6_address", &STR).ignored(),
+        field("link_local_ips", &STRINGS).merged(DISTINCT).ignored(),
         field("mac_address", &STR),
         field("interface_name", &STR),
-        field("driver_opts", &OPTIONS),
+        field("driver_opts", &OPTIONS).ignored(),
         field("priority", &INT),
         field("gw_priority", &INT),
     ],
@@ -205,7 +205,7 @@ static SERVICE_TABLE: Table = table(
         field("env_file", &Kind::OneOrMore(&Kind::Short("a path", short::env_file, &Kind::Object(&ENV_FILE))))
             .merged(Merge::Unique(by_path)),
         field("environment", &PAIRS).example("environment: {KEY: value}"),
-        field("expose", &TEXTS).merged(DISTINCT),
+        field("expose", &TEXTS).merged(DISTINCT).silent(),
         field("extends", &Kind::Short("a service's name", short::extends, &Kind::Object(&EXTENDS))),
         field("external_links", &STRINGS).ignored(),
         field("extra_hosts", &Kind::Hosts).merged(DISTINCT).example("extra_hosts: [\"somehost=192.0.2.10\"]"),
@@ -248,7 +248,8 @@ static SERVICE_TABLE: Table = table(
         field("pull_refresh_after", &STR).silent(),
         field("read_only", &BOOL),
         field("restart", &STR).example("restart: on-failure:3"),
-        field("runtime", &STR).ignored(),
+        field("runtime", &STR)
+            .refused_unless("the service would be isolated in another way than it asks for", &["runc", "crun"]),
         field("scale", &COUNT).example("scale: 2").print_zero(),
         field("secrets", &FILE_MOUNTS)
             .merged(Merge::Unique(by_mount))

@@ -78,7 +78,7 @@ impl NameTable {
 
     /// Returns what a container on these networks may see; the first that knows a name answers.
     pub fn view(self: &Arc<Self>, networks: impl IntoIterator<Item = String>) -> NameView {
-        NameView { table: Arc::clone(self), networks: networks.into_iter().collect() }
+        NameView { table: Arc::clone(self), networks: networks.into_iter().collect(), links: Arc::default() }
     }
 
     fn retain(&self, keep: impl Fn(&NameEntry) -> bool) {
@@ -95,12 +95,21 @@ impl NameTable {
 pub struct NameView {
     table: Arc<NameTable>,
     networks: Arc<[String]>,
+    /// What the asker alone calls others, in lower case, and what they are called.
+    links: Arc<BTreeMap<String, String>>,
 }
 
 impl NameView {
+    /// Adds names that the asker alone knows others by: (its name, theirs).
+    pub fn with_links(mut self, links: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.links = Arc::new(links.into_iter().map(|(own, theirs)| (lower(&own), theirs)).collect());
+        self
+    }
+
     /// Looks a name up, `web` or `web.<network>`; the addresses take turns in being first.
     pub(super) fn addresses(&self, name: &str) -> Found<Vec<Ipv4Addr>> {
         let name = lower(name.trim_end_matches('.'));
+        let name = self.links.get(&name).map_or(name, |theirs| lower(theirs));
         let networks = self.table.networks.read().unwrap_or_else(PoisonError::into_inner);
         for network in self.networks.iter() {
             let bare = name.strip_suffix(&lower(network)).and_then(|rest| rest.strip_suffix('.'));

@@ -1,5 +1,6 @@
 //! Options of `run` about networks.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::cli::args::{RunOptions, UsageError, shown};
@@ -36,8 +37,16 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
             let ifname =
                 "eth0".parse().map_err(|error: crate::spec::SpecError| super::request::wrong(error.to_string()))?;
             let network = if network == "default" { DEFAULT_NETWORK } else { network }.to_owned();
-            let wish =
-                NetworkWish { network, ifname, aliases: Vec::new(), ipv4, mac: None, default_route: true, ports };
+            let wish = NetworkWish {
+                network,
+                ifname,
+                aliases: Vec::new(),
+                links: BTreeMap::new(),
+                ipv4,
+                mac: None,
+                default_route: true,
+                ports,
+            };
             return Ok(Networks { namespace: NetworkNamespace::Private, wishes: vec![wish] });
         }
     };

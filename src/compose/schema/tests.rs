@@ -1,0 +1,225 @@
+//! No key is accepted and forgotten: each is acted on, told of once, refused, or has nothing to do here, and the list of
+//! all of them says which.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::{LoadRequest, load};
+use super::{Field, Kind, ROOT, SERVICE, Support, Table};
+
+/// Collects the tables that are looked into, by what they are: those below keys that are acted on.
+fn visit(kind: &'static Kind, found: &mut BTreeMap<&'static str, &'static Table>) {
+    match kind {
+        Kind::Object(table) if found.insert(table.what, table).is_none() => {
+            table.fields.iter().filter(|field| field.support == Support::Acts).for_each(|f| visit(f.kind, found));
+        }
+        Kind::List(kind)
+        | Kind::OneOrMore(kind)
+        | Kind::Dict(kind)
+        | Kind::Named(_, kind)
+        | Kind::Names(_, kind)
+        | Kind::OrNull(kind)
+        | Kind::Short(.., kind)
+        | Kind::ShortList(.., kind) => visit(kind, found),
+        Kind::Either(one, other) => {
+            visit(one, found);
+            visit(other, found);
+        }
+        _ => {}
+    }
+}
+
+fn tables() -> BTreeMap<&'static str, &'static Table> {
+    let mut found = BTreeMap::new();
+    visit(&ROOT, &mut found);
+    found
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn every_key_has_its_class() {
+    let mut text = String::new();
+    for (what, table) in tables() {
+        let class = |wanted: fn(Support) -> bool| {
+            table.fields.iter().filter(|field| wanted(field.support)).map(|field| field.name).collect::<Vec<_>>()
+        };
+        text += &format!("{what}\n");
+        for (name, keys) in [
+            ("acts", class(|support| support == Support::Acts)),
+            ("warns", class(|support| support == Support::Ignored)),
+            ("refuses", class(|support| matches!(support, Support::Refused { .. }))),
+            ("nothing to do", class(|support| support == Support::Silent)),
+        ] {
+            if !keys.is_empty() {
+                text += &format!("  {name}: {}\n", keys.join(" "));
+            }
+        }
+    }
+    insta::assert_snapshot!(text, @r#"
+`bind`
+  acts: propagation create_host_path recursive
+  nothing to do: selinux
+`blkio_config`
+  acts: weight
+  warns: weight_device device_read_bps device_read_iops device_write_bps device_write_iops
+`deploy`
+  acts: replicas resources restart_policy
+  nothing to do: mode endpoint_mode labels rollback_config update_config placement
+`extends`
+  acts: service file
+`external`
+  acts: name
+`image`
+  acts: subpath
+`ipam`
+  acts: driver config
+  warns: options
+`logging`
+  acts: driver options
+`tmpfs`
+  acts: size mode
+`volume`
+  acts: nocopy subpath
+  warns: labels
+a dependency
+  acts: condition required restart
+a health check
+  acts: test interval timeout retries start_period start_interval disable
+a network
+  acts: name driver driver_opts ipam external internal enable_ipv4 labels
+  warns: enable_ipv6
+  nothing to do: attachable
+a port
+  acts: host_ip target published protocol
+  nothing to do: name mode app_protocol
+a restart policy
+  acts: condition max_attempts
+  warns: delay window
+a service
+  acts: attach blkio_config cap_add cap_drop command container_name cpu_period cpu_quota cpu_shares cpus cpuset depends_on deploy domainname entrypoint env_file environment extends extra_hosts group_add healthcheck hostname image init label_file labels links logging mac_address mem_limit mem_reservation memswap_limit network_mode networks oom_score_adj pids_limit ports profiles read_only restart scale security_opt shm_size stdin_open stop_grace_period stop_signal sysctls tmpfs tty ulimits user volumes working_dir
+  warns: build cgroup_parent cpu_rt_period cpu_rt_runtime dns dns_opt dns_search external_links mem_swappiness models oom_kill_disable storage_opt
+  refuses: cgroup configs device_cgroup_rules devices gpus ipc isolation pid post_start pre_stop privileged provider runtime secrets use_api_socket userns_mode uts volumes_from
+  nothing to do: annotations cpu_count cpu_percent credential_spec develop expose platform pull_policy pull_refresh_after
+a service's network
+  acts: aliases ipv4_address mac_address interface_name priority gw_priority
+  warns: ipv6_address link_local_ips driver_opts
+a ulimit
+  acts: soft hard
+a volume
+  acts: name driver driver_opts external labels
+a volume mount
+  acts: type source target read_only bind volume tmpfs image
+  nothing to do: consistency
+an address pool
+  acts: subnet ip_range gateway aux_addresses
+an env_file
+  acts: path required format
+an include
+  acts: path env_file project_directory
+limits
+  acts: cpus memory pids
+reservations
+  acts: memory
+  refuses: devices
+  nothing to do: cpus generic_resources
+resources
+  acts: limits reservations
+the file
+  acts: name include services networks volumes
+  nothing to do: version secrets configs models
+"#);
+}
+
+/// Every key that is acted on is read by its name somewhere behind the schema.
+#[test]
+fn what_is_acted_on_is_read() {
+    fn sources(dir: &Path, text: &mut String) {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            if path.is_dir() && name != "schema" {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests.rs" {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/compose"), &mut text);
+    let fields = tables().into_values().flat_map(|table| table.fields);
+    let forgotten: Vec<&str> = fields
+        .filter(|field| field.support == Support::Acts)
+        .map(|field| field.name)
+        .filter(|name| !text.contains(&format!("\"{name}\"")))
+        .collect();
+    assert!(forgotten.is_empty(), "acted on, says the schema, and nobody reads them: {forgotten:?}");
+}
+
+/// Writes a value of a kind that asks for something.
+fn sample(kind: &Kind) -> String {
+    match kind {
+        Kind::Bool => "true".into(),
+        Kind::Int(min, _) => (*min).max(1).to_string(),
+        Kind::Number | Kind::Mode(_) => "1".into(),
+        Kind::Bytes(_) => "1m".into(),
+        Kind::Duration => "1s".into(),
+        Kind::Word(words) => words[0].into(),
+        Kind::List(item) | Kind::OneOrMore(item) => format!("[{}]", sample(item)),
+        Kind::Pairs | Kind::Labels => "{a: b}".into(),
+        Kind::Dict(value) | Kind::Named(_, value) | Kind::Names(_, value) => format!("{{a: {}}}", sample(value)),
+        Kind::Object(table) => {
+            let wanted: Vec<&Field> = match table.required {
+                [] => table.fields.iter().take(1).collect(),
+                keys => table.fields.iter().filter(|field| keys.contains(&field.name)).collect(),
+            };
+            let fields: Vec<String> =
+                wanted.iter().map(|field| format!("{}: {}", field.name, sample(field.kind))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Kind::OrNull(kind) | Kind::Short(.., kind) => sample(kind),
+        Kind::ShortList(.., kind) => format!("[{}]", sample(kind)),
+        Kind::Either(_, kind) => sample(kind),
+        Kind::Str | Kind::Text | Kind::Command | Kind::Hosts | Kind::Any => "odd".into(),
+    }
+}
+
+/// Loads a service with one more key.
+fn loaded(field: &Field) -> (bool, String) {
+    let key = format!("{}: {}", field.name, sample(field.kind));
+    // What a key refers to is there.
+    let text = format!(
+        "services:\n  web:\n    image: root_fs\n    command: [\"true\"]\n    {key}\n\
+         secrets: {{a: {{file: /a}}, odd: {{file: /a}}}}\nconfigs: {{a: {{file: /a}}, odd: {{file: /a}}}}\n\
+         models: {{a: {{model: m}}}}\n"
+    );
+    let request = LoadRequest {
+        files: vec![PathBuf::from("-")],
+        project_name: Some("p".into()),
+        working_dir: "/nonexistent".into(),
+        stdin: Some(text.into_bytes()),
+        ..LoadRequest::default()
+    };
+    match load(&request) {
+        Ok(loaded) => (true, loaded.warnings.iter().map(|warning| warning.render()).collect()),
+        Err(errors) => (false, errors.errors.iter().map(|error| error.render()).collect()),
+    }
+}
+
+#[test]
+fn a_service_s_keys_do_what_their_class_says() {
+    for field in SERVICE.fields {
+        let (accepted, said) = loaded(field);
+        let left_out = format!("`{}` is not acted on yet and is left out", field.name);
+        let refused = format!("`{}` is not supported yet, and without it", field.name);
+        match field.support {
+            Support::Ignored => {
+                assert!(accepted && said.matches(&left_out).count() == 1, "{}: {accepted} {said}", field.name);
+            }
+            Support::Refused { .. } => assert!(!accepted && said.contains(&refused), "{}: {said}", field.name),
+            Support::Silent | Support::Acts => {
+                assert!(!said.contains(&left_out) && !said.contains(&refused), "{}: {said}", field.name);
+            }
+        }
+    }
+}
