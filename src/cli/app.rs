@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::args::{AnsiMode, Cli, Command, ComposeCommand, Parsed, parse};
 use super::exit::Family;
@@ -62,11 +62,12 @@ fn family(command: &Command) -> Family {
     }
 }
 
-/// Begins to write what mydocker does of its own to standard error. A process does it once; later calls change nothing.
-pub fn start_tracing(filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+/// Begins to write what mydocker does of its own to standard error, down to `level` (the words of `--log-level`; `warn` for
+/// any other). A process does it once; later calls change nothing.
+pub fn start_tracing(level: &str) {
+    let level = level.parse().unwrap_or(LevelFilter::WARN);
     let colour = Palette::for_stream(&io::stderr(), AnsiMode::Auto, |name| env::var_os(name)).is_on();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(quiet_stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_max_level(level).with_ansi(colour).with_writer(quiet_stderr).try_init();
 }
 
 /// Standard error that cannot fail: eprintln! panics where a write does.

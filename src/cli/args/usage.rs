@@ -6,6 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use super::Cli;
+use super::global::RunCli;
 use crate::cli::exit::Family;
 use crate::cli::legacy;
 
@@ -57,6 +58,13 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, UsageError> {
     let words = utf8(words)?;
     if legacy::is_ancestor_form(&words) {
         return legacy::parse(&words);
+    }
+    // What is right needs no more; whatever is not, help too, is told from the whole.
+    if words.first().is_some_and(|word| word == "run")
+        && let Ok(matches) = RunCli::command().no_binary_name(true).try_get_matches_from(&words)
+        && let Ok(cli) = RunCli::from_arg_matches(&matches)
+    {
+        return Ok(Parsed::Command(Box::new(cli.into())));
     }
     let matches = Cli::command().no_binary_name(true).try_get_matches_from(&words);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
