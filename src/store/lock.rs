@@ -110,10 +110,12 @@ impl FileLock {
         }
     }
 
-    /// Notes our pid for messages; a full disk does not make the lock worse.
+    /// Notes our pid for messages; a full disk does not make the lock worse. All pids take the same room, so that nothing has to
+    /// be cut off: ext4 writes a file that was truncated to the disk when it is closed.
     fn write_holder(&self) {
         let mut file = &self.file;
-        let _ = file.rewind().and_then(|()| file.set_len(0)).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let line = format!("{:<10}\n", std::process::id());
+        let _ = file.rewind().and_then(|()| file.write_all(line.as_bytes()));
     }
 }
 
