@@ -126,6 +126,14 @@ pub enum SpawnError {
         /// How many were named.
         wanted: usize,
     },
+    /// The number of descriptors is not what the plan says.
+    #[error("{got} descriptors for a plan that names {wanted}")]
+    PlanDescriptors {
+        /// How many came.
+        got: usize,
+        /// How many were named.
+        wanted: usize,
+    },
     /// A pipe or socket for the process's report.
     #[error("make a channel for the new process")]
     Channel(#[source] io::Error),

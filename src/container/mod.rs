@@ -17,4 +17,6 @@ pub use exec::{ExecCommand, plan_exec};
 pub use plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};
 pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, UserNamespacePlan, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
-pub use spawn::{ExecFds, ExecPending, ExecRequest, SpawnFds, SpawnRequest, spawn_exec, spawn_init};
+pub use spawn::{
+    ExecFds, ExecPending, ExecRequest, SpawnFds, SpawnRequest, spawn_exec, spawn_init, spawn_init_with_plan,
+};

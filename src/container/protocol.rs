@@ -90,6 +90,11 @@ impl InitChannel {
         Ok((Self { channel: ours, started: false, created: false }, theirs.into_fd()))
     }
 
+    /// Takes note that the process knows this plan from the beginning ([`super::spawn_init_with_plan`]).
+    pub fn plan_is_known(&mut self, plan: &LaunchPlan) {
+        self.started = plan.start_at_once;
+    }
+
     /// Sends the plan with its descriptors, as many as `plan.descriptors` names and in that order.
     ///
     /// # Errors

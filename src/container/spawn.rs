@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::SpawnError;
 use super::init;
+use super::{LaunchPlan, SpawnError};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::sys::clone::exit_now;
 use crate::sys::process::{join_namespaces, place_descriptors, reset_signals};
@@ -47,11 +47,37 @@ pub struct SpawnFds<'a> {
 }
 
 /// Makes a container's first process: one clone3(2) with all its namespaces. It closes every descriptor but its own,
-/// has default signals, and waits for its plan.
+/// has default signals, and waits for its plan ([`super::InitChannel::send_plan`]).
 ///
 /// # Errors
 /// [`SpawnError::Clone`], also where the caller has more than one thread.
 pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, SpawnError> {
+    spawn(request, fds, None)
+}
+
+/// As [`spawn_init`], for a caller who has the plan already: the new process finds it in its copy of the caller's memory and
+/// waits for nothing. `plan_fds` are the descriptors that `plan` names. A plan that needs its process to be there (a user
+/// namespace's maps) cannot go this way.
+///
+/// # Errors
+/// As [`spawn_init`]; [`SpawnError::PlanDescriptors`] where the numbers differ.
+pub fn spawn_init_with_plan(
+    request: &SpawnRequest,
+    fds: &SpawnFds<'_>,
+    plan: &LaunchPlan,
+    plan_fds: &[BorrowedFd<'_>],
+) -> Result<Child, SpawnError> {
+    if plan_fds.len() != plan.descriptors.len() {
+        return Err(SpawnError::PlanDescriptors { got: plan_fds.len(), wanted: plan.descriptors.len() });
+    }
+    spawn(request, fds, Some((plan, plan_fds)))
+}
+
+fn spawn(
+    request: &SpawnRequest,
+    fds: &SpawnFds<'_>,
+    plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
+) -> Result<Child, SpawnError> {
     if fds.joins.len() != request.join.len() {
         return Err(SpawnError::Joins { got: fds.joins.len(), wanted: request.join.len() });
     }
@@ -65,19 +91,30 @@ pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, S
                 init::fail_on(fds.channel, &format!("join the {kind} namespace"), &error);
             }
         }
-        become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr])
+        become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr], plan)
     })?)
 }
 
-/// Sets descriptors and signals right and carries out what comes through `channel`.
-fn become_init(fresh: Fresh, channel: BorrowedFd<'_>, stdio: [BorrowedFd<'_>; 3]) -> Infallible {
+/// Sets descriptors and signals right and carries out `plan`, or what comes through `channel`.
+fn become_init(
+    fresh: Fresh,
+    channel: BorrowedFd<'_>,
+    stdio: [BorrowedFd<'_>; 3],
+    plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
+) -> Infallible {
     reset_signals(fresh.ignored_signals());
     let [stdin, stdout, stderr] = stdio;
-    match place_descriptors(&[stdin, stdout, stderr, channel], 3) {
-        Ok(mut placed) => match placed.pop() {
-            Some(socket) => init::run(Channel::new(socket), fresh),
-            None => exit_now(125),
-        },
+    let mut fds = vec![stdin, stdout, stderr, channel];
+    fds.extend(plan.iter().flat_map(|(_, fds)| fds.iter().copied()));
+    match place_descriptors(&fds, 3) {
+        Ok(placed) => {
+            let mut placed = placed.into_iter();
+            match (placed.next(), plan) {
+                (Some(socket), None) => init::wait_and_run(Channel::new(socket), fresh),
+                (Some(socket), Some((plan, _))) => init::run(Channel::new(socket), fresh, plan, placed.collect()),
+                (None, _) => exit_now(125),
+            }
+        }
         Err(error) => init::fail_on(channel, "place the standard descriptors", &error),
     }
 }
@@ -156,12 +193,12 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
     join_namespaces(fds.target, request.namespaces.bits())
         .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
     let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
-    fresh.clone_process(&clone, |fresh| become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr])).map_err(
-        |error| match error {
+    fresh
+        .clone_process(&clone, |fresh| become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr], None))
+        .map_err(|error| match error {
             crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
             other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
-        },
-    )
+        })
 }
 
 impl ExecPending {

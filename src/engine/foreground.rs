@@ -26,7 +26,9 @@ use super::files::{Addresses, ContainerFiles, Resolver};
 use super::host::{Host, cgroup_view};
 use super::networking::NetworkWish;
 use crate::capabilities;
-use crate::container::{Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init};
+use crate::container::{
+    Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init, spawn_init_with_plan,
+};
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::network::NetworkConfig;
 use crate::seccomp;
@@ -135,7 +137,7 @@ impl<'a> Run<'a> {
         let prepared = plan(self.dirs, job, &files, cgroup)?;
         let no_gateway = if job.networks.is_empty() { Addresses::default().missing_host(job.request) } else { None };
         job.warnings.iter().chain(cgroup.warnings()).chain(&no_gateway).for_each(|warning| console.warn(warning));
-        let (init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
+        let (mut init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
         let (streams, ends) = Streams::open(job.request)?;
         let fds = SpawnFds {
             channel: theirs.as_fd(),
@@ -145,11 +147,10 @@ impl<'a> Run<'a> {
             cgroup: cgroup.clone_into(),
             joins: Vec::new(),
         };
-        let process = MainProcess::new(spawn_init(&prepared.spawn, &fds)?);
+        let process = spawn(&prepared, &fds, cgroup, &mut init)?;
         // From here on there may be threads.
         drop((theirs, streams));
         let mut launch = Launch::new(job, init, ends);
-        launch.send_plan(&prepared, &process, cgroup)?;
         self.network = start_network(self.dirs, job, &mut self.stale, &process)?;
         // The new process has its hands full for a while.
         spares.clean_one(&files);
@@ -206,6 +207,27 @@ fn plan(
     let options =
         StartOptions { start_at_once: starts_at_once(job), die_with_parent: true, cgroups: cgroup_view(cgroup) };
     Ok(prepare(request, &files.paths(), &confinement, &options)?)
+}
+
+/// Makes the first process, which begins with its plan at once.
+fn spawn(
+    prepared: &Prepared,
+    fds: &SpawnFds<'_>,
+    cgroup: &Cgroup,
+    init: &mut InitChannel,
+) -> Result<MainProcess, LaunchError> {
+    let tasks = cgroup.v1_tasks()?;
+    let mut plan_fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+    let Some(user_namespace) = &prepared.user_namespace else {
+        init.plan_is_known(&prepared.plan);
+        return Ok(MainProcess::new(spawn_init_with_plan(&prepared.spawn, fds, &prepared.plan, &plan_fds)?));
+    };
+    // Maps are written into a process that is there, and layers are mapped by its namespace.
+    let process = MainProcess::new(spawn_init(&prepared.spawn, fds)?);
+    let layers = user_namespace.set_up(process.raw_pid())?;
+    plan_fds.extend([layers.lower.as_fd(), layers.upper.as_fd()]);
+    init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
+    Ok(process)
 }
 
 /// Before its networks are there, and its terminal has a size, no program runs.
@@ -277,15 +299,6 @@ impl Launch {
         let deadline = Instant::now() + CREATE_DEADLINE;
         let attached = job.networks.is_empty();
         Self { init: Some(init), ends: Some(ends), created: false, attached, started: starts_at_once(job), deadline }
-    }
-
-    fn send_plan(&mut self, prepared: &Prepared, process: &MainProcess, cgroup: &Cgroup) -> Result<(), LaunchError> {
-        let tasks = cgroup.v1_tasks()?;
-        let layers = prepared.user_namespace.as_ref().map(|plan| plan.set_up(process.raw_pid())).transpose()?;
-        let mut fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
-        fds.extend(layers.iter().flat_map(|layers| [layers.lower.as_fd(), layers.upper.as_fd()]));
-        let Some(init) = &mut self.init else { return Ok(()) };
-        init.send_plan(&prepared.plan, &fds).map_err(LaunchError::Channel)
     }
 
     /// Waits for the container's end.

@@ -9,7 +9,7 @@ mod user;
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::plan::{Action, LaunchPlan};
 use super::protocol::{InitMessage, LaunchFailure, Order};
@@ -40,23 +40,19 @@ fn fail(channel: &Channel, step: String, error: StepError) -> Infallible {
 }
 
 /// Waits for the plan and carries it out; ends quietly where the parent is gone before it sent one.
-pub(super) fn run(mut channel: Channel, fresh: Fresh) -> Infallible {
-    let (plan, mut stage) = match channel.recv() {
-        Ok(Some(mut frame)) => {
-            let fds = std::mem::take(&mut frame.fds);
-            match parse_message(&frame) {
-                Ok(Order::Plan(plan)) => {
-                    let stage = Stage::new(&plan.descriptors, fds);
-                    (*plan, stage)
-                }
-                Ok(Order::Start) => {
-                    return fail(&channel, "wait for the plan".to_owned(), StepError::unexpected("start"));
-                }
-                Err(error) => return fail(&channel, "read the plan".to_owned(), StepError::io(&error)),
-            }
-        }
-        Ok(None) | Err(_) => exit_now(125),
-    };
+pub(super) fn wait_and_run(mut channel: Channel, fresh: Fresh) -> Infallible {
+    let Ok(Some(mut frame)) = channel.recv() else { exit_now(125) };
+    let fds = std::mem::take(&mut frame.fds);
+    match parse_message(&frame) {
+        Ok(Order::Plan(plan)) => run(channel, fresh, &plan, fds),
+        Ok(Order::Start) => fail(&channel, "wait for the plan".to_owned(), StepError::unexpected("start")),
+        Err(error) => fail(&channel, "read the plan".to_owned(), StepError::io(&error)),
+    }
+}
+
+/// Carries the plan out. `fds` are the descriptors it names, in its order.
+pub(super) fn run(mut channel: Channel, fresh: Fresh, plan: &LaunchPlan, fds: Vec<OwnedFd>) -> Infallible {
+    let mut stage = Stage::new(&plan.descriptors, fds);
     if plan.start.iter().any(|action| matches!(action, Action::Execute { init: true, .. })) {
         // The container's /proc may be another, or none.
         stage.title = TitleMemory::find().ok();
@@ -66,10 +62,10 @@ pub(super) fn run(mut channel: Channel, fresh: Fresh) -> Infallible {
     if let Err((action, error)) = carry_out(&plan.create, &mut stage) {
         return fail(&channel, action.to_string(), error);
     }
-    if report(&channel, &mut stage).is_err() || !wait_for_start(&mut channel, &plan) {
+    if report(&channel, &mut stage).is_err() || !wait_for_start(&mut channel, plan) {
         exit_now(125);
     }
-    start(channel, fresh, &plan, stage)
+    start(channel, fresh, plan, stage)
 }
 
 fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage) -> Result<(), (&'a Action, StepError)> {
