@@ -87,6 +87,24 @@ fn every_folder_has_a_layer_and_a_readme() {
     }
 }
 
+/// Lines of a README that says something: what there is, how it works, what goes wrong.
+const SHORTEST_README: usize = 12;
+
+#[test]
+fn every_folder_teaches() {
+    let mut folders: Vec<PathBuf> =
+        sources().into_iter().filter_map(|(path, _)| path.parent().map(Path::to_owned)).collect();
+    folders.sort();
+    folders.dedup();
+    let lines = |folder: &PathBuf| fs::read_to_string(folder.join("README.md")).map_or(0, |text| text.lines().count());
+    let wrong: Vec<_> = folders
+        .iter()
+        .filter(|folder| lines(folder) < SHORTEST_README)
+        .map(|folder| format!("{}: {} lines", folder.display(), lines(folder)))
+        .collect();
+    assert!(wrong.is_empty(), "folders whose README.md is missing or says nothing:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn imports_point_down() {
     let layer: BTreeMap<&str, u8> =

@@ -1,10 +1,8 @@
 //! Raw bytes between our terminal or pipes and a command in a container. None of our own descriptors goes inside: the
 //! command has a terminal or pipes of its own, and we carry the bytes.
 
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,9 +11,6 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::output::RawOutput;
 use super::report::CliError;
-
-/// How long a relay sleeps before it looks whether the command has ended.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Is our terminal in raw mode, until it is dropped: also by a panic, which unwinds.
 #[derive(Debug)]
@@ -59,19 +54,19 @@ pub fn copy_size(to: impl AsFd) {
 #[derive(Debug)]
 pub struct Relay {
     thread: JoinHandle<io::Result<()>>,
-    has_ended: Arc<AtomicBool>,
+    /// Open as long as the command runs: the relay sleeps until there is something to carry, or this is closed.
+    runs: PipeWriter,
 }
 
 impl Relay {
     /// Starts to carry.
     ///
     /// # Errors
-    /// What pthread_create(3) says.
+    /// What pipe(2) and pthread_create(3) say.
     pub fn start(from: OwnedFd, to: RawOutput) -> io::Result<Self> {
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&has_ended);
-        let thread = thread::Builder::new().name("relay".into()).spawn(move || carry(&from, to, &flag))?;
-        Ok(Self { thread, has_ended })
+        let (ended, runs) = io::pipe()?;
+        let thread = thread::Builder::new().name("relay".into()).spawn(move || carry(&from, to, &ended))?;
+        Ok(Self { thread, runs })
     }
 
     /// Carries what is left now that the command has ended, and ends. What a process that it left behind may still
@@ -80,24 +75,29 @@ impl Relay {
     /// # Errors
     /// The first error of the output.
     pub fn finish(self) -> io::Result<()> {
-        self.has_ended.store(true, Ordering::Release);
+        drop(self.runs);
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the relay panicked")))
     }
 }
 
-fn carry(from: &OwnedFd, mut to: RawOutput, has_ended: &AtomicBool) -> io::Result<()> {
+fn carry(from: &OwnedFd, mut to: RawOutput, ended: &PipeReader) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     let mut result = Ok(());
+    let mut is_over = false;
     loop {
-        // Looked at before the wait: what was written before the end is then in the pipe.
-        let was_over = has_ended.load(Ordering::Acquire);
-        let mut fds = [PollFd::new(from, PollFlags::IN)];
-        let timeout = if was_over { Timespec::default() } else { LOOK };
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) if was_over => return result,
-            Ok(0) | Err(Errno::INTR) => continue,
+        let mut fds = [PollFd::new(from, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+        // What was written before the end is in the pipe by now: it needs no waiting.
+        let timeout = Timespec::default();
+        let waited = if is_over { poll(&mut fds[..1], Some(&timeout)) } else { poll(&mut fds, None) };
+        match waited {
+            Ok(0) => return result,
+            Err(Errno::INTR) => continue,
             Ok(_) => {}
             Err(errno) => return Err(errno.into()),
+        }
+        is_over |= !fds[1].revents().is_empty();
+        if fds[0].revents().is_empty() {
+            continue;
         }
         match rustix::io::read(from, &mut buffer) {
             // EIO: the last process with the terminal open is gone.
@@ -138,5 +138,44 @@ impl Read for UnbufferedStdin {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// How often a thread of ours has given up the processor by itself.
+    fn waits(name: &str) -> Option<u64> {
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
+            if status.lines().next().is_some_and(|line| line.ends_with(name)) {
+                let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+                return line.split_whitespace().nth(1).unwrap().parse().ok();
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_relay_sleeps_until_there_is_something_and_ends_though_the_other_end_is_open() {
+        let (from, mut theirs) = io::pipe().unwrap();
+        let (mut ours, to) = io::pipe().unwrap();
+        let relay = Relay::start(from.into(), RawOutput::from(OwnedFd::from(to))).unwrap();
+        theirs.write_all(b"one").unwrap();
+        let mut heard = [0; 3];
+        ours.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"one");
+        // Nobody sleeps for the kernel to have been idle; a timer of 20 ms would fire five times here.
+        let before = waits("relay");
+        let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
+        let woken = waits("relay").zip(before).map_or(0, |(after, before)| after - before);
+        assert!(woken <= 1, "woken {woken} times while there was nothing");
+        theirs.write_all(b"two").unwrap();
+        relay.finish().unwrap();
+        let mut rest = String::new();
+        ours.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "two");
     }
 }

@@ -28,7 +28,7 @@ pub struct ExecCommand {
 /// Plans an exec: the same last steps as the container's own process had, without the built-in init.
 ///
 /// # Errors
-/// [`ContainerError`], as [`super::prepare`].
+/// [`ContainerError`], as [`super::prepare()`].
 pub fn plan_exec(
     spec: &Spec,
     id: &ContainerId,

@@ -1,5 +1,4 @@
-//! One container in the foreground, with this process in all roles: it clones while it has one thread, and what it
-//! then starts (networks, relays) runs in threads beside the one that waits.
+#![doc = include_str!("foreground/README.md")]
 
 mod claim;
 mod network;

@@ -1,4 +1,4 @@
-//! The command line as types.
+#![doc = include_str!("README.md")]
 
 mod compose;
 mod global;

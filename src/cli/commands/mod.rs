@@ -1,4 +1,4 @@
-//! Commands that are not about a project: one file a command, each with one public `run`.
+#![doc = include_str!("README.md")]
 
 pub mod run;
 pub mod version;

@@ -1,4 +1,4 @@
-//! `run` and the ancestor's form.
+#![doc = include_str!("run/README.md")]
 
 mod console;
 mod limits;

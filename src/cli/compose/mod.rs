@@ -1,4 +1,4 @@
-//! Commands on a project: one file a command, each with one public `run`.
+#![doc = include_str!("README.md")]
 
 pub mod config;
 mod dispatch;

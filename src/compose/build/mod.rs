@@ -1,4 +1,4 @@
-//! Turns a normalised and checked tree into the model: every value becomes its type, and what the type refuses is reported.
+#![doc = include_str!("README.md")]
 
 mod limits;
 mod logging;

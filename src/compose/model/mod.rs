@@ -1,4 +1,4 @@
-//! What a compose file means once it is loaded: checked, every default filled in, short forms written out.
+#![doc = include_str!("README.md")]
 
 mod mounts;
 mod network;

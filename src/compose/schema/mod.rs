@@ -1,5 +1,4 @@
-//! Which keys there are, what type each has, how it is merged and what mydocker does with it: one table, read by
-//! the type check, the suggestions, the merge and the support check alike.
+#![doc = include_str!("README.md")]
 
 mod conform;
 mod deploy;

@@ -1,4 +1,4 @@
-//! YAML as a tree in which every node knows its place.
+#![doc = include_str!("README.md")]
 
 mod node;
 mod parse;

@@ -1,4 +1,4 @@
-//! Runs inside the new process: waits for the plan, carries it out, becomes the container's program.
+#![doc = include_str!("README.md")]
 
 mod execute;
 mod failure;

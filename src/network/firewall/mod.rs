@@ -1,7 +1,4 @@
-//! Rules of the host: what is wanted, what is there, the way from one to the other, and the one call that goes it.
-//!
-//! Rules stand in chains of our own. Their content is made anew from the records of all networks each time, so there is
-//! nothing to add or take away singly, and what a kill left half-done the next call puts right.
+#![doc = include_str!("README.md")]
 
 mod apply;
 mod plan;

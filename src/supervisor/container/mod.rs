@@ -1,4 +1,4 @@
-//! One container as an actor: it owns its process and its record, and does what its inbox says.
+#![doc = include_str!("README.md")]
 
 mod actor;
 mod command;

@@ -1,4 +1,4 @@
-//! The socket between clients and the supervisor.
+#![doc = include_str!("README.md")]
 
 mod failure;
 pub mod protocol;
