@@ -1,6 +1,7 @@
 //! Many containers that leave at once leave together.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Mutex, oneshot};
@@ -21,6 +22,7 @@ type Waiting = BTreeMap<ContainerId, Vec<oneshot::Sender<Outcome>>>;
 #[derive(Debug, Default)]
 pub struct Detacher {
     waiting: std::sync::Mutex<Waiting>,
+    left: std::sync::Mutex<BTreeMap<ContainerId, Option<OwnedFd>>>,
     turn: Mutex<()>,
 }
 
@@ -45,6 +47,35 @@ impl Detacher {
             let _ = sender.send(outcome.clone());
         }
         outcome.map_err(LaunchError::Detach)
+    }
+
+    /// Notes that a container has ended and that its places go with its networks. Its namespace is held until then: the
+    /// kernel would take it apart beside us, and each would wait for the other.
+    pub fn leave(&self, container: ContainerId, netns: Option<OwnedFd>) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(container, netns);
+    }
+
+    /// Says whether a container has ended and its places go with their networks.
+    pub fn has_left(&self, container: &ContainerId) -> bool {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).contains_key(container)
+    }
+
+    /// Notes that a container comes back; to be said before it takes a place again.
+    pub fn comes_back(&self, container: &ContainerId) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+    }
+
+    /// Takes those that have left off whatever network is still there, and lets their namespaces go.
+    ///
+    /// # Errors
+    /// What stays behind is on record.
+    pub async fn finish(&self, host: &Host) -> Result<(), LaunchError> {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let containers: Vec<_> = left.keys().cloned().collect();
+        Ok(host.networks.detach_many(&containers).await?)
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {

@@ -155,11 +155,23 @@ pub async fn start(created: &mut Created) -> Result<(), LaunchError> {
     }
 }
 
+/// Says what becomes of the places in networks that a container had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// They are given up with the container.
+    GivenUp,
+    /// They stay until the container's networks go: all links of a network in one request of the kernel's.
+    Left,
+}
+
 /// Takes away what is left of a container: its processes, networks, cgroup. Never stops at the first error.
-pub async fn clear(host: &Host, id: &ContainerId, live: Live) -> Vec<LaunchError> {
+pub async fn clear(host: &Host, id: &ContainerId, live: Live, places: Places) -> Vec<LaunchError> {
     let mut errors = Vec::new();
     errors.extend(end_processes(&live.cgroup, Some(live.pidfd.as_fd())).await.err());
-    errors.extend(live.networking.detach(host, id).await.err());
+    match places {
+        Places::GivenUp => errors.extend(live.networking.detach(host, id).await.err()),
+        Places::Left => live.networking.leave(host, id).await,
+    }
     errors.extend(live.cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
     errors
 }

@@ -79,6 +79,7 @@ impl Networking {
     /// The first failure. What was made before it is for [`Networking::detach`].
     pub async fn attach(&mut self, host: &Host, guest: Guest<'_>) -> Result<(), LaunchError> {
         let Some(netns) = &self.netns else { return Ok(()) };
+        host.detacher.comes_back(guest.id);
         for wish in guest.wishes {
             let mut ports = Vec::new();
             for mapping in &wish.ports {
@@ -196,10 +197,20 @@ impl Networking {
     /// # Errors
     /// What stays behind is on record, and is taken away by whoever starts next.
     pub async fn detach(mut self, host: &Host, container: &ContainerId) -> Result<(), LaunchError> {
-        host.names.remove(container);
-        self.servers.shutdown().await;
+        self.fall_silent(host, container).await;
         // The namespace ends with its last descriptor; its interfaces are taken away before that, and by us.
         if self.attachments.is_empty() { Ok(()) } else { host.detacher.detach(host, container).await }
+    }
+
+    /// Gives up names and ports; the places are taken away with their networks.
+    pub async fn leave(mut self, host: &Host, container: &ContainerId) {
+        self.fall_silent(host, container).await;
+        host.detacher.leave(container.clone(), self.netns.take());
+    }
+
+    async fn fall_silent(&mut self, host: &Host, container: &ContainerId) {
+        host.names.remove(container);
+        self.servers.shutdown().await;
     }
 
     /// Returns the container's addresses, and the host's: the gateway of the network that leads out, or else of the

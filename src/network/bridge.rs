@@ -211,14 +211,15 @@ impl BridgeDriver {
     async fn remove(&self, network: &NetworkRecord) -> Result<(), NetworkError> {
         let bridge = bridge_of(network)?;
         let links = self.links()?;
-        links.delete_group(bridge.group).await?;
-        match links.find(bridge.name.as_str()).await? {
+        // The bridge goes with its ports: one request waits for the kernel once, two wait twice.
+        if bridge.ours
+            && let Some(link) = links.find(bridge.name.as_str()).await?
             // Recorded before it was made, so one without an alias is ours, too: see `make_sure`.
-            Some(link) if bridge.ours && (link.alias.is_empty() || link.alias.starts_with(ALIAS)) => {
-                links.delete(&link).await
-            }
-            _ => Ok(()),
+            && (link.alias.is_empty() || link.alias.starts_with(ALIAS))
+        {
+            links.set_group(&link, bridge.group).await?;
         }
+        links.delete_group(bridge.group).await
     }
 }
 

@@ -64,15 +64,17 @@ impl Networks {
             self.state.write_network(&record)?;
             self.firewall.note_change();
         }
-        let mut made = driver.setup(&record).await;
-        if made.is_ok() && record.bridge.is_some() {
-            made = forwarding::enable(&self.state);
-        }
-        drop(lock);
-        if made.is_ok() {
-            made = self.firewall.reconcile(&self.state, false).await;
-        }
-        match made {
+        let links = async {
+            let mut made = driver.setup(&record).await;
+            if made.is_ok() && record.bridge.is_some() {
+                made = forwarding::enable(&self.state);
+            }
+            drop(lock);
+            made
+        };
+        // Rules name interfaces, whether there are such or not: both are made side by side.
+        let (links, rules) = tokio::join!(links, self.firewall.reconcile(&self.state, false));
+        match links.and(rules) {
             Ok(()) => Ok(record),
             Err(error) if new => Err(self.undo_ensure(&record, error).await),
             Err(error) => Err(error),
@@ -122,6 +124,16 @@ impl Networks {
 
     /// Removes a network that nobody uses; `false` where there is none.
     pub async fn remove(&self, name: &str) -> Result<bool, NetworkError> {
+        self.remove_with(name, &|_| false).await
+    }
+
+    /// Removes a network that nobody uses but containers that have ended: their links go with the bridge, in one request,
+    /// which waits for the kernel as long as the bridge alone would.
+    pub async fn remove_with(
+        &self,
+        name: &str,
+        ended: &(dyn Fn(&ContainerId) -> bool + Sync),
+    ) -> Result<bool, NetworkError> {
         let lock = self.state.lock(ALLOCATION).await?;
         let Some(network) = self.state.find(name)? else {
             // A kill may have come between the parts of an earlier removal.
@@ -134,7 +146,7 @@ impl Networks {
             self.firewall.reconcile(&self.state, false).await?;
             return Ok(was_lost);
         };
-        let users = self.users(&network)?;
+        let users = self.users(&network, ended)?;
         if !users.is_empty() {
             return Err(NetworkError::InUse { network: network.config.name, users });
         }
@@ -369,12 +381,17 @@ impl Networks {
         several(operation, errors)
     }
 
-    fn users(&self, network: &NetworkRecord) -> Result<Vec<String>, NetworkError> {
-        let named = self.state.attachments(&network.id)?;
+    fn users(
+        &self,
+        network: &NetworkRecord,
+        ended: &dyn Fn(&ContainerId) -> bool,
+    ) -> Result<Vec<String>, NetworkError> {
+        let mut named = self.state.attachments(&network.id)?;
+        named.retain(|attachment| !ended(&attachment.container));
         let mut users: Vec<String> = named.iter().map(|attachment| attachment.container_name.clone()).collect();
         // A damaged record has no name, its lease still has an id.
         let unnamed = self.state.leases(&network.id)?.into_values();
-        let unnamed = unnamed.filter(|id| !named.iter().any(|attachment| attachment.container == *id));
+        let unnamed = unnamed.filter(|id| !ended(id) && !named.iter().any(|attachment| attachment.container == *id));
         users.extend(unnamed.map(|id| id.short().to_owned()));
         Ok(users)
     }

@@ -17,6 +17,7 @@ use super::desired::Desired;
 use super::event::Event;
 use super::links::Shared;
 use super::orchestrate::{Reporter, Work};
+use crate::sys::trim_heap;
 
 /// Is a connected client.
 struct Client {
@@ -59,12 +60,16 @@ pub struct Dispatcher {
     warnings: Vec<String>,
     /// Set when a client was seen or a container lives: without either there is nothing to do here.
     idle_since: Option<tokio::time::Instant>,
+    /// When what the last events have left free in the heap is given back.
+    tidy_at: Option<tokio::time::Instant>,
 }
 
 /// So long a command waits until its client can take the last reply.
 const LAST_REPLY: Duration = Duration::from_secs(5);
 /// A supervisor with nothing to do and nobody to serve ends after this time.
 const IDLE: Duration = Duration::from_millis(200);
+/// So long after something happened the heap is tidied: a supervisor waits most of its life.
+const TIDY: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// Takes over a project's containers, as they were recovered.
@@ -87,6 +92,7 @@ impl Dispatcher {
             project_gone: false,
             warnings,
             idle_since: None,
+            tidy_at: None,
         };
         for (container, handle) in recovered {
             dispatcher.house(container, handle);
@@ -105,12 +111,19 @@ impl Dispatcher {
             let idle_end = self.idle_since.map(|since| since + IDLE);
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.handle(event),
+                    Some(event) => {
+                        self.handle(event);
+                        self.tidy_at.get_or_insert_with(|| tokio::time::Instant::now() + TIDY);
+                    }
                     None => break,
                 },
                 Some(_) = self.actors.join_next() => {}
                 Some(_) = self.commands.join_next() => {}
                 () = sleep_until(idle_end) => break,
+                () = sleep_until(self.tidy_at) => {
+                    self.tidy_at = None;
+                    trim_heap();
+                }
             }
         }
         // With the senders, the clients' connections end when all replies are written.

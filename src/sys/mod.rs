@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod channel;
 pub mod clone;
+pub mod heap;
 pub mod message;
 pub mod mount;
 pub mod netdevice;
@@ -16,4 +17,5 @@ pub mod wait;
 
 pub use channel::{Channel, Frame, Received};
 pub use clone::{Child, CloneError, CloneRequest, Fresh, clone_process, exit_now};
+pub use heap::trim_heap;
 pub use message::{parse_message, send_message};

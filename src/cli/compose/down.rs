@@ -44,6 +44,6 @@ fn wait_for_keeper(lock: &File) {
     while rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
         && Instant::now() < deadline
     {
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_micros(500));
     }
 }

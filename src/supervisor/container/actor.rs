@@ -10,7 +10,7 @@ use super::command::{ContainerCommand, ContainerHandle, EndSource, Outcome};
 use super::probe::ProbeEnded;
 use super::run::Run;
 use crate::compose::model::Logging;
-use crate::engine::{ContainerFiles, LaunchError};
+use crate::engine::{ContainerFiles, LaunchError, Places};
 use crate::spec::{ExitStatus, SignalNumber};
 use crate::store::StoreError;
 use crate::supervisor::control::protocol::{ContainerStatus, Failure, State};
@@ -43,6 +43,8 @@ pub struct Container {
     waiting_for_stop: Vec<oneshot::Sender<Outcome>>,
     /// It is stopped only to be started again.
     renewing: bool,
+    /// What becomes of its places in networks when it ends.
+    pub(super) places: Places,
     removed: bool,
 }
 
@@ -84,6 +86,7 @@ impl Container {
             stop_deadline: None,
             waiting_for_stop: Vec::new(),
             renewing: false,
+            places: Places::GivenUp,
             removed: false,
             record,
         };
@@ -113,7 +116,7 @@ impl Container {
                 let outcome = self.start().await;
                 let _ = reply.send(outcome);
             }
-            ContainerCommand::Stop { timeout, reply } => self.stop(timeout, reply).await,
+            ContainerCommand::Stop { timeout, places, reply } => self.stop(timeout, places, reply),
             ContainerCommand::Kill { signal, reply } => {
                 let _ = reply.send(self.kill(signal));
             }
@@ -194,9 +197,10 @@ impl Container {
         }
         self.acknowledge(pid, source);
         run.drain(DRAIN).await;
-        let errors = run.clear(&self.links, &self.record.status.id).await;
+        let errors = run.clear(&self.links, &self.record.status.id, self.places).await;
         self.report(errors);
-        self.record.phase = Phase::Idle;
+        // Places that go with their networks are still there: a successor must look.
+        self.record.phase = if self.places == Places::Left { Phase::Changing } else { Phase::Idle };
         self.record.process = None;
         self.record.status.health = None;
         self.record.status.addresses.clear();
@@ -232,8 +236,8 @@ impl Container {
         }
     }
 
-    async fn stop(&mut self, timeout: Option<Duration>, reply: oneshot::Sender<Outcome>) {
-        self.record.intent = Intent::Stop;
+    fn stop(&mut self, timeout: Option<Duration>, places: Places, reply: oneshot::Sender<Outcome>) {
+        (self.record.intent, self.places) = (Intent::Stop, places);
         self.retry_at = None;
         let Some(run) = &self.run else {
             if self.record.status.state == State::Restarting {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::engine::Places;
 use crate::spec::{ContainerId, ExitStatus, SignalNumber};
 use crate::supervisor::control::protocol::{ContainerStatus, Exec, Failure};
 
@@ -18,6 +19,8 @@ pub enum ContainerCommand {
     Stop {
         /// Instead of the container's own grace period.
         timeout: Option<Duration>,
+        /// What becomes of its places in networks.
+        places: Places,
         /// The answer.
         reply: oneshot::Sender<Outcome>,
     },

@@ -7,7 +7,7 @@ use super::Container;
 use super::actor::DRAIN;
 use super::command::ContainerCommand;
 use super::run::Run;
-use crate::engine::{self, Job, LaunchError};
+use crate::engine::{self, Job, LaunchError, Places};
 use crate::spec::{ExitStatus, NetworkNamespace};
 use crate::store::ProcessIdentity;
 use crate::supervisor::control::protocol::State;
@@ -17,6 +17,7 @@ use crate::supervisor::sharing::network_of;
 
 impl Container {
     pub(super) async fn launch(&mut self) -> Result<(), LaunchError> {
+        self.places = Places::GivenUp;
         self.record.phase = Phase::Changing;
         self.record.status.oom_killed = false;
         self.write()?;
@@ -71,7 +72,7 @@ impl Container {
 
     /// Clears a container that never ran its program.
     async fn discard(&mut self, created: engine::Created) {
-        let errors = engine::clear(&self.links.host, &self.record.status.id, created.live).await;
+        let errors = engine::clear(&self.links.host, &self.record.status.id, created.live, Places::GivenUp).await;
         self.report(errors);
     }
 

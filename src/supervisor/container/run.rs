@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::compose::model::Logging;
-use crate::engine::{self, Created, ExecTarget, LaunchError, Live, Output};
+use crate::engine::{self, Created, ExecTarget, LaunchError, Live, Output, Places};
 use crate::logs::{Collection, ContainerOutput, Retention, Rotation};
 use crate::spec::{ContainerId, SignalNumber};
 use crate::supervisor::links::{Links, Shared};
@@ -144,9 +144,9 @@ impl Run {
     }
 
     /// Takes away all that is left of it.
-    pub async fn clear(self, links: &Links, id: &ContainerId) -> Vec<LaunchError> {
+    pub async fn clear(self, links: &Links, id: &ContainerId, places: Places) -> Vec<LaunchError> {
         links.keeper.forget(self.output.keys.clone());
-        engine::clear(&links.host, id, self.live).await
+        engine::clear(&links.host, id, self.live, places).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Dispatcher;
+use crate::engine::Places;
 use crate::spec::{ExitStatus, SignalNumber};
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{
@@ -110,11 +111,12 @@ impl Dispatcher {
                 work.restore_networks(&up.project).await;
             }
             // Each part is tried whatever became of the one before; the first failure is told.
-            let stopped = work.stop(&dependencies, containers.clone(), down.timeout).await;
+            let places = if everything { Places::Left } else { Places::GivenUp };
+            let stopped = work.stop(&dependencies, containers.clone(), down.timeout, places).await;
             if !everything {
                 return stopped.and(work.remove(containers).await);
             }
-            // A stopped container is on no network any more: its files and its networks go side by side.
+            // Nobody uses the networks any more: files and networks go side by side.
             let declared = up.as_deref().map(|up| &up.project);
             let (files, networks) = tokio::join!(work.remove(containers), work.remove_networks(&project, declared));
             stopped.and(files).and(networks).and(work.remove_lost_containers())?;
@@ -159,7 +161,7 @@ impl Dispatcher {
                 }
                 let dependencies = self.dependencies();
                 self.begin(client, number, false, false, |work| async move {
-                    work.stop(&dependencies, containers.clone(), timeout).await?;
+                    work.stop(&dependencies, containers.clone(), timeout, Places::GivenUp).await?;
                     if and_start { work.start(&dependencies, containers).await } else { Ok(()) }
                 });
             }
@@ -241,7 +243,7 @@ impl Dispatcher {
         let (report, _rows) = Reporter::new();
         let work = Work { command: 0, links: self.links.clone(), report };
         self.commands.spawn(async move {
-            if let Err(failure) = work.stop(&dependencies, containers, None).await {
+            if let Err(failure) = work.stop(&dependencies, containers, None, Places::GivenUp).await {
                 tracing::error!(error = %failure.chain.join(": "), "stopping on SIGTERM");
             }
         });

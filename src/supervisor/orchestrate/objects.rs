@@ -53,12 +53,13 @@ impl Work {
         Ok(())
     }
 
-    /// Removes the project's networks that nobody else uses.
+    /// Removes the project's networks that nobody else uses, and with them the places that its stopped containers have left.
     ///
     /// # Errors
     /// The first failure, after all have been tried.
     pub async fn remove_networks(&self, project: &str, declared: Option<&Project>) -> Result<(), Failure> {
-        let networks = &self.links.host.networks;
+        let host = &self.links.host;
+        let networks = &host.networks;
         let all = networks.list().map_err(|error| Failure::of_network(project, &error))?;
         let ours = all.into_iter().filter(|record| record.config.project.as_deref() == Some(project));
         let mut names: BTreeSet<String> = ours.map(|record| record.config.name).collect();
@@ -66,7 +67,7 @@ impl Work {
         let mut outcome = Ok(());
         for name in &names {
             self.report.row(ObjectKind::Network, name, Step::Removing);
-            match networks.remove(name).await {
+            match networks.remove_with(name, &|container| host.detacher.has_left(container)).await {
                 Ok(_) => self.report.row(ObjectKind::Network, name, Step::Removed),
                 Err(error) => {
                     self.report.row(ObjectKind::Network, name, Step::Error);
@@ -74,7 +75,11 @@ impl Work {
                 }
             }
         }
-        outcome
+        // On networks that stay: external ones, and what could not be removed.
+        let left = host.detacher.finish(host).await;
+        let left = left
+            .map_err(|error| Failure::caused(format!("take the containers of {project} off their networks"), &error));
+        outcome.and(left)
     }
 
     /// Makes the records of the project's networks anew that were damaged.

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::Work;
 use super::work::join_all;
+use crate::engine::Places;
 use crate::supervisor::container::ContainerHandle;
 use crate::supervisor::control::protocol::Failure;
 
@@ -20,6 +21,7 @@ impl Work {
         dependencies: &BTreeMap<String, BTreeSet<String>>,
         containers: Vec<ContainerHandle>,
         timeout: Option<Duration>,
+        places: Places,
     ) -> Result<(), Failure> {
         let gone: BTreeMap<String, watch::Sender<usize>> = {
             let mut counts = BTreeMap::<String, usize>::new();
@@ -44,7 +46,7 @@ impl Work {
                         let _ = count.subscribe().wait_for(|left| *left == 0).await;
                     }
                 }
-                let outcome = work.stop_one(&handle, timeout).await;
+                let outcome = work.stop_one(&handle, timeout, places).await;
                 if let Some(count) = gone.get(&service) {
                     count.send_modify(|left| *left -= 1);
                 }

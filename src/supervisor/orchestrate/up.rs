@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::Work;
 use super::wait::Reached;
 use super::work::join_all;
+use crate::engine::Places;
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{Failure, State, Step, Up};
 use crate::supervisor::converge::{Change, Convergence};
@@ -30,7 +31,7 @@ impl Work {
         self.ensure_volumes(&up.project)?;
         for id in plan.surplus.iter().chain(plan.orphans.iter().filter(|_| up.remove_orphans)) {
             if let Some(handle) = handles.get(id.as_str()) {
-                self.stop_one(handle, up.timeout).await?;
+                self.stop_one(handle, up.timeout, Places::GivenUp).await?;
                 self.remove_one(handle).await?;
             }
         }
@@ -86,7 +87,7 @@ impl Work {
         let services = up.project.services.values();
         let dependencies =
             services.map(|service| (service.name.clone(), service.depends_on.keys().cloned().collect())).collect();
-        self.stop(&dependencies, running, up.timeout).await
+        self.stop(&dependencies, running, up.timeout, Places::GivenUp).await
     }
 
     fn name_orphans(&self, up: &Up, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) {
@@ -148,7 +149,7 @@ impl Work {
             (Change::Replace(_, desired), Some(old)) => {
                 let name = desired.name.clone();
                 self.report.container(&name, Step::Recreate);
-                old.ask(|reply| ContainerCommand::Stop { timeout, reply }).await?;
+                old.ask(|reply| ContainerCommand::Stop { timeout, places: Places::GivenUp, reply }).await?;
                 old.ask(ContainerCommand::Remove).await?;
                 let handle = self.adopt(desired).await?;
                 self.report.container(&name, Step::Recreated);

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Reporter;
+use crate::engine::Places;
 use crate::spec::SignalNumber;
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{Failure, State, Step};
@@ -33,15 +34,21 @@ impl Work {
         outcome
     }
 
-    pub(super) async fn stop_one(&self, handle: &ContainerHandle, timeout: Option<Duration>) -> Result<(), Failure> {
+    pub(super) async fn stop_one(
+        &self,
+        handle: &ContainerHandle,
+        timeout: Option<Duration>,
+        places: Places,
+    ) -> Result<(), Failure> {
         let status = handle.status();
         let name = &status.name;
+        let stop = |reply| ContainerCommand::Stop { timeout, places, reply };
         if matches!(status.state, State::Created | State::Exited | State::Dead) {
             // It may be between two states: the container itself knows.
-            return handle.ask(|reply| ContainerCommand::Stop { timeout, reply }).await;
+            return handle.ask(stop).await;
         }
         self.report.container(name, Step::Stopping);
-        let outcome = handle.ask(|reply| ContainerCommand::Stop { timeout, reply }).await;
+        let outcome = handle.ask(stop).await;
         self.report.container(name, if outcome.is_ok() { Step::Stopped } else { Step::Error });
         outcome
     }
