@@ -241,11 +241,12 @@ impl Keeper {
     /// Starts whoever is missing and is due, and introduces the two to each other over a new pair.
     fn fill_seats(&mut self) -> io::Result<()> {
         let (new_shim, new_supervisor) = (self.shim.is_due(), self.supervisor.is_due());
-        if new_shim {
-            self.shim = self.fill(Role::Shim, &self.shim)?;
-        }
+        // The supervisor first: it has more to do before the client can be answered.
         if new_supervisor {
             self.supervisor = self.fill(Role::Supervisor, &self.supervisor)?;
+        }
+        if new_shim {
+            self.shim = self.fill(Role::Shim, &self.shim)?;
         }
         if !(new_shim || new_supervisor) {
             return Ok(());
