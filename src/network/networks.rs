@@ -64,17 +64,15 @@ impl Networks {
             self.state.write_network(&record)?;
             self.firewall.note_change();
         }
-        let links = async {
-            let mut made = driver.setup(&record).await;
-            if made.is_ok() && record.bridge.is_some() {
-                made = forwarding::enable(&self.state);
-            }
-            drop(lock);
-            made
-        };
-        // Rules name interfaces, whether there are such or not: both are made side by side.
-        let (links, rules) = tokio::join!(links, self.firewall.reconcile(&self.state, false));
-        match links.and(rules) {
+        let mut made = driver.setup(&record).await;
+        if made.is_ok() && record.bridge.is_some() {
+            made = forwarding::enable(&self.state);
+        }
+        drop(lock);
+        if made.is_ok() {
+            made = self.firewall.reconcile(&self.state, false).await;
+        }
+        match made {
             Ok(()) => Ok(record),
             Err(error) if new => Err(self.undo_ensure(&record, error).await),
             Err(error) => Err(error),
