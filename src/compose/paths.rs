@@ -45,7 +45,10 @@ impl Paths<'_> {
 
     fn resolve_volume(&self, volume: &mut Node) {
         let Some(options) = volume.get("driver_opts") else { return };
-        let is_bind = options.get("o").and_then(Node::as_str).is_some_and(|o| o.split(',').any(|part| part == "bind"));
+        let is_bind = options
+            .get("o")
+            .and_then(Node::as_str)
+            .is_some_and(|o| o.split(',').any(|part| matches!(part, "bind" | "rbind")));
         if is_bind {
             let options = volume.as_map_mut().and_then(|map| map.get_mut("driver_opts"));
             let device = options.and_then(|entry| entry.node.as_map_mut()).and_then(|map| map.get_mut("device"));

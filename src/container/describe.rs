@@ -23,6 +23,9 @@ pub(super) const DENY_GROUPS: &str = "io.mydocker.deny-setgroups";
 /// The mount option that fills an empty volume.
 pub(super) const COPY_UP: &str = "x-mydocker.copy-up";
 
+/// The mount option that names what of the source is mounted.
+pub(super) const SUBPATH: &str = "x-mydocker.subpath=";
+
 /// Where programs are looked for that are named without a path, unless the request says so.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -235,10 +238,12 @@ fn user_mount(asked: &MountRequest) -> Result<Mount, oci_spec::OciSpecError> {
             let propagation = propagation.clone().unwrap_or_else(|| "rprivate".to_owned());
             mount(&asked.target, "bind", source, [kind, access, propagation])
         }
-        MountKind::Volume { source, copy_up } => {
+        MountKind::Volume { source, subpath, recursive, copy_up } => {
+            let kind = if *recursive { "rbind" } else { "bind" }.to_owned();
             let copy_up = copy_up.then(|| COPY_UP.to_owned());
-            let options = ["rbind".to_owned(), access, "rprivate".to_owned()];
-            mount(&asked.target, "bind", source, options.into_iter().chain(copy_up))
+            let subpath = subpath.as_ref().map(|below| format!("{SUBPATH}{}", below.display()));
+            let options = [kind, access, "rprivate".to_owned()];
+            mount(&asked.target, "bind", source, options.into_iter().chain(copy_up).chain(subpath))
         }
         MountKind::Tmpfs { size, mode, uid, gid, exec } => {
             let mut options = vec![access, "nosuid".to_owned(), "nodev".to_owned()];

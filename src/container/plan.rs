@@ -77,6 +77,8 @@ pub enum Action {
         number: usize,
         /// The path on the host.
         source: PathBuf,
+        /// What of it is meant, resolved inside it: others may have written there.
+        below: Option<PathBuf>,
         /// Takes mounts below it along.
         recursive: bool,
     },
@@ -226,9 +228,13 @@ impl fmt::Display for Action {
         match self {
             Self::JoinCgroups => f.write_str("join the cgroups"),
             Self::UnshareCgroupNamespace => f.write_str("unshare the cgroup namespace"),
-            Self::OpenSource { number, source, recursive } => {
+            Self::OpenSource { number, source, below, recursive } => {
                 let depth = if *recursive { "the tree at" } else { "the mount at" };
-                write!(f, "open {depth} {} as source {number}", source.display())
+                write!(f, "open {depth} {}", source.display())?;
+                if let Some(below) = below {
+                    write!(f, ", inside it {},", below.display())?;
+                }
+                write!(f, " as source {number}")
             }
             Self::SetPropagation(propagation) => write!(f, "make every mount {propagation}"),
             Self::OpenMountpoint(path) => write!(f, "open the mountpoint {}", path.display()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, Process, Spec};
 
-use super::describe::{COPY_UP, DENY_GROUPS, GROUPS, INIT, USER};
+use super::describe::{COPY_UP, DENY_GROUPS, GROUPS, INIT, SUBPATH, USER};
 use super::plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};
 use super::{CgroupView, Confinement, ContainerError, StartOptions};
 use crate::namespaces::mount::{BindMount, Device, DeviceKind, FilesystemMount, MountAttributes, Overlay, Propagation};
@@ -89,12 +89,13 @@ fn root_steps(
 ) -> Result<(), ContainerError> {
     let mounts: Vec<_> = spec.mounts().iter().flatten().map(parse_mount).collect::<Result<_, _>>()?;
     let binds = mounts.iter().filter_map(|mount| match mount {
-        Parsed::Bind { source, recursive, .. } => Some((source, *recursive)),
+        Parsed::Bind { source, below, recursive, .. } => Some((source, below, *recursive)),
         Parsed::Filesystem(_) => None,
     });
-    steps.extend(binds.enumerate().map(|(number, (source, recursive))| Action::OpenSource {
+    steps.extend(binds.enumerate().map(|(number, (source, below, recursive))| Action::OpenSource {
         number,
         source: source.clone(),
+        below: below.clone(),
         recursive,
     }));
     let propagation = linux.rootfs_propagation().as_deref().unwrap_or("rprivate");
@@ -260,7 +261,7 @@ fn capability_set(
 }
 
 enum Parsed {
-    Bind { source: PathBuf, recursive: bool, bind: BindMount },
+    Bind { source: PathBuf, below: Option<PathBuf>, recursive: bool, bind: BindMount },
     Filesystem(FilesystemMount),
 }
 
@@ -269,7 +270,7 @@ fn parse_mount(mount: &Mount) -> Result<Parsed, ContainerError> {
     let mut attributes = MountAttributes::default();
     let mut propagation = Propagation::default();
     let (mut bind, mut recursive, mut copy_up) = (mount.typ().as_deref() == Some("bind"), false, false);
-    let mut rest = Vec::new();
+    let (mut below, mut rest) = (None, Vec::new());
     for option in mount.options().iter().flatten() {
         if attributes.take(option) {
             continue;
@@ -279,6 +280,7 @@ fn parse_mount(mount: &Mount) -> Result<Parsed, ContainerError> {
             ("bind", _) => bind = true,
             ("rbind", _) => (bind, recursive) = (true, true),
             (COPY_UP, _) => copy_up = true,
+            (text, _) if text.starts_with(SUBPATH) => below = text.strip_prefix(SUBPATH).map(PathBuf::from),
             ("defaults", _) => {}
             (text, _) => rest.push(match text.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -290,7 +292,7 @@ fn parse_mount(mount: &Mount) -> Result<Parsed, ContainerError> {
     if bind {
         let source = mount.source().clone().ok_or(missing("mounts.source"))?;
         let bind = BindMount { source: 0, target, attributes, propagation, copy_up };
-        return Ok(Parsed::Bind { source, recursive, bind });
+        return Ok(Parsed::Bind { source, below, recursive, bind });
     }
     let fstype = mount.typ().clone().ok_or(missing("mounts.type"))?;
     let source = mount.source().as_ref().map_or(fstype.clone(), |path| path.to_string_lossy().into_owned());

@@ -347,7 +347,7 @@ mod tests {
             MountRequest {
                 target: PathBuf::from("/volume"),
                 read_only: false,
-                kind: MountKind::Volume { source, copy_up: true },
+                kind: MountKind::Volume { source, subpath: None, recursive: true, copy_up: true },
             },
             MountRequest {
                 target: PathBuf::from("/dev/shm"),

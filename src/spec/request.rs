@@ -155,8 +155,12 @@ pub enum MountKind {
     },
     /// A named or anonymous volume: a directory of ours on the host.
     Volume {
-        /// The volume's `_data` directory on the host.
+        /// The volume's directory on the host: `_data`, or that of its driver's options.
         source: PathBuf,
+        /// Mounts what lies here in it. The volume is written to by containers: the path is resolved inside it.
+        subpath: Option<PathBuf>,
+        /// Binds mounts below the source too.
+        recursive: bool,
         /// Fills an empty volume with what the image has at the target, unless `nocopy`.
         copy_up: bool,
     },

@@ -13,7 +13,7 @@ use super::control::protocol::Up;
 use super::sharing::NetworkOwner;
 use crate::compose::model::{
     ImageRef, Ipam, IpamPool, Logging, Network, NetworkMode, PortProtocol, Project, Service, ServiceNetwork,
-    VolumeMount, VolumeMountKind,
+    VolumeMount, VolumeMountKind, VolumeSource,
 };
 use crate::engine::NetworkWish;
 use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
@@ -127,7 +127,7 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
     if service.args().is_empty() {
         return Err(DesiredError::NoCommand { service: service.name.clone() });
     }
-    let config_hash = config_hash(service, &rootfs);
+    let config_hash = config_hash(project, service, &rootfs);
     let mounts = Mounts::of(project, service, &name, dirs);
     let labels = labels(project, service, number, &config_hash);
     let request = ContainerRequest { mounts: mounts.requests, labels, ..bare_request(service, name.clone(), rootfs) };
@@ -234,9 +234,17 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
     }
 }
 
-/// The hash of a service as Compose makes it, and of the root filesystem that its image stands for.
-fn config_hash(service: &Service, rootfs: &std::path::Path) -> String {
-    let text = format!("{}\0{}", service.config_hash(), rootfs.display());
+/// The hash of a service as Compose makes it, of the root filesystem that its image stands for, and of its volumes that are
+/// not directories of ours.
+fn config_hash(project: &Project, service: &Service, rootfs: &std::path::Path) -> String {
+    let mut text = format!("{}\0{}", service.config_hash(), rootfs.display());
+    let names = service.volumes.iter().filter_map(|mount| match &mount.kind {
+        VolumeMountKind::Volume { name: Some(name), .. } => project.volumes.get(name),
+        _ => None,
+    });
+    for volume in names.filter(|volume| volume.source != VolumeSource::Directory) {
+        text += &format!("\0{:?}", volume.source);
+    }
     hex(&Sha256::digest(text.as_bytes()))
 }
 
@@ -357,6 +365,7 @@ impl Mounts {
     }
 
     fn add(&mut self, project: &Project, mount: &VolumeMount, container: &str, dirs: &Directories) {
+        let mut read_only = mount.read_only;
         let kind = match &mount.kind {
             VolumeMountKind::Bind { source, propagation, create_host_path, recursive } => {
                 if *create_host_path {
@@ -365,20 +374,35 @@ impl Mounts {
                 MountKind::Bind { source: source.clone(), propagation: propagation.clone(), recursive: *recursive }
             }
             VolumeMountKind::Volume { name, nocopy, subpath } => {
-                let volume = match name {
-                    Some(name) => project.volumes.get(name).map_or_else(|| name.clone(), |volume| volume.name.clone()),
-                    None => anonymous_volume(container, mount),
+                let declared = name.as_ref().and_then(|name| project.volumes.get(name));
+                let (source, recursive) = match declared.map(|volume| &volume.source) {
+                    Some(VolumeSource::Tmpfs { kind, read_only: always }) => {
+                        let mount =
+                            VolumeMount { kind: kind.clone(), read_only: read_only || *always, ..mount.clone() };
+                        return self.add(project, &mount, container, dirs);
+                    }
+                    Some(VolumeSource::Bind { device, recursive, read_only: always }) => {
+                        read_only |= always;
+                        (device.clone(), *recursive)
+                    }
+                    Some(VolumeSource::Directory) | None => {
+                        let volume = match (declared, name) {
+                            (Some(volume), _) => volume.name.clone(),
+                            (None, Some(name)) => name.clone(),
+                            (None, None) => anonymous_volume(container, mount),
+                        };
+                        let data = dirs.volume(&volume);
+                        self.volumes.push(volume);
+                        (data, true)
+                    }
                 };
-                let data = dirs.volume(&volume);
-                self.volumes.push(volume);
-                let source = subpath.as_ref().map_or_else(|| data.clone(), |below| data.join(below));
-                MountKind::Volume { source, copy_up: !nocopy }
+                MountKind::Volume { source, subpath: subpath.clone(), recursive, copy_up: !nocopy }
             }
             VolumeMountKind::Tmpfs { size, mode, uid, gid, exec } => {
                 MountKind::Tmpfs { size: *size, mode: *mode, uid: *uid, gid: *gid, exec: *exec }
             }
         };
-        self.requests.push(MountRequest { target: mount.target.clone(), read_only: mount.read_only, kind });
+        self.requests.push(MountRequest { target: mount.target.clone(), read_only, kind });
     }
 }
 

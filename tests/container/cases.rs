@@ -425,7 +425,7 @@ fn volumes() -> Result<(), String> {
     std::os::unix::fs::chown(image.join("passwd"), Some(33), None).unwrap();
     let volume = stage.base.join("volume");
     std::fs::create_dir(&volume).unwrap();
-    let kind = MountKind::Volume { source: volume.clone(), copy_up: true };
+    let kind = MountKind::Volume { source: volume.clone(), subpath: None, recursive: true, copy_up: true };
     stage.job.request.mounts = vec![MountRequest { target: PathBuf::from("/etc"), read_only: false, kind }];
     equal(stage.finish().ok()?, "from the image\n755 0\n644 33\npasswd\n")?;
     equal(stage.finish().ok()?, "changed\n755 0\n644 33\npasswd\n")?;

@@ -22,6 +22,9 @@ pub(crate) fn cases() -> Vec<Case> {
         a_link_is_a_name_for_one: Bridge,
         reserved_addresses: Bridge,
         settings_that_are_left_out_are_told: Bridge,
+        volumes_with_options,
+        a_subpath_stays_in_its_volume,
+        volumes_that_cannot_be,
     ]
 }
 
@@ -351,7 +354,7 @@ fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
         services:
           one: *s
           two: *s
-          bare: {image: root_fs, command: ["true"], network_mode: none, mac_address: 02:42:0a:0b:00:02}
+          bare: {image: root_fs, command: ["true"], network_mode: none, mac_address: 02:42:0a:0b:00:02, volumes: [{type: tmpfs, target: /t, bind: {propagation: shared}}]}
         networks:
           n:
             enable_ipv6: true
@@ -364,6 +367,7 @@ fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
         "`enable_ipv6` is not acted on",
         "`com.docker.network.bridge.enable_ic` is none",
         "`mac_address` means nothing with `network_mode: none`",
+        "`bind` has no meaning for a mount of another type",
     ] {
         assert_eq!(told.matches(words).count(), 1, "{words}: {told}");
     }
@@ -374,5 +378,84 @@ fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
         ("links: ['one:a b']", &["a b"]),
     ] {
         up(sandbox, key).refused(2, words);
+    }
+}
+
+fn volumes_with_options(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}
+        services:
+          one: {<<: *s, volumes: ["bound:/bound", "fixed:/fixed", "memory:/memory"]}
+        volumes:
+          bound: {driver: local, driver_opts: {type: none, o: bind, device: ./data}}
+          fixed: {driver_opts: {type: none, o: "rbind,ro", device: ./data}}
+          memory: {driver_opts: {type: tmpfs, device: tmpfs, o: "size=1m,mode=700"}}
+          unused: {external: true}
+    "#;
+    let project = sandbox.project("opts", yaml);
+    let missing = project.compose(&["up", "-d"]).refused(1, &["opts_bound", "data", "not there"]);
+    assert!(!missing.stderr.contains("opts-one-1  Creat"), "{}", missing.describe());
+    let data = project.directory().join("data");
+    fs::create_dir(&data).expect("our own");
+    fs::write(data.join("seen"), "from the host").expect("our own");
+    project.up();
+    assert_eq!(inside(&project, "one", "cat /bound/seen && echo back > /bound/new"), "from the host");
+    assert_eq!(fs::read_to_string(data.join("new")).expect("written through"), "back\n");
+    assert_ne!(project.exec("one", &["touch", "/fixed/x"]).code, 0, "it is read-only");
+    let memory = inside(&project, "one", "grep ' /memory ' /proc/mounts");
+    assert!(memory.starts_with("tmpfs ") && memory.contains("size=1024k") && memory.contains("mode=700"), "{memory}");
+    // Another device is another container.
+    let before = project.container("one").id;
+    project.rewrite(&yaml.replace("o: bind, device: ./data", "o: bind, device: ."));
+    project.up();
+    assert_ne!(project.container("one").id, before);
+    project.compose(&["down", "-v", "-t", "1"]).ok();
+    assert!(data.join("seen").exists(), "what is bound is not ours to remove");
+}
+
+fn a_subpath_stays_in_its_volume(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}
+        services:
+          writer: {<<: *s, volumes: ["vol:/v"]}
+          reader:
+            <<: *s
+            profiles: [later]
+            volumes: [{type: volume, source: vol, target: /part, volume: {subpath: a/part}}]
+        volumes: {vol: {}}
+    "#;
+    let project = sandbox.project("part", yaml);
+    project.up();
+    inside(
+        &project,
+        "writer",
+        "mkdir -p /v/a/part /v/etc && echo inside > /v/a/part/seen && echo volume > /v/etc/hostname",
+    );
+    project.compose(&["--profile", "later", "up", "-d"]).ok();
+    assert_eq!(inside(&project, "reader", "cat /part/seen"), "inside\n");
+    project.compose(&["--profile", "later", "stop", "-t", "1", "reader"]).ok();
+    // Whoever writes to the volume makes a link to the host of what is mounted next.
+    inside(&project, "writer", "rm -r /v/a/part && ln -s /etc /v/a/part");
+    project.compose(&["--profile", "later", "up", "-d"]).ok();
+    assert_eq!(inside(&project, "reader", "ls /part; cat /part/hostname"), "hostname\nvolume\n");
+    inside(&project, "writer", "rm /v/a/part");
+    project.compose(&["--profile", "later", "stop", "-t", "1", "reader"]).ok();
+    project.compose(&["--profile", "later", "up", "-d"]).refused(1, &["part-reader-1", "a/part"]);
+    project.compose(&["--profile", "later", "down", "-v", "-t", "1"]).ok();
+}
+
+fn volumes_that_cannot_be(sandbox: &Sandbox) {
+    for (volume, words) in [
+        ("{driver_opts: {type: nfs, o: addr=10.0.0.1, device: ':/x'}}", &["nfs"][..]),
+        ("{driver_opts: {type: none, o: bind}}", &["device"]),
+        ("{driver_opts: {o: 'bind,uid=5', device: /tmp}}", &["uid=5"]),
+        ("{driver_opts: {size: 10m}}", &["size"]),
+        ("{driver_opts: {type: tmpfs, o: sise=5}}", &["sise=5"]),
+    ] {
+        let text = format!(
+            "services:\n  one: {{image: root_fs, command: [sleep, '9'], volumes: ['vol:/v']}}\nvolumes:\n  vol: {volume}\n"
+        );
+        fs::write(sandbox.dir().join("f.yaml"), text).expect("our own");
+        sandbox.mydocker(&["compose", "-p", "bad", "-f", "f.yaml", "up", "-d"]).refused(2, words);
     }
 }

@@ -8,5 +8,6 @@ mod project;
 mod reader;
 mod security;
 mod service;
+mod volume;
 
 pub(super) use project::project;

@@ -36,6 +36,12 @@ fn volume(reader: &mut Reader<'_>) -> Option<VolumeMount> {
     let target = target(reader, reader.get("target")?)?;
     let read_only = reader.flag("read_only");
     let kind_node = reader.get("type")?;
+    for other in ["bind", "volume", "tmpfs", "image"].into_iter().filter(|other| Some(*other) != kind_node.as_str()) {
+        if let Some(node) = reader.get(other) {
+            let message = format!("`{other}` has no meaning for a mount of another type and is left out");
+            reader.warn(node, other, message, None);
+        }
+    }
     let kind = match kind_node.as_str()? {
         "bind" => bind(reader)?,
         "volume" => {
@@ -85,15 +91,21 @@ fn bind(reader: &mut Reader<'_>) -> Option<VolumeMountKind> {
     }
     let below = reader.below("bind");
     let below = below.as_ref();
-    let recursive = below.and_then(|below| below.text("recursive")).is_none_or(|word| word != "disabled");
-    Some(VolumeMountKind::Bind {
+    let word = below.and_then(|below| below.text("recursive"));
+    let recursive = word.is_none_or(|word| word != "disabled");
+    let kind = VolumeMountKind::Bind {
         source: PathBuf::from(source),
         propagation: below.and_then(|below| below.string("propagation")),
         create_host_path: below
             .and_then(|below| below.get("create_host_path"))
             .is_none_or(|node| node.value != Value::Bool(false)),
         recursive,
-    })
+    };
+    if word == Some("writable") && reader.flag("read_only") {
+        let message = "mounts below this one are read-only, too: `recursive: writable` is left out".to_owned();
+        reader.warn(reader.node, "bind.recursive", message, None);
+    }
+    Some(kind)
 }
 
 fn has_parent(path: &Path) -> bool {
@@ -129,7 +141,21 @@ fn short_tmpfs(reader: &mut Reader<'_>) -> Option<VolumeMount> {
     let text = node.as_str()?;
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     let target = target(reader, &node.text_here(path))?;
-    let (mut size, mut mode, mut uid, mut gid, mut exec, mut read_only) = (None, None, None, None, false, false);
+    let (kind, read_only) = tmpfs_options(reader, node, "", options, false);
+    Some(VolumeMount { target, read_only, kind })
+}
+
+/// Reads the options of a tmpfs, of the key `key` at `node`: its kind, and whether it is read-only. `exec` says whether
+/// programs may be executed from it unless the options do.
+pub(super) fn tmpfs_options(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    key: &str,
+    options: &str,
+    mut exec: bool,
+) -> (VolumeMountKind, bool) {
+    let (mut size, mut mode, mut uid, mut gid, mut read_only) = (None, None, None, None, false);
+    let path = key;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         let sound = match key {
@@ -147,8 +173,8 @@ fn short_tmpfs(reader: &mut Reader<'_>) -> Option<VolumeMount> {
         };
         if !sound {
             let help = "known are size=64m, mode=1777, uid=N, gid=N, exec, noexec and ro";
-            reader.fault(node, "", format!("`{option}` is not an option of a tmpfs"), Some(help));
+            reader.fault(node, path, format!("`{option}` is not an option of a tmpfs"), Some(help));
         }
     }
-    Some(VolumeMount { target, read_only, kind: VolumeMountKind::Tmpfs { size, mode, uid, gid, exec } })
+    (VolumeMountKind::Tmpfs { size, mode, uid, gid, exec }, read_only)
 }

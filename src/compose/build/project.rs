@@ -2,11 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::diagnostic::Finding;
 use super::super::load::{Loader, Merged};
-use super::super::model::{Project, Service, Volume};
+use super::super::model::{Project, Service};
 use super::super::schema::{ROOT, check_support};
 use super::super::yaml::Node;
 use super::network::network;
 use super::reader::Reader;
+use super::volume::{users, volume};
 
 /// Builds the model; faults go to the loader's report.
 pub(in super::super) fn project(
@@ -41,7 +42,12 @@ pub(in super::super) fn project(
     let mut volumes = BTreeMap::new();
     for (name, node) in group(tree, "volumes") {
         let mut reader = Reader { node, path: format!("volumes.{name}"), report: &mut loader.report };
-        volumes.insert(name.to_owned(), volume(&mut reader));
+        let containers = users(services.values(), name);
+        let volume = volume(&mut reader, containers);
+        // As Compose: what no service uses is neither made nor looked for.
+        if containers > 0 {
+            volumes.insert(name.to_owned(), volume);
+        }
     }
     Project {
         name: merged.name.clone(),
@@ -58,26 +64,4 @@ pub(in super::super) fn project(
 pub(super) fn group<'n>(tree: &'n Node, key: &str) -> impl Iterator<Item = (&'n str, &'n Node)> {
     let map = tree.get(key).and_then(Node::as_map);
     map.into_iter().flatten().map(|(name, entry)| (name.as_str(), &entry.node))
-}
-
-fn volume(reader: &mut Reader<'_>) -> Volume {
-    let name = reader.string("name").unwrap_or_default();
-    if let Some(node) = reader.get("name")
-        && let Err(error) = name.parse::<crate::spec::ObjectName>()
-    {
-        reader.fault(node, "name", error.to_string(), None);
-    }
-    if let Some(node) = reader.get("driver")
-        && let Some(driver) = node.as_str()
-        && !matches!(driver, "" | "local")
-    {
-        reader.fault(node, "driver", format!("unknown volume driver `{driver}`"), Some("there is `local`"));
-    }
-    Volume {
-        name,
-        external: reader.flag("external"),
-        driver: reader.string("driver"),
-        driver_opts: reader.pairs("driver_opts"),
-        labels: reader.pairs("labels"),
-    }
 }

@@ -12,12 +12,34 @@ pub struct Volume {
     pub name: String,
     /// Was made outside this project: it must be there, and `down -v` leaves it.
     pub external: bool,
-    /// The driver; `None` and `local` are ours.
-    pub driver: Option<String>,
-    /// Options for the driver (`type`, `o`, `device`).
-    pub driver_opts: BTreeMap<String, String>,
+    /// What is mounted where it is used (`driver_opts` of the driver `local`).
+    pub source: VolumeSource,
     /// Labels, as written.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Says what a volume is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// A directory of ours.
+    Directory,
+    /// A path of the host that is there (`o: bind`).
+    Bind {
+        /// The path, absolute.
+        device: PathBuf,
+        /// Binds mounts below it too (`o: rbind`).
+        recursive: bool,
+        /// Refuses writes.
+        read_only: bool,
+    },
+    /// A file system in memory (`type: tmpfs`), which lasts as long as its one container runs.
+    Tmpfs {
+        /// How it is mounted.
+        kind: VolumeMountKind,
+        /// Refuses writes.
+        read_only: bool,
+    },
 }
 
 /// Is one entry of a service's `volumes:` or `tmpfs:`.

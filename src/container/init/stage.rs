@@ -89,9 +89,9 @@ impl Stage {
     /// Carries out the steps that build the container's tree.
     fn apply_to_tree(&mut self, action: &Action) -> Result<(), StepError> {
         match action {
-            Action::OpenSource { number, source, recursive } => {
+            Action::OpenSource { number, source, below, recursive } => {
                 self.sources.resize_with(number + 1, || None);
-                self.sources[*number] = Some(open_source(source, *recursive)?);
+                self.sources[*number] = Some(open_source(source, below.as_deref(), *recursive)?);
             }
             Action::OpenMountpoint(path) => self.mountpoint = Some(mount::open_directory(path)?),
             Action::MountOverlay(overlay) => self.root = Some(mounts::mount_overlay(self, overlay)?),

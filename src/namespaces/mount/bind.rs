@@ -2,13 +2,13 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use serde::{Deserialize, Serialize};
 
 use super::copy_up::copy_up;
 use super::filesystem::attach;
-use super::target::{TargetKind, open_target};
+use super::target::{TargetKind, open_at, open_target};
 use super::{MountAttributes, MountError, Propagation};
 use crate::sys::mount::{MountChange, change_mount};
 
@@ -35,12 +35,23 @@ pub struct Source {
 }
 
 /// Clones the tree at `path` (open_tree(2) with OPEN_TREE_CLONE): from now on it does not matter what happens to the path.
+/// With `below`, that part of it: symbolic links are followed as if `path` were `/`, so they do not lead out of it.
 ///
 /// # Errors
 /// [`MountError::Open`].
-pub fn open_source(path: &Path, recursive: bool) -> Result<Source, MountError> {
-    let error = |errno: rustix::io::Errno| MountError::Open { path: path.to_owned(), source: errno.into() };
-    let tree = clone_tree(CWD, path, recursive).map_err(error)?;
+pub fn open_source(path: &Path, below: Option<&Path>, recursive: bool) -> Result<Source, MountError> {
+    let shown = || below.map_or_else(|| path.to_owned(), |below| path.join(below));
+    let error = |errno: rustix::io::Errno| MountError::Open { path: shown(), source: errno.into() };
+    let tree = match below {
+        None => clone_tree(CWD, path, recursive),
+        Some(below) => {
+            let volume = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
+            let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let part = open_at(volume.as_fd(), below, OFlags::PATH | OFlags::CLOEXEC, flags).map_err(error)?;
+            clone_tree(part.as_fd(), Path::new(""), recursive)
+        }
+    };
+    let tree = tree.map_err(error)?;
     let stat = rustix::fs::fstat(&tree).map_err(error)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
     Ok(Source { tree, kind: if is_directory { TargetKind::Directory } else { TargetKind::File } })

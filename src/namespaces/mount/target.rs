@@ -64,7 +64,12 @@ pub(super) fn open_inside(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> R
 }
 
 /// openat2(2), again where a rename somewhere made the kernel unsure (EAGAIN).
-fn open_at(root: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open_at(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let mut tries = 0;
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {

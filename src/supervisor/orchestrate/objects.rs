@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::Work;
-use crate::compose::model::Project;
+use crate::compose::model::{Project, Volume, VolumeSource};
 use crate::network::Networks;
 use crate::store::StoreError;
 use crate::supervisor::control::protocol::{Failure, ObjectKind, Step};
@@ -39,8 +39,18 @@ impl Work {
     pub(super) fn ensure_volumes(&self, project: &Project) -> Result<(), Failure> {
         let dirs = &self.links.host.dirs;
         for volume in project.volumes.values() {
+            // Without `..`: a field that nobody acts on does not compile. The labels are in the project's record.
+            let Volume { name, external, source, labels: _ } = volume;
+            match source {
+                VolumeSource::Directory => {}
+                VolumeSource::Bind { device, .. } if !device.exists() => {
+                    let text = format!("volume {name} is bound to {}, which is not there", device.display());
+                    return Err(Failure { hint: Some("make it first".to_owned()), ..Failure::new(text) });
+                }
+                VolumeSource::Bind { .. } | VolumeSource::Tmpfs { .. } => continue,
+            }
             let exists = dirs.volume(&volume.name).is_dir();
-            if volume.external && !exists {
+            if *external && !exists {
                 return Err(Failure::new(format!("external volume \"{}\" not found", volume.name)));
             }
             if !exists {
@@ -106,7 +116,8 @@ impl Work {
     /// The first failure, after all have been tried.
     pub fn remove_volumes(&self, project: &Project) -> Result<(), Failure> {
         let mut outcome = Ok(());
-        for volume in project.volumes.values().filter(|volume| !volume.external) {
+        let ours = |volume: &&Volume| !volume.external && volume.source == VolumeSource::Directory;
+        for volume in project.volumes.values().filter(ours) {
             self.report.row(ObjectKind::Volume, &volume.name, Step::Removing);
             match self.links.host.dirs.remove_volume(&volume.name) {
                 Ok(()) => self.report.row(ObjectKind::Volume, &volume.name, Step::Removed),

@@ -150,7 +150,7 @@ impl Mounts {
         };
         let source = dirs.volume(&name);
         self.volumes.push(name);
-        Ok(MountKind::Volume { source, copy_up })
+        Ok(MountKind::Volume { source, subpath: None, recursive: true, copy_up })
     }
 }
 
@@ -220,7 +220,8 @@ mod tests {
         assert_eq!((&found.requests[0].kind, found.requests[0].read_only), (&expected, true));
         assert_eq!(found.host_paths, [PathBuf::from("/src")]);
         let found = volume("db:/d").unwrap();
-        let expected = MountKind::Volume { source: "/d/volumes/db/_data".into(), copy_up: true };
+        let expected =
+            MountKind::Volume { source: "/d/volumes/db/_data".into(), subpath: None, recursive: true, copy_up: true };
         assert_eq!((&found.requests[0].kind, &found.volumes[..]), (&expected, &["db".to_owned()][..]));
         assert!(found.own_volumes.is_empty());
         let found = volume("/d").unwrap();
