@@ -1,12 +1,13 @@
 //! clone3(2): one call makes a process together with all its namespaces.
 
 use std::convert::Infallible;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+
+use super::read_pseudo_file;
 
 // clone3's two flags above 32 bits; libc has them in a type that is too small.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -169,9 +170,7 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Returns the number of threads and the ignored signals of this process (proc_pid_status(5)).
 fn read_status() -> io::Result<(usize, u64)> {
-    // A file of /proc has no size: without room made for it, it is read by small steps.
-    let mut status = String::with_capacity(4096);
-    fs::File::open("/proc/self/status")?.read_to_string(&mut status)?;
+    let status = read_pseudo_file("/proc/self/status")?;
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let threads = line("Threads:").and_then(|text| text.parse().ok());
     let ignored = line("SigIgn:").and_then(|text| u64::from_str_radix(text, 16).ok());

@@ -1,10 +1,11 @@
 //! Reading and writing the files of a cgroup. A value goes in by one write(2); nothing here creates a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::Path;
 
 use super::CgroupError;
+use crate::sys::read_pseudo_file;
 
 /// Writes a value to a file that exists.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
@@ -22,19 +23,12 @@ pub(super) fn try_write(path: &Path, value: &str) -> io::Result<()> {
 
 /// Reads a whole file.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
-    read_text(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
-}
-
-/// The kernel's own files have no size: without room made for them, they are read by small steps.
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::with_capacity(4096);
-    File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+    read_pseudo_file(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
 }
 
 /// Reads a file; `None` where it, or the cgroup, is not there.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>, CgroupError> {
-    match read_text(path) {
+    match read_pseudo_file(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(source) => Err(CgroupError::Read { path: path.to_owned(), source }),

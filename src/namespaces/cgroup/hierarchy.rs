@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{CgroupError, CgroupPath, Controller, files};
+use crate::sys::read_pseudo_file;
 
 /// `f_type` of the two cgroup file systems (statfs(2)).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
@@ -92,7 +93,7 @@ impl Hierarchies {
         let Some(mount) = &self.v2 else { return false };
         let offered = self.v2_controllers.get_or_init(|| {
             // Unreadable is the same as empty: the limit that needs it becomes the error.
-            let text = fs::read_to_string(mount.point.join("cgroup.controllers")).unwrap_or_default();
+            let text = read_pseudo_file(mount.point.join("cgroup.controllers")).unwrap_or_default();
             text.split_whitespace().map(str::to_owned).collect()
         });
         offered.iter().any(|name| name == controller.v2_name())

@@ -29,6 +29,7 @@ pub fn protect_path(root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError>
 #[derive(Debug, Default)]
 pub struct Masks {
     empty: Option<OwnedFd>,
+    null: Option<OwnedFd>,
 }
 
 impl Masks {
@@ -52,7 +53,10 @@ impl Masks {
                 }
             }
         } else {
-            let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH).map_err(error)?;
+            let null = match &self.null {
+                Some(null) => null,
+                None => self.null.insert(open_inside(root, Path::new("/dev/null"), OFlags::PATH).map_err(error)?),
+            };
             clone_tree(null.as_fd(), Path::new(""), false).map_err(error)?
         };
         attach(cover.as_fd(), target.as_fd()).map_err(|source| MountError::change("mask", path, source))
