@@ -103,6 +103,7 @@ impl Stage {
             log: Some(self.directories.log(id.as_str())),
             tty: false,
             labels: [].into(),
+            changes: 1,
             id,
         }
     }
@@ -152,6 +153,7 @@ fn ended(mut container: ContainerStatus, code: i32) -> ContainerStatus {
     container.state = State::Exited;
     container.exit = Some(ExitStatus::Code(code));
     container.finished_at = Some(1_800_000_009);
+    container.changes += 1;
     container
 }
 
@@ -191,6 +193,28 @@ fn up_ends_when_the_last_container_has_ended() {
     peer.say(1, ReplyBody::Event(Box::new(ended(web, 0))));
     let (code, stdout, _) = told(&child.wait_with_output().unwrap());
     assert_eq!((code, &stdout[..]), (Some(0), "a line\nweb-1 exited with code 0\n"));
+}
+
+#[test]
+fn an_end_is_told_once_though_a_list_overtakes_the_events() {
+    let stage = Stage::new();
+    let child = stage.start(&["up"]);
+    let (mut peer, web) = (stage.accept(), stage.container());
+    assert!(matches!(peer.hear().command, Asked::Watch));
+    peer.answer_list(&[]);
+    let up = peer.hear();
+    peer.say(up.number, ReplyBody::Done);
+    let list = peer.hear();
+    let other = ContainerStatus { id: ContainerId::generate(), ..web.clone() };
+    peer.say(list.number, ReplyBody::Containers(vec![ended(web.clone(), 0), other.clone()]));
+    // What was on its way when the list was made.
+    peer.say(1, ReplyBody::Event(Box::new(web.clone())));
+    peer.say(1, ReplyBody::Event(Box::new(ended(web.clone(), 0))));
+    peer.say(1, ReplyBody::Event(Box::new(ended(other, 5))));
+    let (code, stdout, stderr) = told(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout.matches("exited with code 0").count(), 1, "{stdout}");
+    assert_eq!(stdout.matches("exited with code 5").count(), 1, "{stdout}");
 }
 
 #[test]

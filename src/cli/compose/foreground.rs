@@ -262,6 +262,10 @@ impl Session<'_> {
 
     /// Takes news of a container: attaches to what is new, tells of what ended.
     fn note(&mut self, container: ContainerStatus) -> Result<(), CliError> {
+        if self.containers.get(&container.id).is_some_and(|known| known.changes > container.changes) {
+            // A list is of the moment when it is made; events that were on their way then come after it.
+            return Ok(());
+        }
         let before = self.containers.remove(&container.id);
         if container.state == State::Dead {
             if let Some(directory) = container.log.as_deref().and_then(Path::parent) {

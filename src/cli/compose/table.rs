@@ -217,6 +217,7 @@ mod tests {
             log: None,
             tty: false,
             labels: [("a".to_owned(), "b".to_owned())].into(),
+            changes: 0,
         }
     }
 

@@ -336,6 +336,7 @@ impl Container {
 
     /// Writes the record and shows it. The container goes on where the disk is full; its end will be told again.
     pub(super) fn save(&mut self) {
+        self.record.status.changes += 1;
         if let Err(error) = self.write() {
             tracing::error!(container = %self.record.status.name, %error, "the record was not written");
         }
@@ -410,5 +411,6 @@ fn first_status(links: &Shared, desired: &Desired) -> ContainerStatus {
         log: (desired.logging != Logging::Nothing).then(|| links.host.dirs.log(request.id.as_str())),
         tty: request.tty,
         labels: request.labels.clone(),
+        changes: 0,
     }
 }

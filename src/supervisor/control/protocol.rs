@@ -298,6 +298,9 @@ pub struct ContainerStatus {
     pub tty: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How often this has changed: of two the one with more is the later. A list may overtake events.
+    #[serde(default)]
+    pub changes: u64,
 }
 
 /// What a container is doing, in Docker's words.
