@@ -155,7 +155,7 @@ impl CliError {
         let mut out = String::new();
         if let Self::File { text } = self {
             // Diagnostics name their place first and are complete.
-            let _ = writeln!(out, "{}", text.trim_end());
+            let _ = writeln!(out, "{}", with_short_words(text.trim_end()));
             return out;
         }
         for (at, text) in self.chain().iter().enumerate() {
@@ -168,7 +168,7 @@ impl CliError {
         if let Some(hint) = self.hint() {
             let _ = writeln!(out, "{} {}", palette.paint(Colour::Cyan, "hint:"), harmless(&hint));
         }
-        out
+        with_short_words(&out)
     }
 }
 
@@ -179,6 +179,17 @@ pub fn report(error: &CliError, family: Family, palette: Palette) -> ExitCode {
         say(&error.render(palette));
     }
     ExitCode::from(code)
+}
+
+/// Cuts words that nobody can want to read: the longest path that the kernel takes has 4096 bytes.
+fn with_short_words(text: &str) -> String {
+    const LONGEST: usize = 4200;
+    const SHOWN: usize = 200;
+    let cut = |word: &str| match word.char_indices().nth(SHOWN) {
+        Some((at, _)) if word.len() > LONGEST => format!("{}…", &word[..at]),
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(char::is_whitespace).map(cut).collect()
 }
 
 /// Writes to standard error. That it cannot be written to is nobody's to hear.

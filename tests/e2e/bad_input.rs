@@ -271,8 +271,32 @@ fn command_lines(sandbox: &Sandbox) {
     sandbox.start(sandbox.dir(), &odd, Stdio::null()).wait().expect_code(2).without_panic();
     let odd = [OsString::from(MYDOCKER), OsString::from_vec(b"\xff\xfe".to_vec())];
     sandbox.start(sandbox.dir(), &odd, Stdio::null()).wait().expect_code(2).without_panic();
+    for twice in [&["compose", "-p", "a", "-p", "b", "ps"] as &[&str], &["compose", "up", "-d", "-d"]] {
+        sandbox.mydocker(twice).refused(2, &["more than once", "help"]);
+    }
+    sandbox.mydocker(&["run", "--name", "a", "--name", "b", "x"]).refused(125, &["`--name` is given more than once"]);
+    sandbox.mydocker(&["--", "compose", "ps"]).refused(2, &["compose"]);
+    let root = crate::support::rootfs().to_str().expect("UTF-8");
+    let after = ["run", "--network", "none", "--rootfs", root, "--", "echo", "--", "-x"];
+    assert_eq!(sandbox.mydocker(&after).ok().stdout, "-- -x\n");
+    let after = ["run", "--network", "none", "--rootfs", root, "echo", "--rootfs", "--", "-x"];
+    assert_eq!(sandbox.mydocker(&after).ok().stdout, "--rootfs -- -x\n");
     // 100 KiB is close to what the kernel lets one argument be
     let long = "x".repeat(100_000);
     let told = sandbox.mydocker(&["compose", long.as_str()]).expect_code(2).without_panic();
-    assert!(told.stderr.len() < 2 * long.len(), "said once: {} bytes", told.stderr.len());
+    assert!(told.stderr.len() < 1000, "{} bytes", told.stderr.len());
+    let (file, path) = (format!("-f{long}"), format!("/{long}"));
+    for words in [
+        &["compose", &file, "up"] as &[&str],
+        &["run", "--rootfs", &path, "true"],
+        &["--run-dir", &path, "compose", "-p", "x", "ps"],
+        &["run", "--rootfs", root, "--network", "none", "--name", &long, "true"],
+        &["run", "--rootfs", root, "--network", "none", "--memory", &long, "true"],
+    ] {
+        let told = sandbox.mydocker(words).without_panic();
+        assert!([1, 2, 125].contains(&told.code) && told.stderr.len() < 2000, "{} bytes", told.stderr.len());
+    }
+    // As much as the kernel lets all arguments be, about 2 MiB.
+    let many = [&["compose", "up"] as &[&str], &["word"; 150_000]].concat();
+    sandbox.mydocker(&many).without_panic().refused(2, &["compose file"]);
 }

@@ -6,6 +6,7 @@ use crate::support::{Case, Project, Sandbox, cases, eventually};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
+        what_stays_when_nothing_is_left: Bridge,
         back_off_doubles,
         back_off_starts_anew_after_ten_seconds,
         stop_cancels_a_waiting_restart,
@@ -302,4 +303,29 @@ fn init_reaps_and_forwards(sandbox: &Sandbox) {
     assert!(!stop.stderr.contains("no handler"), "an init does hear it: {}", stop.describe());
     assert_eq!(project.container("one").exit_code, 7);
     assert!(project.logs().contains("got it"));
+}
+
+fn what_stays_when_nothing_is_left(sandbox: &Sandbox) {
+    // The list of src/store/README.md.
+    let (run, data) = (sandbox.run_dir(), sandbox.data_dir());
+    let emptied = format!("rm -rf {0} {1} && mkdir -m 700 {0} && mkdir -m 711 {1}", run.display(), data.display());
+    sandbox.shell(&emptied).ok();
+    let project = sandbox.project("last", "services: {one: {image: root_fs, init: true, command: [sleep, infinity]}}");
+    project.up();
+    project.down();
+    sandbox.expect_quiet();
+    let listed =
+        sandbox.shell(&format!("cd {} && find . | sort; cd {} && find . | sort", run.display(), data.display()));
+    let found: Vec<&str> = listed.stdout.lines().filter(|line| !line.starts_with("./cache")).collect();
+    let run = [
+        ".",
+        "./foreground",
+        "./networks",
+        "./networks/allocation.lock",
+        "./networks/attachments",
+        "./networks/firewall.lock",
+        "./networks/records",
+        "./projects",
+    ];
+    assert_eq!(found, [&run as &[&str], &[".", "./containers", "./volumes"]].concat());
 }

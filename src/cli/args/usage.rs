@@ -81,8 +81,14 @@ fn utf8(words: Vec<OsString>) -> Result<Vec<String>, UsageError> {
             Ok(word) => good.push(word),
             Err(word) => {
                 let message = format!("argument {} is not valid UTF-8: `{}`", at + 1, shown(&word.to_string_lossy()));
-                let family = if legacy::is_ancestor_form(&good) { Family::Container } else { Meant::by(&good).family };
-                return Err(UsageError { message, hint: None, family });
+                let (family, path) = if legacy::is_ancestor_form(&good) {
+                    (Family::Container, "mydocker".to_owned())
+                } else {
+                    let meant = Meant::by(&good);
+                    (meant.family, meant.path)
+                };
+                let hint = Some(format!("options and names are UTF-8 text; `{path} --help` lists what there is"));
+                return Err(UsageError { message, hint, family });
             }
         }
     }
@@ -163,7 +169,10 @@ pub(in crate::cli) fn usage_error(error: &clap::Error, meant: &Meant) -> Result<
             format!("missing: {}", missing.join(" "))
         }
         ErrorKind::ArgumentConflict => match first(ContextKind::PriorArg) {
-            prior if prior.is_empty() || prior == argument => format!("`{argument}` is given more than once"),
+            // clap shows the earlier one with its value: `--name <NAME>`.
+            prior if prior.split(' ').next().is_none_or(|prior| prior.is_empty() || prior == argument) => {
+                format!("`{argument}` is given more than once")
+            }
             prior => format!("`{argument}` cannot be used with `{prior}`"),
         },
         _ => shown(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")),
