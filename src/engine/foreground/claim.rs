@@ -2,18 +2,27 @@
 //! locked is what a killed run has left behind.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::spec::ContainerId;
 use crate::store::{FileLock, StoreError};
 
 /// Begins the name of a file that is not locked yet: nothing has been made in its name.
 const NEW: &str = ".new-";
+
+/// So long a process that was just cloned may outlive a killed parent.
+const CHILD_ENDS: Duration = Duration::from_millis(200);
+/// flock(2) has no time limit of its own.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Is the locked file of this run.
 #[derive(Debug)]
@@ -88,7 +97,9 @@ fn look(path: PathBuf, parent: &str) -> Option<Stale> {
     let name = path.file_name()?.to_str()?;
     let id: ContainerId = name.strip_prefix(NEW).unwrap_or(name).parse().ok()?;
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).ok()?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() && !(is_orphaned(&file) && lock_soon(&file)) {
+        return None;
+    }
     if name.starts_with(NEW) {
         // Killed before it got its name, or not locked yet: then its owner makes another.
         let _ = fs::remove_file(&path);
@@ -100,6 +111,26 @@ fn look(path: PathBuf, parent: &str) -> Option<Stale> {
     file.read_to_string(&mut text).ok()?;
     let cgroup = text.lines().nth(1).map_or_else(|| format!("{parent}/{}", id.as_str()), str::to_owned);
     Some(Stale { id, cgroup, path, _locked: file })
+}
+
+/// Says whether the owner that the file names is gone while the lock is held. Then a process that it had cloned just before holds
+/// it still: that one ends, too, or is about to close what is not its own.
+fn is_orphaned(mut file: &File) -> bool {
+    let mut text = String::new();
+    let read = file.take(32).read_to_string(&mut text).is_ok() && file.rewind().is_ok();
+    let pid = text.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
+    read && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+fn lock_soon(file: &File) -> bool {
+    let deadline = Instant::now() + CHILD_ENDS;
+    while Instant::now() < deadline {
+        thread::sleep(LOOK_AGAIN);
+        if flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -119,6 +150,29 @@ mod tests {
         found.into_iter().for_each(Stale::release);
         alive.release().unwrap();
         assert_eq!(fs::read_dir(run.path().join("foreground")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_lock_that_a_dying_child_still_holds_is_waited_for() {
+        let run = tempfile::tempdir().unwrap();
+        let id = ContainerId::generate();
+        let claim = Claim::take(run.path(), &id, "/q/a").unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        let path = run.path().join("foreground").join(id.as_str());
+        fs::write(&path, format!("{}\n/q/a\n", gone.id())).unwrap();
+        let held = claim._lock.as_fd().try_clone_to_owned().unwrap();
+        drop(claim);
+        let (begin, begun) = std::sync::mpsc::channel();
+        let child = thread::spawn(move || {
+            begun.recv().unwrap();
+            thread::sleep(CHILD_ENDS / 10);
+            drop(held);
+        });
+        begin.send(()).unwrap();
+        let found = stale(run.path(), "/p");
+        assert_eq!(found.iter().map(|stale| &stale.cgroup[..]).collect::<Vec<_>>(), ["/q/a"]);
+        child.join().unwrap();
     }
 
     #[test]
