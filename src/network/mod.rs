@@ -16,6 +16,7 @@ mod record;
 mod settings;
 mod state;
 
+pub mod cni;
 pub mod dns;
 
 pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
