@@ -240,13 +240,21 @@ impl Bench {
         .collect()
     }
 
-    /// Pss of keeper, shim and supervisor of 20 services and what each of 30 more adds.
+    /// Pss of keeper, shim and supervisor of 20 services and what each of 30 more adds, after a minute in which each wrote a
+    /// line a second.
     fn memory(&self) {
         let mut sums = Vec::new();
         for count in [20, 50] {
             let project = format!("memory{count}");
-            self.steady(&project, count);
+            let services: String = (0..count)
+                .map(|number| {
+                    let command = "while :; do echo a line of an ordinary length; sleep 1; done";
+                    format!("  s{number}: {{image: root_fs, init: true, command: [sh, -c, '{command}']}}\n")
+                })
+                .collect();
+            self.write(&project, &format!("services:\n{services}"));
             self.compose(&project, &["up", "-d"]);
+            std::thread::sleep(Duration::from_secs(60));
             self.compose(&project, &["ps"]);
             let mut sum = 0;
             println!();
