@@ -202,6 +202,8 @@ const FILES: &[&str] = &[
     "include: [nope.yaml]\nservices: {a: {image: root_fs, command: a}}",
     "services: {a: {image: root_fs, command: a, volumes: ['v:/v']}}\nvolumes: {v: {name: ../x}}",
     "services: {a: {image: root_fs, command: a, networks: [n]}}\nnetworks: {n: {driver: brigde, name: 'a;b'}}",
+    "services: {a: {image: root_fs, command: a, networks: [n, m]}}\nnetworks: {n: {ipam: {config: [{subnet: 10.1.0.0/24}]}}, m: {ipam: {config: [{subnet: 10.1.0.128/25}]}}}",
+    "services: {a: {image: root_fs, command: a, networks: [n]}}\nnetworks: {n: {driver_opts: {com.docker.network.bridge.name: a;b, com.docker.network.driver.mtu: 9, com.docker.network.bridge.enable_icc: maybe}}}",
     "services: {a: {image: root_fs, command: a}}\nserivces: {}",
     "services: {a: {image: root_fs, command: a}}\nx-foo: {}\nversion: '3'",
     "services: {a: {profiles: [x], image: root_fs, command: a}}",
@@ -548,6 +550,12 @@ read_only: 1
 "services: {a: {image: root_fs, command: a, networks: [n]}}\nnetworks: {n: {driver: brigde, name: 'a;b'}}"
     2:24: error: unknown network driver `brigde`
     2:38: error: `a;b` is not a name (a letter or digit, then letters, digits, `_`, `.` and `-`)
+"services: {a: {image: root_fs, command: a, networks: [n, m]}}\nnetworks: {n: {ipam: {config: [{subnet: 10.1.0.0/24}]}}, m: {ipam: {config: [{subnet: 10.1.0.128/25}]}}}"
+    2:41: error: the subnet 10.1.0.0/24 overlaps 10.1.0.128/25, which is of the network `m`
+"services: {a: {image: root_fs, command: a, networks: [n]}}\nnetworks: {n: {driver_opts: {com.docker.network.bridge.name: a;b, com.docker.network.driver.mtu: 9, com.docker.network.bridge.enable_icc: maybe}}}"
+    2:62: error: `a;b` is not a bridge's name
+    2:98: error: `9` is not an MTU
+    2:139: error: `maybe` is not true or false
 "services: {a: {image: root_fs, command: a}}\nserivces: {}"
     2:1: error: unknown key `serivces` in the file
 "services: {a: {image: root_fs, command: a}}\nx-foo: {}\nversion: '3'"

@@ -87,9 +87,7 @@ fn bridge_name(config: &NetworkConfig) -> Result<Option<InterfaceName>, String> 
         (None, Some(text)) => text.parse().map_err(|error: crate::spec::SpecError| error.to_string())?,
         (None, None) => return Ok(None),
     };
-    // iptables takes a `+` at the end for any ending, and quotes and `!` for its own syntax.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if name.as_str().bytes().all(plain) && !name.as_str().starts_with(['-', '.']) {
+    if name.is_plain() {
         Ok(Some(name))
     } else {
         Err(format!("the bridge name `{name}` may only have letters, digits, `-`, `_` and `.`"))

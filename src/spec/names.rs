@@ -11,6 +11,13 @@ use super::SpecError;
 pub struct InterfaceName(String);
 
 impl InterfaceName {
+    /// Answers whether it can stand in a firewall's rules: iptables takes a `+` at the end for any ending, and quotes and `!` for
+    /// its own syntax.
+    pub fn is_plain(&self) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        self.0.bytes().all(plain) && !self.0.starts_with(['-', '.'])
+    }
+
     /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -8,7 +8,7 @@ use super::super::load::Loader;
 use super::super::model::{Ipam, IpamPool, Network, NetworkMode, Service, ServiceNetwork};
 use super::super::yaml::{Node, Value};
 use super::reader::Reader;
-use crate::spec::MacAddress;
+use crate::spec::{InterfaceName, MacAddress};
 
 const DRIVERS: [&str; 5] = ["bridge", "cni", "polycube", "host", "none"];
 
@@ -65,6 +65,10 @@ fn check_options(reader: &mut Reader<'_>) {
     for (key, entry) in reader.get("driver_opts").and_then(Node::as_map).into_iter().flatten() {
         let path = format!("driver_opts.{key}");
         if bridge && BRIDGE_OPTIONS.contains(&key.as_str()) {
+            let text = entry.node.value.scalar_text().unwrap_or_default();
+            if let Some((wrong, help)) = option_fault(key, &text) {
+                reader.fault(&entry.node, &path, wrong, Some(help));
+            }
             continue;
         }
         if bridge && GATEWAY_MODES.contains(&key.as_str()) {
@@ -79,6 +83,52 @@ fn check_options(reader: &mut Reader<'_>) {
     }
 }
 
+/// Says what is wrong with the value of one of [`BRIDGE_OPTIONS`], and what to write.
+fn option_fault(key: &str, text: &str) -> Option<(String, &'static str)> {
+    let (_, short) = key.rsplit_once('.').unwrap_or(("", key));
+    let (good, what, help) = match short {
+        "name" => (
+            text.parse::<InterfaceName>().is_ok_and(|name| name.is_plain()),
+            "a bridge's name",
+            "1 to 15 letters, digits, `-`, `_` and `.`",
+        ),
+        "mtu" => {
+            (text.parse().is_ok_and(|mtu: u32| (68..=65535).contains(&mtu)), "an MTU", "a number from 68 to 65535")
+        }
+        "host_binding_ipv4" => (text.parse::<Ipv4Addr>().is_ok(), "an IPv4 address", "for example 127.0.0.1"),
+        _ => (matches!(text, "true" | "false" | "1" | "0"), "true or false", "write \"true\" or \"false\""),
+    };
+    (!good).then(|| (format!("`{text}` is not {what}"), help))
+}
+
+/// Finds networks of the file whose subnets overlap: no host can have both.
+pub(super) fn check_overlaps(tree: &Node, networks: &BTreeMap<String, Network>, loader: &mut Loader) {
+    let mut seen: Vec<(&str, IpNetwork)> = Vec::new();
+    for (name, network) in networks.iter().filter(|(_, network)| !network.external) {
+        for (index, subnet) in network.ipam.config.iter().enumerate().filter_map(|(at, pool)| Some((at, pool.subnet?)))
+        {
+            let other = seen.iter().find(|(of, other)| of != name && overlap(*other, subnet));
+            if let Some((of, other)) = other {
+                let message = format!("the subnet {subnet} overlaps {other}, which is of the network `{of}`");
+                let path = format!("networks.{name}.ipam.config[{index}].subnet");
+                let place = tree
+                    .get("networks")
+                    .and_then(|all| all.get(name)?.get("ipam")?.get("config")?.as_seq()?.get(index)?.get("subnet"));
+                let finding = Finding::error(message).path(path);
+                loader.report.push(match place {
+                    Some(node) => finding.at(node.span),
+                    None => finding,
+                });
+            }
+            seen.push((name, subnet));
+        }
+    }
+}
+
+fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
+    a.is_ipv4() == b.is_ipv4() && (a.contains(b.network()) || b.contains(a.network()))
+}
+
 fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
     if let Some(node) = reader.get("driver")
         && let Some(driver) = node.as_str()
@@ -91,12 +141,11 @@ fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
         let path = format!("{}.config[{index}]", reader.path);
         let mut below = Reader { node, path, report: reader.report };
         let pool = pool(&mut below, ipv6);
-        let overlap = config.iter().find_map(|other| {
+        let other = config.iter().find_map(|other| {
             let (a, b) = (other.subnet?, pool.subnet?);
-            a.is_ipv4().eq(&b.is_ipv4()).then_some(())?;
-            (a.contains(b.network()) || b.contains(a.network())).then_some(a)
+            overlap(a, b).then_some(a)
         });
-        if let (Some(other), Some(subnet)) = (overlap, pool.subnet) {
+        if let (Some(other), Some(subnet)) = (other, pool.subnet) {
             below.fault(node, "subnet", format!("the subnet {subnet} overlaps {other}"), None);
         }
         config.push(pool);

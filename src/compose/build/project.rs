@@ -39,6 +39,7 @@ pub(in super::super) fn project(
         }
     }
     super::network::check_addresses(tree, &networks, &services, loader);
+    super::network::check_overlaps(tree, &networks, loader);
     let mut volumes = BTreeMap::new();
     for (name, node) in group(tree, "volumes") {
         let mut reader = Reader { node, path: format!("volumes.{name}"), report: &mut loader.report };
