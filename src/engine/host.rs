@@ -35,7 +35,7 @@ impl Host {
     /// # Errors
     /// [`LaunchError`]: no cgroups, a run directory that cannot be used.
     pub fn open(dirs: Directories) -> Result<Self, LaunchError> {
-        let networks = Networks::open(dirs.run())?;
+        let networks = Networks::open(dirs.run())?.with_data_directory(dirs.data());
         Ok(Self {
             hierarchies: Hierarchies::discover()?,
             networks,

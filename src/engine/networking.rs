@@ -125,6 +125,9 @@ impl Networking {
             return Err(LaunchError::PlaceLost { network: wish.network.clone() });
         }
         let netns = take(NETNS).or_else(|| std::fs::File::open(format!("/proc/{pid}/ns/net")).ok().map(OwnedFd::from));
+        if let Some(netns) = &netns {
+            host.networks.resume(guest.id, netns.as_fd())?;
+        }
         let name_server = match (take(DNS_UDP), take(DNS_TCP), &netns) {
             (Some(udp), Some(tcp), _) => Some(DnsSockets { udp, tcp }),
             (_, _, Some(netns)) if !attachments.is_empty() => Some(open_dns_sockets(netns.as_fd())?),

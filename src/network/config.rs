@@ -72,6 +72,12 @@ impl NetworkConfig {
         fn text<T: ToString>(value: &Option<T>) -> String {
             value.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
         }
+        // Where plugins lie may change: it is no part of what the network is.
+        let options = |config: &Self| {
+            let mut options = config.options.clone();
+            options.retain(|key, _| config.driver != DriverKind::Cni || key != super::cni::OPTION_PATH);
+            format!("{options:?}")
+        };
         let pairs = [
             ("driver", self.driver.to_string(), wanted.driver.to_string()),
             ("subnet", text(&self.subnet), text(&wanted.subnet)),
@@ -81,7 +87,7 @@ impl NetworkConfig {
             ("bridge name", text(&self.bridge_name), text(&wanted.bridge_name)),
             ("internal", self.internal.to_string(), wanted.internal.to_string()),
             ("mtu", text(&self.mtu), text(&wanted.mtu)),
-            ("driver_opts", format!("{:?}", self.options), format!("{:?}", wanted.options)),
+            ("driver_opts", options(self), options(wanted)),
         ];
         pairs.into_iter().find(|(_, existing, wanted)| existing != wanted)
     }

@@ -34,6 +34,11 @@ pub trait NetworkDriver: Send + Sync {
     /// Takes containers off the network; their namespaces may be gone.
     fn detach<'a>(&'a self, network: &'a NetworkRecord, attachments: &'a [Attachment]) -> DriverFuture<'a>;
 
+    /// Says whether the driver itself keeps what it could not take off, and tries again: then its places are given up anyway.
+    fn forgets_on_failure(&self) -> bool {
+        false
+    }
+
     /// Removes the network.
     fn teardown<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a>;
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ipnetwork::Ipv4Network;
 
+use super::cni::CniError;
 use super::config::{DriverKind, Protocol};
 use crate::namespaces::network::NetnsError;
 use crate::store::StoreError;
@@ -186,6 +187,9 @@ pub enum NetworkError {
         /// What went wrong, in order.
         errors: Vec<NetworkError>,
     },
+    /// A plugin, or what it needs.
+    #[error(transparent)]
+    Cni(Box<CniError>),
     /// The thread behind a request ended without an answer.
     #[error("{0}: the worker thread ended")]
     WorkerLost(&'static str),
@@ -200,6 +204,12 @@ pub struct PortOwner {
     pub command: String,
 }
 
+impl From<CniError> for NetworkError {
+    fn from(error: CniError) -> Self {
+        Self::Cni(Box::new(error))
+    }
+}
+
 fn owner_text(owner: &Option<PortOwner>) -> String {
     owner.as_ref().map(|owner| format!(" by process {} ({})", owner.pid, owner.command)).unwrap_or_default()
 }
@@ -210,6 +220,7 @@ impl NetworkError {
         match self {
             Self::Namespace { source, .. } => source.hint(),
             Self::Store(source) => source.hint(),
+            Self::Cni(source) => source.hint(),
             Self::Netlink { source, operation } => netlink_hint(source, operation),
             Self::ToolMissing(program) => {
                 Some(format!("{program} is part of the package iptables: `apt install iptables`, `dnf install iptables-nft`"))

@@ -136,7 +136,7 @@ impl Networks {
             None => bridge::free_group(&id, &self.state.networks()?),
         };
         let bridge = BridgeRecord { name, subnet, gateway, group, ours: true };
-        Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge) }))
+        Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge), cni: None }))
     }
 
     async fn clear_remains(&self, name: &str, remains: Remains) -> Result<(), NetworkError> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use ipnetwork::Ipv4Network;
 
 use super::bridge::{self, BridgeDriver};
+use super::cni::CniDriver;
 use super::config::{DriverKind, NetworkConfig, PortMapping};
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::Firewall;
@@ -28,14 +29,17 @@ pub struct Networks {
     pub(super) bridge: BridgeDriver,
     none: PlainDriver,
     host: PlainDriver,
+    pub(super) cni: CniDriver,
     firewall: Firewall,
 }
 
 impl Networks {
     /// Opens `<run_dir>/networks`, made where it is missing. The kernel is not asked before the first use.
     pub fn open(run_dir: &Path) -> Result<Self, NetworkError> {
+        let below = run_dir.join("networks");
         Ok(Self {
             state: StateDir::open(run_dir)?,
+            cni: CniDriver::new(below.join("cni"), below.join("cni.lock")),
             bridge: BridgeDriver::default(),
             none: PlainDriver(DriverKind::None),
             host: PlainDriver(DriverKind::Host),
@@ -85,11 +89,12 @@ impl Networks {
         let network = self.find(&request.network)?;
         let driver = self.driver(&network.config)?;
         let attachment = self.plan_attachment(&network, &request)?;
-        if network.bridge.is_some() {
+        if network.bridge.is_some() || network.cni.is_some() {
             self.state.write_attachment(&attachment)?;
         }
         drop(lock);
         let mut made = driver.attach(&network, &attachment, request.netns).await;
+        let attachment = self.completed(&network, attachment, &mut made);
         if made.is_ok() && !attachment.ports.is_empty() {
             self.firewall.note_change();
             made = self.firewall.reconcile(&self.state, false).await;
@@ -192,6 +197,7 @@ impl Networks {
     pub async fn reconcile(&self, live: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
         errors.extend(self.detach_where("drop attachments of dead containers", |id| !live(id)).await.err());
+        errors.extend(self.take_back_lost(live).await.err());
         let lock = self.state.lock(ALLOCATION).await?;
         self.state.sweep()?;
         let networks = self.state.networks()?;
@@ -214,14 +220,13 @@ impl Networks {
         self.firewall.reconcile(&self.state, true).await
     }
 
-    fn driver(&self, config: &NetworkConfig) -> Result<&dyn NetworkDriver, NetworkError> {
+    pub(super) fn driver(&self, config: &NetworkConfig) -> Result<&dyn NetworkDriver, NetworkError> {
         match config.driver {
             DriverKind::Bridge => Ok(&self.bridge),
             DriverKind::None => Ok(&self.none),
             DriverKind::Host => Ok(&self.host),
-            driver @ (DriverKind::Cni | DriverKind::Polycube) => {
-                Err(NetworkError::DriverMissing { network: config.name.clone(), driver })
-            }
+            DriverKind::Cni => Ok(&self.cni),
+            driver @ DriverKind::Polycube => Err(NetworkError::DriverMissing { network: config.name.clone(), driver }),
         }
     }
 
@@ -230,10 +235,11 @@ impl Networks {
         if let Some((field, existing, wanted)) = record.config.difference(config) {
             return Err(NetworkError::Different { network: config.name.clone(), field, existing, wanted });
         }
-        if record.config == *config {
+        let cni = self.same_list(&record, config)?;
+        if record.config == *config && record.cni == cni {
             return Ok(record);
         }
-        let record = NetworkRecord { config: config.clone(), ..record };
+        let record = NetworkRecord { config: config.clone(), cni, ..record };
         self.state.write_network(&record)?;
         Ok(record)
     }
@@ -248,7 +254,7 @@ impl Networks {
             }
             _ => None,
         };
-        Ok(NetworkRecord { id, config: config.clone(), bridge })
+        Ok(NetworkRecord { id, config: config.clone(), bridge, cni: self.read_list(config)? })
     }
 
     /// Takes a network back that could not be made whole, unless somebody uses it already.
@@ -295,6 +301,11 @@ impl Networks {
             host_link: None,
             ports: Vec::new(),
         };
+        if network.cni.is_some() {
+            attachment.address = request.ipv4.and_then(|address| Ipv4Network::new(address, 32).ok());
+            attachment.mac = request.mac;
+            attachment.ports = published(&request.ports, None);
+        }
         let Some(bridge) = &network.bridge else { return Ok(attachment) };
         let settings = BridgeSettings::check(&network.config)?;
         let leases = self.state.leases(&network.id)?;
@@ -355,10 +366,15 @@ impl Networks {
 
     /// Takes attachments off one network: links, then records, then rules.
     async fn drop_attachments(&self, network: &NetworkRecord, leaving: &[Attachment]) -> Result<(), NetworkError> {
-        self.driver(&network.config)?.detach(network, leaving).await?;
+        let driver = self.driver(&network.config)?;
+        let detached = driver.detach(network, leaving).await;
+        if detached.is_err() && !driver.forgets_on_failure() {
+            return detached;
+        }
         for attachment in leaving {
             self.state.remove_attachment(attachment)?;
         }
+        detached?;
         if leaving.iter().any(|attachment| !attachment.ports.is_empty()) {
             self.firewall.note_change();
             self.firewall.reconcile(&self.state, false).await?;

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
+use super::cni::NetworkList;
 use super::config::{NetworkConfig, PortMapping, Protocol};
 use crate::spec::{ContainerId, InterfaceName, MacAddress};
 
@@ -18,6 +19,9 @@ pub struct NetworkRecord {
     pub config: NetworkConfig,
     /// The bridge and its addresses; `None` for drivers that have none.
     pub bridge: Option<BridgeRecord>,
+    /// The CNI configuration as it was read when the network was made.
+    #[serde(default)]
+    pub cni: Option<Box<NetworkList>>,
 }
 
 /// Is what the bridge driver chose for one network.

@@ -15,6 +15,9 @@ use super::record::{Attachment, NetworkRecord};
 use crate::spec::ContainerId;
 use crate::store::{self, Durability, FileLock, Loaded, Record, StoreError};
 
+/// Begins the names of files of attachments without an address of ours.
+const PLACE: &str = "place_";
+
 impl Record for NetworkRecord {
     const VERSION: u32 = 1;
 }
@@ -159,6 +162,9 @@ impl StateDir {
                 found.push(attachment);
             }
         }
+        for name in file_names(&dir)?.iter().filter(|name| name.starts_with(PLACE) && name.ends_with(".json")) {
+            found.extend(read(&dir.join(name))?);
+        }
         Ok(found)
     }
 
@@ -171,11 +177,11 @@ impl StateDir {
         let lease = self.leases(network_id)?.into_iter().find(|(_, holder)| holder == container);
         match lease {
             Some((address, container)) => read(&self.attachment_dir(network_id).join(lease_name(address, &container))),
-            None => Ok(None),
+            None => read(&self.attachment_dir(network_id).join(place_name(container))),
         }
     }
 
-    /// Writes an attachment down; it must have an address.
+    /// Writes an attachment down.
     pub(super) fn write_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
         make_dir(&self.attachment_dir(&attachment.network))?;
         let path = self.attachment_path(attachment);
@@ -251,9 +257,17 @@ impl StateDir {
     }
 
     fn attachment_path(&self, attachment: &Attachment) -> PathBuf {
-        let address = attachment.ip().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        self.attachment_dir(&attachment.network).join(lease_name(address, &attachment.container))
+        let name = match (&attachment.host_link, attachment.ip()) {
+            (Some(_), Some(address)) => lease_name(address, &attachment.container),
+            _ => place_name(&attachment.container),
+        };
+        self.attachment_dir(&attachment.network).join(name)
     }
+}
+
+/// Names the file of an attachment whose address is not ours to give.
+fn place_name(container: &ContainerId) -> String {
+    format!("{PLACE}{}.json", container.as_str())
 }
 
 fn lease_name(address: Ipv4Addr, container: &ContainerId) -> String {
@@ -314,7 +328,7 @@ mod tests {
 
     fn record(name: &str) -> NetworkRecord {
         let config = NetworkConfig { name: name.to_owned(), ..NetworkConfig::default() };
-        NetworkRecord { id: crate::spec::random_hex(), config, bridge: None }
+        NetworkRecord { id: crate::spec::random_hex(), config, bridge: None, cni: None }
     }
 
     #[test]

@@ -145,7 +145,7 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
 /// somebody else's where any project, or a `run` in the foreground, has a record of its container.
 async fn forget_gone_places(links: &Shared) {
     let networks = &links.host.networks;
-    if !networks.list().is_ok_and(|networks| !networks.is_empty()) {
+    if !networks.list().is_ok_and(|networks| !networks.is_empty()) && !networks.has_cni_attachments() {
         return;
     }
     let dirs = &links.host.dirs;

@@ -15,7 +15,7 @@ pub(super) const LONGEST: u64 = 1 << 20;
 const MOST_PLUGINS: usize = 64;
 
 /// Is a network configuration list; a single configuration is a list of one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkList {
     /// The network's name, which plugins see.
     pub name: String,
@@ -32,7 +32,7 @@ pub struct NetworkList {
 }
 
 /// Is one plugin's configuration, as written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PluginConfig(pub Map<String, Value>);
 

@@ -140,7 +140,7 @@ pub(super) mod tests {
         let gateway = format!("10.11.{number}.1").parse().unwrap();
         let name = format!("br-{number}").parse().unwrap();
         let bridge = Some(BridgeRecord { name, subnet, gateway, group: 1, ours: true });
-        NetworkRecord { id: number.to_string().repeat(64), config, bridge }
+        NetworkRecord { id: number.to_string().repeat(64), config, bridge, cni: None }
     }
 
     pub(in crate::network::firewall) fn attachment(
