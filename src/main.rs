@@ -1,4 +1,4 @@
-//! The `mydocker` binary: one of the roles of a project's processes, or the command line.
+//! The `mydocker` binary: one of the roles of a project's processes, the CNI plugin `polycube`, or the command line.
 //!
 //! Rust's runtime has opened /dev/null where stdin, stdout or stderr was closed before this begins, so that no file
 //! of ours can become one of them; tests/cli.rs holds it to that.
@@ -12,7 +12,12 @@ use mydocker::keeper::{self, Role};
 
 fn main() -> ExitCode {
     cli::report::install_panic_hook();
-    let words: Vec<OsString> = env::args_os().skip(1).collect();
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    if cli::plugin::is_called(&name, &words) {
+        return cli::plugin::run();
+    }
     match words.first().and_then(|word| Role::from_argument(word)) {
         Some(role) => play(role),
         None => cli::run(words),

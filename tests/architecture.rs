@@ -33,6 +33,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli"]),
     ("signal_hook_tokio", &["supervisor", "cli"]),
     ("hickory_proto", &["network"]),
+    ("ureq", &["network"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod follow;
 pub mod legacy;
 pub mod output;
+pub mod plugin;
 pub mod progress;
 pub mod project;
 pub mod report;

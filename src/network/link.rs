@@ -28,7 +28,7 @@ use crate::spec::MacAddress;
 /// Asks one network namespace's kernel side for links, addresses and routes.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 /// Owns the thread that the connection to the host's own namespace lives on.
@@ -289,7 +289,7 @@ fn tolerate_absence(done: Result<(), rtnetlink::Error>) -> io::Result<()> {
     }
 }
 
-async fn collect<T>(stream: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
+pub(super) async fn collect<T>(stream: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
     let mut stream = pin!(stream);
     let mut found = Vec::new();
     while let Some(item) = stream.next().await {
@@ -336,7 +336,7 @@ fn host_route(message: &RouteMessage) -> Option<HostRoute> {
 }
 
 /// Takes the errno out of a netlink error.
-fn errno(error: rtnetlink::Error) -> io::Error {
+pub(super) fn errno(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other.to_string()),

@@ -18,6 +18,7 @@ mod state;
 
 pub mod cni;
 pub mod dns;
+pub mod polycube;
 
 pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
 pub use driver::{DriverFuture, NetworkDriver};

@@ -155,6 +155,24 @@ fn place() -> String {
     format!("{} {netns}", boot.trim())
 }
 
+/// Reads the rules that there are, as iptables-save(8) prints them.
+pub(in crate::network) fn saved_rules() -> Result<String, NetworkError> {
+    let saved = run(&find(SAVE)?, &[], "", Stdio::piped())?;
+    Ok(String::from_utf8_lossy(&saved.stdout).into_owned())
+}
+
+/// Changes rules with one call of iptables-restore(8), which carries `lock` as long as it is at work.
+pub(in crate::network) fn change_rules(text: &str, lock: &FileLock) -> Result<(), NetworkError> {
+    let program = find(RESTORE)?;
+    let carried = lock.as_fd().try_clone_to_owned().map_err(|source| failed(&program, source))?;
+    run(&program, &["--noflush", "-w"], text, carried.into()).map(drop)
+}
+
+fn find(program: &'static str) -> Result<PathBuf, NetworkError> {
+    let paths = DIRECTORIES.iter().map(|directory| Path::new(directory).join(program));
+    paths.into_iter().find(|path| path.exists()).ok_or(NetworkError::ToolMissing(program))
+}
+
 /// Is the pair of programs; both are of one back end, whichever the host's `iptables` is.
 struct Tools {
     save: PathBuf,

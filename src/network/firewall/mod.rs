@@ -4,4 +4,4 @@ mod apply;
 mod plan;
 mod rules;
 
-pub(super) use apply::Firewall;
+pub(super) use apply::{Firewall, change_rules, saved_rules};

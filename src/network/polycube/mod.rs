@@ -1,0 +1,22 @@
+#![doc = include_str!("README.md")]
+
+mod add;
+mod check;
+mod conf;
+mod container;
+mod cubes;
+mod error;
+mod forwarding;
+mod host_rules;
+mod ipam;
+mod kernel;
+mod names;
+mod plugin;
+mod record;
+mod release;
+mod rest;
+mod uplink;
+
+pub use error::PolycubeError;
+pub use kernel::disown;
+pub use plugin::{Answer, VERSIONS, answer};
