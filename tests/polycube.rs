@@ -93,7 +93,9 @@ fn listing() -> String {
         .collect();
     let links: Vec<_> = ip("-o link").lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();
     let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
-    format!("{links:?}\n{}{rules}{forwarding}", ip("-4 route show table all"))
+    // The carrier of a link that was made just now comes a moment later.
+    let routes = ip("-4 route show table all").replace(" linkdown", "");
+    format!("{links:?}\n{routes}{rules}{forwarding}")
 }
 
 struct Done {
