@@ -11,6 +11,8 @@ use super::yaml::{Node, NodeTag, Value};
 const MAX_NESTING: usize = 32;
 /// How long one value may become.
 const MAX_LENGTH: usize = 1 << 20;
+/// How much text the files of one load may stand for.
+pub(super) const MAX_TEXT: usize = 16 << 20;
 
 /// Says what is wrong in one string: where its `$` stands (the how-manieth of the string) and why.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,6 +190,8 @@ pub(super) struct Interpolator<'a> {
     pub(super) report: &'a mut Report,
     /// Variables without a value, each told once a load.
     pub(super) unset: &'a mut BTreeMap<String, Span>,
+    /// How many bytes of text there are in the whole load so far.
+    pub(super) text: &'a mut usize,
 }
 
 impl Interpolator<'_> {
@@ -220,9 +224,21 @@ impl Interpolator<'_> {
     /// Returns the text with values in place of variables.
     fn string(&mut self, text: &str, span: Span, path: &KeyPath) -> Option<String> {
         let mut unset = BTreeSet::new();
-        let done = substitute(text, self.variables, &mut unset);
+        let mut done = substitute(text, self.variables, &mut unset);
         for name in unset {
             self.unset.entry(name).or_insert(span);
+        }
+        if let Ok(value) = &done {
+            let was_said = *self.text > MAX_TEXT;
+            *self.text += value.len().saturating_sub(text.len());
+            if was_said {
+                return None;
+            }
+            if *self.text > MAX_TEXT {
+                let message =
+                    format!("with the values of variables there are more than {} MiB of text", MAX_TEXT >> 20);
+                done = Err(Fault { dollar: 0, length: 1, message, help: None });
+            }
         }
         match done {
             Ok(value) => Some(value),

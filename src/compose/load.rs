@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::diagnostic::{Finding, Report};
-use super::interpolate::Interpolator;
+use super::interpolate::{Interpolator, MAX_TEXT};
 use super::key_path::KeyPath;
 use super::paths::Paths;
 use super::schema::{Conform, ROOT};
@@ -55,6 +55,10 @@ pub(super) struct Loader {
     pub(super) extended: BTreeMap<PathBuf, Option<Rc<Node>>>,
     /// Values read and copied so far, over all files.
     nodes: usize,
+    /// Bytes of text, likewise.
+    text: usize,
+    /// One of these is more than anybody needs, and it was said.
+    is_too_much: bool,
     /// Cycles of `extends` that were told, as sets of file and service.
     pub(super) cycles: BTreeSet<BTreeSet<(PathBuf, String)>>,
 }
@@ -80,6 +84,8 @@ impl Loader {
             stdin: request.stdin.clone(),
             extended: BTreeMap::new(),
             nodes: 0,
+            text: 0,
+            is_too_much: false,
             cycles: BTreeSet::new(),
         }
     }
@@ -118,16 +124,19 @@ impl Loader {
 
     /// Counts a tree that is read or copied: files that include or extend a big one many times end here.
     pub(super) fn afford(&mut self, node: &Node, more: usize, asked: Option<Span>) -> bool {
-        let before = self.nodes;
         self.nodes += node.size() + more;
-        if self.nodes <= yaml::MAX_NODES {
+        self.text += node.text_bytes();
+        let message = if self.nodes > yaml::MAX_NODES {
+            format!("the files together stand for more than {} values", yaml::MAX_NODES)
+        } else if self.text > MAX_TEXT {
+            format!("the files together stand for more than {} MiB of text", MAX_TEXT >> 20)
+        } else {
             return true;
-        }
-        if before <= yaml::MAX_NODES {
-            let message = format!("the files together stand for more than {} values", yaml::MAX_NODES);
+        };
+        if !self.is_too_much {
             self.report.push(Finding::error(message).at(asked.unwrap_or(node.span)));
         }
-        self.broken = true;
+        (self.is_too_much, self.broken) = (true, true);
         false
     }
 
@@ -192,6 +201,7 @@ impl Loader {
             sources: &self.sources,
             report: &mut self.report,
             unset: &mut self.unset,
+            text: &mut self.text,
         }
         .run(node, &mut path);
         Conform { report: &mut self.report, path }.check(node, &ROOT);

@@ -751,6 +751,27 @@ fn files_that_multiply_end_soon() {
 }
 
 #[test]
+fn text_that_multiplies_ends_soon() {
+    let big = "v".repeat(1 << 19);
+    let quadratic = format!("x-a: &a {}\nx-b: [{}]\n", "x".repeat(100_000), "*a,".repeat(20_000));
+    let variables = format!("x-b: [{}]\n", "$BIG,".repeat(20_000));
+    let extended: String = (0..1_000).map(|n| format!("  s{n}: {{extends: base}}\n")).collect();
+    let extended = format!("services:\n  base: {{image: root_fs, command: a, labels: {{a: {big}}}}}\n{extended}");
+    let cases = [
+        (quadratic, "aliases stand for more than 4 MiB of text"),
+        (variables, "with the values of variables there are more than 16 MiB of text"),
+        (extended, "the files together stand for more than 16 MiB of text"),
+    ];
+    for (text, message) in cases {
+        let mut request = request(&text);
+        request.environment.insert("BIG".to_owned(), big.clone());
+        let error = load(&request).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+        assert!(error.len() < 20_000, "{} bytes", error.len());
+    }
+}
+
+#[test]
 fn config_prints_what_it_reads_again() {
     let text = "services:\n  web:\n    image: root_fs\n    command: a $$b\n    ports: [\"80-81:80-81\"]\n    depends_on: [db]\n    stop_grace_period: 90s\n  db: {image: root_fs, command: x, mem_limit: 64m, healthcheck: {test: \"true\"}}\n";
     let printed = config(&request(text)).unwrap().document.to_yaml();

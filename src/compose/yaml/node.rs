@@ -132,6 +132,16 @@ impl Node {
         }
     }
 
+    /// Counts the bytes of text in it, keys left out.
+    pub(in super::super) fn text_bytes(&self) -> usize {
+        match &self.value {
+            Value::Str(text) => text.len(),
+            Value::Seq(items) => items.iter().map(Self::text_bytes).sum(),
+            Value::Map(map) => map.values().map(|entry| entry.node.text_bytes()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Says whether it is `null`.
     pub(in super::super) fn is_null(&self) -> bool {
         self.value == Value::Null

@@ -17,8 +17,15 @@ pub(in super::super) const MAX_NODES: usize = 250_000;
 /// How many nodes aliases may add.
 const MAX_ALIASED: usize = 100_000;
 
+/// How many bytes of text aliases may add.
+const MAX_ALIASED_BYTES: usize = 4 << 20;
+
 /// Parses a file: one tree for each of its documents. Faults go to the report; a syntax error ends the file.
 pub(in super::super) fn parse(text: &str, file: FileId, report: &mut Report) -> Vec<Node> {
+    if let Some(finding) = forbidden(text, file) {
+        report.push(finding);
+        return Vec::new();
+    }
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         file,
@@ -26,7 +33,9 @@ pub(in super::super) fn parse(text: &str, file: FileId, report: &mut Report) -> 
         anchors: HashMap::new(),
         open: Vec::new(),
         nodes: 0,
+        bytes: 0,
         aliased: 0,
+        aliased_bytes: 0,
     };
     let mut documents = Vec::new();
     loop {
@@ -48,12 +57,30 @@ pub(in super::super) fn parse(text: &str, file: FileId, report: &mut Report) -> 
     }
 }
 
+/// Finds the first character that no file may have as it is: YAML 1.2 forbids control characters (section 5.1), and those that turn
+/// the direction of text make a file read otherwise than it is meant. Escaped in double quotes both can be had.
+fn forbidden(text: &str, file: FileId) -> Option<Finding> {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let at = text.find(|c: char| !(' '..='~').contains(&c) && (is_control(c) || turns(c)))?;
+    let c = text[at..].chars().next()?;
+    let line = text[..at].matches('\n').count() as u32 + 1;
+    let column = text[..at].rsplit('\n').next().map_or(0, |last| last.chars().count()) as u32;
+    let (what, code) =
+        (if turns(c) { "changes the direction of text" } else { "is a control character" }, u32::from(c));
+    let escape = if code < 0x100 { format!("\\x{code:02x}") } else { format!("\\u{code:04x}") };
+    let span = Span { file, line, column, end_line: line, end_column: column + 1 };
+    let finding = Finding::error(format!("U+{code:04X} {what} and may not stand in a compose file")).at(span);
+    Some(finding.help(format!("take it out, or write {escape} between double quotes where it is meant")))
+}
+
 /// An error that ends the file.
 type Fatal = Box<Finding>;
 
 struct Anchor {
     node: Node,
     size: usize,
+    bytes: usize,
 }
 
 struct Reader<'t, 'r> {
@@ -64,7 +91,10 @@ struct Reader<'t, 'r> {
     /// Anchors of the collections that are being read: an alias to one of them is a cycle.
     open: Vec<usize>,
     nodes: usize,
+    /// Of all scalars.
+    bytes: usize,
     aliased: usize,
+    aliased_bytes: usize,
 }
 
 impl<'t> Reader<'t, '_> {
@@ -114,7 +144,7 @@ impl<'t> Reader<'t, '_> {
         if depth > MAX_DEPTH {
             return Err(Box::new(Finding::error(format!("nested deeper than {MAX_DEPTH} levels")).at(span)));
         }
-        let before = self.nodes;
+        let (before, bytes_before) = (self.nodes, self.bytes);
         let (mut node, anchor, tag) = match event {
             Event::Alias(id) => return self.alias(id, span),
             Event::Scalar(text, style, anchor, tag) => (self.scalar(text, style, &tag, span), anchor, tag),
@@ -124,7 +154,8 @@ impl<'t> Reader<'t, '_> {
             _ => return Err(Box::new(Finding::error("a value is missing here").at(span))),
         };
         if anchor != 0 {
-            self.anchors.insert(anchor, Anchor { node: node.clone(), size: 1 + self.nodes - before });
+            let (size, bytes) = (1 + self.nodes - before, self.bytes - bytes_before);
+            self.anchors.insert(anchor, Anchor { node: node.clone(), size, bytes });
         }
         node.tag = self.own_tag(tag.as_deref(), span);
         Ok(node)
@@ -156,7 +187,13 @@ impl<'t> Reader<'t, '_> {
             let text = format!("aliases stand for more than {MAX_ALIASED} values");
             return Err(Box::new(Finding::error(text).at(span)));
         }
+        self.aliased_bytes += anchor.bytes;
+        if self.aliased_bytes > MAX_ALIASED_BYTES {
+            let text = format!("aliases stand for more than {} MiB of text", MAX_ALIASED_BYTES >> 20);
+            return Err(Box::new(Finding::error(text).at(span)));
+        }
         let (node, size) = (anchor.node.clone(), anchor.size);
+        self.bytes += anchor.bytes;
         self.count(size, span)?;
         Ok(node)
     }
@@ -180,6 +217,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn scalar(&mut self, text: Cow<'t, str>, style: ScalarStyle, tag: &Option<Cow<'t, Tag>>, span: Span) -> Node {
+        self.bytes += text.len();
         let core = tag.as_deref().filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
         let value = match core {
             Some("str" | "binary") => Value::Str(text.into_owned()),
@@ -328,6 +366,11 @@ mod tests {
             ("a: &a [*a]\n", "f:1:8: error: cycle: this alias stands inside the value it refers to"),
             ("1: a\n", "f:1:1: error: non-string key: 1 is a number, a key must be a string"),
             ("a: !foo 1\n", "f:1:4: error: unknown tag `!foo`"),
+            (
+                "a: b\n c\u{202e}d\n",
+                "f:2:3: error: U+202E changes the direction of text and may not stand in a compose file",
+            ),
+            ("a: b # \u{1b}[2J\n", "f:1:8: error: U+001B is a control character and may not stand in a compose file"),
             ("a: 1\n<<: 3\n", "f:2:1: error: `<<` merges mappings, not a number"),
         ];
         for (text, message) in cases {
@@ -344,11 +387,19 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
         let deep_block: String = (0..400).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
         let wide = "- a\n".repeat(600_000);
-        for text in [laugh, deep, deep_block, wide] {
+        let quadratic = format!("a: &a {}\nb: [{}*a]\n", "x".repeat(100_000), "*a,".repeat(20_000));
+        for text in [laugh, deep, deep_block, wide, quadratic] {
             let start = std::time::Instant::now();
             assert_eq!(read(&text).1.len(), 1, "{}", &text[..40]);
             assert!(start.elapsed().as_secs() < 5);
         }
+    }
+
+    #[test]
+    fn odd_characters_can_be_escaped() {
+        let (documents, errors) = read("\u{feff}a: \"\\u202e \\x1b[1m\" # שלום\r\n".trim_start_matches('\u{feff}'));
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(documents[0].get("a").unwrap().as_str(), Some("\u{202e} \u{1b}[1m"));
     }
 
     #[test]
