@@ -332,7 +332,13 @@ fn a_published_port_is_reached_from_everywhere_and_a_flush_is_mended() {
         networks.ensure(&config("p_back")).await.unwrap();
         let (web, neighbour) = (Container::new(), Container::new());
         neighbour.attach(&networks, "p_back").await;
-        let mapping = PortMapping { host_ip: None, host_port: Some(8080), container_port: 80, protocol: Protocol::Tcp };
+        let mapping = PortMapping {
+            host_ip: None,
+            host_port: Some(8080),
+            host_port_to: None,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        };
         let reservation = PortReservation::bind(&mapping).unwrap();
         let error = PortReservation::bind(&mapping).unwrap_err();
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
@@ -522,8 +528,13 @@ fn what_is_damaged_can_be_removed() {
             output("iptables", &["-t", table, "-F", "OUTPUT"]);
         }
         let before = listing();
-        let published =
-            [PortMapping { host_ip: None, host_port: Some(8080), container_port: 80, protocol: Protocol::Tcp }];
+        let published = [PortMapping {
+            host_ip: None,
+            host_port: Some(8080),
+            host_port_to: None,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        }];
         networks.ensure(&config("p_a")).await.unwrap();
         let container = Container::new();
         networks.attach(container.request("p_a", "eth0", published.to_vec())).await.unwrap();

@@ -224,6 +224,7 @@ mod tests {
             stop_signal: SignalNumber::TERM,
             stop_grace_period: std::time::Duration::from_secs(10),
             extra_hosts: Vec::new(),
+            dns: crate::spec::DnsRequest::default(),
             oom_score_adj: None,
             labels: BTreeMap::new(),
         }

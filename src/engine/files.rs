@@ -109,9 +109,9 @@ impl ContainerFiles {
                 files.share(owner)?;
                 return Ok(files);
             }
-            Resolver::Host => host_resolv_conf(),
+            Resolver::Host => dns::plain_resolv_conf(&host_resolv_conf(), &request.dns),
             // Behind our own server the host's search list stays and its servers go.
-            Resolver::Embedded => dns::resolv_conf(&host_resolv_conf()),
+            Resolver::Embedded => dns::resolv_conf(&host_resolv_conf(), &request.dns),
         };
         files.write("hostname", &format!("{}\n", request.hostname))?;
         files.write("resolv.conf", &resolv_conf)?;

@@ -252,6 +252,7 @@ fn start_network(
             name: job.request.name.clone(),
             names: job.names.to_vec(),
             wishes: job.networks.to_vec(),
+            dns: job.request.dns.clone(),
             netns: super::launch::open_netns(process.pid())?,
         })
     };

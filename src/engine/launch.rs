@@ -45,7 +45,13 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     fn guest(&self) -> Guest<'_> {
-        Guest { id: &self.request.id, name: &self.request.name, names: self.names, wishes: self.networks }
+        Guest {
+            id: &self.request.id,
+            name: &self.request.name,
+            names: self.names,
+            wishes: self.networks,
+            dns: &self.request.dns,
+        }
     }
 }
 

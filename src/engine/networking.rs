@@ -14,7 +14,7 @@ use crate::network::dns::{self, DnsSockets, NameEntry, Resolvers, open_dns_socke
 use crate::network::{
     AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, serve_proxy, serve_udp_proxy,
 };
-use crate::spec::{ContainerId, InterfaceName, MacAddress};
+use crate::spec::{ContainerId, DnsRequest, InterfaceName, MacAddress};
 
 /// Names what is kept for a successor.
 const NETNS: &str = "netns";
@@ -53,6 +53,8 @@ pub struct Guest<'a> {
     pub names: &'a [String],
     /// Its networks, in the order of their interfaces.
     pub wishes: &'a [NetworkWish],
+    /// Whose servers answer what is not ours.
+    pub dns: &'a DnsRequest,
 }
 
 /// Is a container's network namespace with its places in networks. Dropping it ends the servers and nothing else.
@@ -164,8 +166,7 @@ impl Networking {
             let links = guest.wishes.iter().flat_map(|wish| wish.links.clone());
             let view =
                 host.names.view(self.attachments.iter().map(|place| place.network_name.clone())).with_links(links);
-            let leads_out = self.attachments.iter().any(|place| place.default_route && place.gateway.is_some());
-            let resolvers = leads_out.then(|| Resolvers::from_file(host.resolv_conf.clone()));
+            let resolvers = self.resolvers(host, guest.dns)?;
             let sockets = sockets.try_clone().map_err(LaunchError::Channel)?;
             self.servers.spawn(dns::serve(sockets, view, resolvers)?);
         }
@@ -182,6 +183,17 @@ impl Networking {
             };
         }
         Ok(())
+    }
+
+    /// Says who is asked for names that are not ours: the servers that the container names, as it reaches them, or those of
+    /// the host where the container has a way out of it.
+    fn resolvers(&self, host: &Host, dns: &DnsRequest) -> Result<Option<Resolvers>, LaunchError> {
+        if let (false, Some(netns)) = (dns.servers.is_empty(), &self.netns) {
+            let netns = netns.try_clone().map_err(LaunchError::Channel)?;
+            return Ok(Some(Resolvers::inside(netns, dns.servers.clone())));
+        }
+        let leads_out = self.attachments.iter().any(|place| place.default_route && place.gateway.is_some());
+        Ok(leads_out.then(|| Resolvers::from_file(host.resolv_conf.clone())))
     }
 
     /// Lists the descriptors that a successor needs, by name.
@@ -235,6 +247,7 @@ fn mapping(port: &PublishedPort) -> PortMapping {
     PortMapping {
         host_ip: port.host_ip,
         host_port: Some(port.host_port),
+        host_port_to: None,
         container_port: port.container_port,
         protocol: port.protocol,
     }

@@ -120,6 +120,9 @@ pub struct PortMapping {
     pub host_ip: Option<IpAddr>,
     /// The host's port; a free one is chosen where `None`.
     pub host_port: Option<u16>,
+    /// The last of the host's ports of which any free one is taken; `host_port` alone where `None`.
+    #[serde(default)]
+    pub host_port_to: Option<u16>,
     /// The container's port.
     pub container_port: u16,
     /// The transport protocol.

@@ -170,6 +170,14 @@ pub enum NetworkError {
         /// Who has it, as far as can be seen.
         owner: Option<PortOwner>,
     },
+    /// All of a range of the host's ports is taken.
+    #[error("publish one of the {protocol} ports {range}: all are taken")]
+    PortsTaken {
+        /// Address and ports.
+        range: String,
+        /// The protocol.
+        protocol: Protocol,
+    },
     /// A socket could not be made.
     #[error("{operation}")]
     Socket {
@@ -232,7 +240,7 @@ impl NetworkError {
             Self::NoFreeSubnet { .. } => Some("give the network a `subnet:` of its own; `ip route show table all` shows what is in use".to_owned()),
             Self::SubnetOverlap { .. } => Some("choose another `subnet:`, or none; `ip route show table all` shows what is in use".to_owned()),
             Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1` outside".to_owned()),
-            Self::PortTaken { owner: None, .. } => Some("`ss -lntup` as root shows who has it".to_owned()),
+            Self::PortTaken { owner: None, .. } | Self::PortsTaken { .. } => Some("`ss -lntup` as root shows who has it".to_owned()),
             Self::PortTaken { owner: Some(owner), .. } => Some(format!("end process {} or publish another port", owner.pid)),
             Self::Socket { source, .. } if source.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
                 Some("no interface of the host has this address: `ip address` shows them".to_owned())

@@ -25,20 +25,18 @@ pub struct PortReservation {
 }
 
 impl PortReservation {
-    /// Takes the port in the network namespace of the calling thread; a free one where none is named.
+    /// Takes the port in the network namespace of the calling thread; a free one where none is named, or any free one of a
+    /// range.
     ///
     /// Without an address the socket takes IPv4 and IPv6 alike, where the host has IPv6.
     pub fn bind(mapping: &PortMapping) -> Result<Self, NetworkError> {
-        let port = mapping.host_port.unwrap_or(0);
-        let bound = match mapping.host_ip {
-            Some(ip) => open(SocketAddr::new(ip, port), mapping.protocol),
-            None => match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), mapping.protocol) {
-                Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                    open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), mapping.protocol)
-                }
-                other => other,
-            },
-        };
+        let mut bound = Err(Errno::ADDRINUSE);
+        for port in candidates(mapping) {
+            bound = open_at(mapping, port);
+            if !matches!(bound, Err(Errno::ADDRINUSE)) {
+                break;
+            }
+        }
         let socket = bound.map_err(|errno| refused(mapping, errno))?;
         let address = getsockname(&socket).and_then(|any| SocketAddr::try_from(any).map_err(|_| Errno::INVAL));
         let host_port = address.map_err(|errno| refused(mapping, errno))?.port();
@@ -64,7 +62,7 @@ impl PortReservation {
     /// Returns what is published as an attach request wants it.
     pub fn mapping(&self) -> PortMapping {
         let PublishedPort { host_ip, host_port, container_port, protocol } = self.port;
-        PortMapping { host_ip, host_port: Some(host_port), container_port, protocol }
+        PortMapping { host_ip, host_port: Some(host_port), host_port_to: None, container_port, protocol }
     }
 
     /// Gives the socket away.
@@ -76,6 +74,32 @@ impl PortReservation {
 impl AsFd for PortReservation {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Lists the host's ports that may be taken, in the order in which they are tried. A range is begun at a place made by chance:
+/// whoever connects to a port by habit is not to find another container there.
+fn candidates(mapping: &PortMapping) -> Vec<u16> {
+    let first = mapping.host_port.unwrap_or(0);
+    let mut ports: Vec<u16> = (first..=mapping.host_port_to.unwrap_or(first)).collect();
+    let mut chance = [0_u8; 2];
+    if ports.len() > 1 && rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()).is_ok() {
+        let start = usize::from(u16::from_ne_bytes(chance)) % ports.len();
+        ports.rotate_left(start);
+    }
+    ports
+}
+
+fn open_at(mapping: &PortMapping, port: u16) -> Result<OwnedFd, Errno> {
+    let PortMapping { host_ip, protocol, .. } = *mapping;
+    match host_ip {
+        Some(ip) => open(SocketAddr::new(ip, port), protocol),
+        None => match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), protocol) {
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
+                open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), protocol)
+            }
+            other => other,
+        },
     }
 }
 
@@ -103,13 +127,16 @@ fn open(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
 fn refused(mapping: &PortMapping, errno: Errno) -> NetworkError {
     let ip = mapping.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     let host = SocketAddr::new(ip, mapping.host_port.unwrap_or(0));
-    match errno {
-        Errno::ADDRINUSE => NetworkError::PortTaken {
+    match (errno, mapping.host_port_to) {
+        (Errno::ADDRINUSE, Some(last)) => {
+            NetworkError::PortsTaken { range: format!("{ip}:{}-{last}", host.port()), protocol: mapping.protocol }
+        }
+        (Errno::ADDRINUSE, None) => NetworkError::PortTaken {
             host: host.to_string(),
             protocol: mapping.protocol,
             owner: owner(ip, host.port(), mapping.protocol),
         },
-        errno => NetworkError::Socket {
+        (errno, _) => NetworkError::Socket {
             operation: format!("publish {} port {host}", mapping.protocol),
             source: errno.into(),
         },
@@ -174,7 +201,8 @@ mod tests {
     use super::*;
 
     fn mapping(ip: Option<&str>, port: Option<u16>, protocol: Protocol) -> PortMapping {
-        PortMapping { host_ip: ip.map(|ip| ip.parse().unwrap()), host_port: port, container_port: 80, protocol }
+        let host_ip = ip.map(|ip| ip.parse().unwrap());
+        PortMapping { host_ip, host_port: port, host_port_to: None, container_port: 80, protocol }
     }
 
     fn in_fresh_namespace(work: impl FnOnce() + Send + 'static) {
@@ -201,6 +229,19 @@ mod tests {
                 drop(PortReservation::from_fd(first.port(), first.into_fd()));
                 PortReservation::bind(&mapping(None, Some(port), protocol)).unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn of_a_range_any_free_port_is_taken() {
+        in_fresh_namespace(|| {
+            let range = PortMapping { host_port_to: Some(8012), ..mapping(None, Some(8010), Protocol::Udp) };
+            let taken: Vec<_> = (0..3).map(|_| PortReservation::bind(&range).unwrap()).collect();
+            let mut ports: Vec<u16> = taken.iter().map(|taken| taken.port().host_port).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [8010, 8011, 8012]);
+            let error = PortReservation::bind(&range).unwrap_err();
+            assert!(error.to_string().contains("8010-8012") && error.hint().is_some(), "{error}");
         });
     }
 

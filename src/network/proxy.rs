@@ -146,7 +146,14 @@ mod tests {
 
     fn reservation(protocol: Protocol) -> PortReservation {
         let host_ip = Some([127, 0, 0, 1].into());
-        PortReservation::bind(&PortMapping { host_ip, host_port: None, container_port: 1, protocol }).unwrap()
+        PortReservation::bind(&PortMapping {
+            host_ip,
+            host_port: None,
+            host_port_to: None,
+            container_port: 1,
+            protocol,
+        })
+        .unwrap()
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ pub use mac_address::MacAddress;
 pub use names::{InterfaceName, ObjectName};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
-    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, HostAddress, IdMap, IdMaps, MountKind,
+    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, DnsRequest, HostAddress, IdMap, IdMaps, MountKind,
     MountRequest, NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, Ulimit,
 };
 pub use signal::SignalNumber;

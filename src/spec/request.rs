@@ -62,10 +62,24 @@ pub struct ContainerRequest {
     pub stop_grace_period: Duration,
     /// Lines for /etc/hosts beyond localhost and the container's own: (name, address).
     pub extra_hosts: Vec<(String, HostAddress)>,
+    /// What its /etc/resolv.conf says besides, and whose servers are asked.
+    #[serde(default)]
+    pub dns: DnsRequest,
     /// Added to the OOM killer's score, -1000 to 1000 (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: Option<i32>,
     /// Labels, as written and as Compose adds.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Says where and how names are looked up that no container has (resolv.conf(5)). What is empty is as on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DnsRequest {
+    /// Name servers, as the container reaches them.
+    pub servers: Vec<std::net::IpAddr>,
+    /// Domains in which names are looked for; `.` alone is none.
+    pub search: Vec<String>,
+    /// Options of the resolver, `ndots:2`.
+    pub options: Vec<String>,
 }
 
 /// Is the address of a line for /etc/hosts.

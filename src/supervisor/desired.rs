@@ -165,6 +165,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         user,
         group_add,
         extra_hosts,
+        dns,
         init,
         tty,
         stdin_open,
@@ -229,6 +230,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         stop_signal: *stop_signal,
         stop_grace_period: *stop_grace_period,
         extra_hosts: extra_hosts.clone(),
+        dns: dns.clone(),
         oom_score_adj: *oom_score_adj,
         labels: BTreeMap::new(),
     }
@@ -332,6 +334,7 @@ fn port_mappings(service: &Service) -> Vec<PortMapping> {
     let mapping = |port: &crate::compose::model::Port| PortMapping {
         host_ip: port.host_ip,
         host_port: port.published,
+        host_port_to: port.published_to,
         container_port: port.target,
         protocol: match port.protocol {
             PortProtocol::Tcp => Protocol::Tcp,

@@ -155,7 +155,13 @@ impl Container {
 }
 
 pub(crate) fn port(host: u16, container: u16) -> PortMapping {
-    PortMapping { host_ip: None, host_port: Some(host), container_port: container, protocol: Protocol::Tcp }
+    PortMapping {
+        host_ip: None,
+        host_port: Some(host),
+        host_port_to: None,
+        container_port: container,
+        protocol: Protocol::Tcp,
+    }
 }
 
 fn run(program: &str, args: &[&str]) -> (bool, String) {

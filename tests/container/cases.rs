@@ -170,6 +170,7 @@ fn request(rootfs: &Path, script: &str) -> ContainerRequest {
         stop_signal: SignalNumber::TERM,
         stop_grace_period: Duration::from_secs(10),
         extra_hosts: Vec::new(),
+        dns: mydocker::spec::DnsRequest::default(),
         oom_score_adj: None,
         labels: BTreeMap::new(),
     }

@@ -14,7 +14,9 @@ mod faults;
 mod harness;
 mod lifecycle;
 mod logs;
+mod names;
 mod network;
+mod ports;
 mod processes;
 mod run;
 mod settings;
@@ -30,7 +32,9 @@ fn main() -> ExitCode {
         harness::cases(),
         lifecycle::cases(),
         logs::cases(),
+        names::cases(),
         network::cases(),
+        ports::cases(),
         processes::cases(),
         run::cases(),
         settings::cases(),

@@ -3,6 +3,7 @@
 mod case;
 mod command;
 mod host;
+mod namespace;
 mod project;
 mod sandbox;
 mod terminal;
@@ -11,6 +12,7 @@ mod wait;
 pub(crate) use case::{Case, cases, run_all};
 pub(crate) use command::{Output, Running};
 pub(crate) use host::Need;
+pub(crate) use namespace::inside_network;
 pub(crate) use project::{Container, Project};
 pub(crate) use sandbox::{MYDOCKER, Sandbox, rootfs};
 pub(crate) use terminal::Terminal;

@@ -3,6 +3,7 @@
 mod limits;
 mod logging;
 mod mounts;
+mod names;
 mod network;
 mod project;
 mod reader;

@@ -6,6 +6,7 @@ use super::super::model::*;
 use super::super::schema::port_range;
 use super::super::yaml::Node;
 use super::logging::logging;
+use super::names::dns;
 use super::network::{check_mode, is_host_name, network_mode, service_network};
 use super::reader::Reader;
 use super::{limits, mounts, security};
@@ -41,6 +42,7 @@ pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Servic
         ports: ports(reader),
         links: links(reader),
         extra_hosts: extra_hosts(reader),
+        dns: dns(reader),
         volumes: mounts::mounts(reader),
         shm_size: reader.int("shm_size").and_then(|n| u64::try_from(n).ok()).map(crate::spec::ByteSize),
         init: reader.flag("init"),
@@ -317,18 +319,14 @@ fn port(reader: &mut Reader<'_>) -> Option<Port> {
     let published = match text.map(|text| (port_range(&text), text)) {
         None => None,
         Some((_, text)) if text == "0" => None,
-        Some((Ok((first, last)), _)) if first == last => Some(first),
-        Some((Ok(_), text)) => {
-            let message = format!("any one port of the range {text} cannot be asked for yet");
-            reader.fault(reader.node, "published", message, Some("name one port, or none for a free one"));
-            return None;
-        }
+        Some((Ok(range), _)) => Some(range),
         Some((Err(reason), text)) => {
             reader.fault(reader.node, "published", format!("`{text}` is not a port: {reason}"), None);
             return None;
         }
     };
-    Some(Port { host_ip, published, target, protocol })
+    let published_to = published.filter(|(first, last)| first != last).map(|(_, last)| last);
+    Some(Port { host_ip, published: published.map(|(first, _)| first), published_to, target, protocol })
 }
 
 /// Checks `expose`, which has nothing else to do: who is on a network reaches every port.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::project::hash_of;
 use super::{NetworkMode, ServiceNetwork, VolumeMount};
 use crate::spec::{
-    ByteSize, Healthcheck, HostAddress, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
+    ByteSize, DnsRequest, Healthcheck, HostAddress, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
 };
 
 /// Is one service: what each of its containers is made of and how it lives.
@@ -53,6 +53,8 @@ pub struct Service {
     pub links: BTreeMap<String, String>,
     /// Lines for /etc/hosts, in order.
     pub extra_hosts: Vec<(String, HostAddress)>,
+    /// Name servers, search domains and options of the resolver.
+    pub dns: DnsRequest,
     /// Mounts of `volumes:`, then of `tmpfs:`.
     pub volumes: Vec<VolumeMount>,
     /// The size of /dev/shm.
@@ -166,6 +168,8 @@ pub struct Port {
     pub host_ip: Option<IpAddr>,
     /// The host's port; a free one is chosen where `None`.
     pub published: Option<u16>,
+    /// The last of the host's ports of which any free one is taken; `published` alone where `None`.
+    pub published_to: Option<u16>,
     /// The container's port.
     pub target: u16,
     /// The protocol.

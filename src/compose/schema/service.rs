@@ -197,9 +197,9 @@ static SERVICE_TABLE: Table = table(
         field("devices", &Kind::ShortList("a string", short::device, &Kind::Object(&DEVICE)))
             .merged(Merge::Unique(by_target))
             .refused("the service would run without the devices it asks for"),
-        field("dns", &STRING_OR_LIST).merged(DISTINCT).ignored(),
-        field("dns_opt", &STRINGS).merged(DISTINCT).ignored(),
-        field("dns_search", &STRING_OR_LIST).merged(DISTINCT).ignored(),
+        field("dns", &STRING_OR_LIST).merged(DISTINCT).example("dns: [192.0.2.53]"),
+        field("dns_opt", &STRINGS).merged(DISTINCT).example("dns_opt: [\"ndots:2\"]"),
+        field("dns_search", &STRING_OR_LIST).merged(DISTINCT).example("dns_search: corp.example"),
         field("domainname", &STR),
         field("entrypoint", &COMMAND).merged(Merge::Replace).example("entrypoint: [\"/init\"]"),
         field("env_file", &Kind::OneOrMore(&Kind::Short("a path", short::env_file, &Kind::Object(&ENV_FILE))))

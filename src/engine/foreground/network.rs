@@ -14,7 +14,7 @@ use crate::engine::launch::clear_remains;
 use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking};
 use crate::namespaces::cgroup::CgroupPath;
 use crate::network::{NetworkConfig, NetworkError};
-use crate::spec::ContainerId;
+use crate::spec::{ContainerId, DnsRequest};
 
 /// How often a network that was removed between its making and the attachment is made again.
 const ATTEMPTS: usize = 8;
@@ -36,6 +36,7 @@ pub(super) struct Attaching {
     pub(super) name: String,
     pub(super) names: Vec<String>,
     pub(super) wishes: Vec<NetworkWish>,
+    pub(super) dns: DnsRequest,
     pub(super) netns: OwnedFd,
 }
 
@@ -141,8 +142,13 @@ impl NetworkWork {
     /// Attaches the container. Between the making of the default network and the attachment, which is what keeps it,
     /// the last container of another run may have ended and have taken the network along.
     async fn attach(&self, container: &Attaching) -> Result<Networking, LaunchError> {
-        let guest =
-            Guest { id: &container.id, name: &container.name, names: &container.names, wishes: &container.wishes };
+        let guest = Guest {
+            id: &container.id,
+            name: &container.name,
+            names: &container.names,
+            wishes: &container.wishes,
+            dns: &container.dns,
+        };
         let mut attempt = 1;
         loop {
             if container.wishes.iter().any(|wish| wish.network == self.default_network.name) {

@@ -243,6 +243,25 @@ mod tests {
         assert_ne!(decide(&update, Transport::Udp, &view()), Decision::Forward);
     }
 
+    #[test]
+    fn what_has_been_found_to_be_hard_is_borne() {
+        let corpus = include_str!("../../../tests/dns_corpus.txt");
+        let packets = corpus.lines().filter_map(|line| line.split('#').next()).map(str::trim).filter(|l| !l.is_empty());
+        let mut count = 0;
+        for packet in packets {
+            let digits: Vec<char> = packet.chars().collect();
+            let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+            let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+            for transport in [Transport::Udp, Transport::Tcp] {
+                if let Decision::Reply(reply) = decide(&bytes, transport, &view()) {
+                    Message::from_vec(&reply).unwrap();
+                }
+            }
+            count += 1;
+        }
+        assert!(count > 40, "{count}");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_stop_it(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {

@@ -1,15 +1,21 @@
-//! Asks the host's resolvers, from our own network namespace, as any program of the host would.
+//! Asks other resolvers: the host's, from our own network namespace, as any program of the host would, or those that a
+//! container names, from within its namespace: it gets no further by us than by itself.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
 use super::answer::Transport;
+use crate::namespaces::network::in_namespace;
 
 /// How long one resolver may take.
 const ATTEMPT: Duration = Duration::from_millis(1500);
@@ -20,46 +26,84 @@ const MOST: usize = 3;
 const PORT: u16 = 53;
 const HEADER: usize = 12;
 
-/// Knows where the host's resolvers are listed.
+/// Knows who is asked.
 #[derive(Clone, Debug)]
-pub struct Resolvers {
-    resolv_conf: PathBuf,
+pub struct Resolvers(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    File(PathBuf),
+    Inside(Arc<OwnedFd>, Arc<[SocketAddr]>),
 }
 
 impl Resolvers {
     /// Takes them from this file, usually /etc/resolv.conf. It is read for each query: networks come and go.
     pub fn from_file(resolv_conf: impl Into<PathBuf>) -> Self {
-        Self { resolv_conf: resolv_conf.into() }
+        Self(Source::File(resolv_conf.into()))
+    }
+
+    /// Takes these, asked from within this network namespace.
+    pub fn inside(netns: OwnedFd, servers: Vec<IpAddr>) -> Self {
+        let servers = servers.into_iter().map(|ip| SocketAddr::new(ip, PORT)).collect();
+        Self(Source::Inside(Arc::new(netns), servers))
     }
 
     fn servers(&self) -> Vec<SocketAddr> {
-        let text = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
+        let file = match &self.0 {
+            Source::Inside(_, servers) => return servers.to_vec(),
+            Source::File(file) => file,
+        };
+        let text = std::fs::read_to_string(file).unwrap_or_default();
         let servers = parse(&text);
         // resolv.conf(5): without any, the one on the local machine is meant.
         if servers.is_empty() { vec![SocketAddr::new(IpAddr::from([127, 0, 0, 1]), PORT)] } else { servers }
     }
 
-    /// Asks one after the other until one answers; `None` when none did in time.
+    /// Asks one after the other until one answers; `None` when none did in time. One that says that it cannot answer is
+    /// believed when no other can.
     pub(super) async fn ask(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let servers = self.servers();
+        let mut unwilling = None;
         let rounds = async {
             for _ in 0..2 {
                 for server in &servers {
                     let asked = async {
                         match transport {
-                            Transport::Udp => ask_udp(*server, query).await,
-                            Transport::Tcp => ask_tcp(*server, query).await,
+                            Transport::Udp => ask_udp(self.socket(*server, transport)?, *server, query).await,
+                            Transport::Tcp => ask_tcp(self.socket(*server, transport)?, *server, query).await,
                         }
                     };
                     if let Ok(Ok(mut reply)) = timeout(ATTEMPT, asked).await {
                         restore_id(&mut reply, query);
-                        return Some(reply);
+                        if is_willing(&reply) {
+                            return Some(reply);
+                        }
+                        unwilling = Some(reply);
                     }
+                }
+                if unwilling.is_some() {
+                    break;
                 }
             }
             None
         };
-        timeout(TOTAL, rounds).await.ok().flatten()
+        let answered = timeout(TOTAL, rounds).await.ok().flatten();
+        answered.or(unwilling)
+    }
+
+    /// Makes a socket of its own for each query, where the server is to be asked from.
+    fn socket(&self, server: SocketAddr, transport: Transport) -> io::Result<OwnedFd> {
+        let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let kind = match transport {
+            Transport::Udp => SocketType::DGRAM,
+            Transport::Tcp => SocketType::STREAM,
+        };
+        let open = || socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
+        let opened = match &self.0 {
+            Source::File(_) => open(),
+            Source::Inside(netns, _) => in_namespace(netns.as_fd(), open).map_err(io::Error::other)?,
+        };
+        Ok(opened?)
     }
 }
 
@@ -72,10 +116,18 @@ fn parse(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(address).take(MOST).collect()
 }
 
+/// Says whether the answer is one that another server would give as well (RFC 1035, 4.1.1): neither "I failed" nor "not to
+/// you".
+fn is_willing(reply: &[u8]) -> bool {
+    const SERVFAIL: u8 = 2;
+    const NOTIMP: u8 = 4;
+    const REFUSED: u8 = 5;
+    reply.get(3).is_some_and(|flags| !matches!(flags & 0x0f, SERVFAIL | NOTIMP | REFUSED))
+}
+
 /// A socket and an id of its own for each query: who wants to forge an answer has to guess both.
-async fn ask_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any).await?;
+async fn ask_udp(socket: OwnedFd, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(server).await?;
     let sent = with_fresh_id(query)?;
     socket.send(&sent).await?;
@@ -88,8 +140,8 @@ async fn ask_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn ask_tcp(socket: OwnedFd, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpSocket::from_std_stream(socket.into()).connect(server).await?;
     let sent = with_fresh_id(query)?;
     let length = u16::try_from(sent.len()).map_err(io::Error::other)?;
     let framed = [&length.to_be_bytes()[..], &sent].concat();
@@ -166,6 +218,23 @@ mod tests {
         reply[0] = 0;
         assert!(!answers(&reply, QUERY));
         assert!(!answers(&[], QUERY) && !answers(&[0x12, 0x34, 0x80], QUERY));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_stop_it(reply in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80), cut in 0_usize..32) {
+            let query = QUERY.get(..cut).unwrap_or(QUERY);
+            let _ = (answers(&reply, query), question(&reply), is_willing(&reply));
+            let mut reply = reply;
+            restore_id(&mut reply, query);
+        }
+    }
+
+    #[test]
+    fn who_cannot_answer_is_not_believed_at_once() {
+        for (flags, willing) in [(0x80, true), (0x83, true), (0x82, false), (0x84, false), (0x85, false)] {
+            assert_eq!(is_willing(&[0, 0, 0x81, flags]), willing, "{flags:x}");
+        }
     }
 
     #[test]

@@ -124,7 +124,13 @@ impl NameView {
             }
         }
         let all = || networks.values().flatten();
-        if all().any(|known| known.called.contains(&name)) { Found::Elsewhere } else { Found::Nowhere }
+        // Nobody outside has names below `project_network`: a stopped container's full name is not to be asked for there.
+        let below = |network: &String| network.contains('_') && name.ends_with(&format!(".{}", lower(network)));
+        if self.networks.iter().any(below) || all().any(|known| known.called.contains(&name)) {
+            Found::Elsewhere
+        } else {
+            Found::Nowhere
+        }
     }
 
     /// Says who has an address: `<container>.<network>`.
@@ -171,6 +177,7 @@ pub(super) mod tests {
         assert_eq!(front.addresses("db"), Found::Elsewhere);
         assert_eq!(front.addresses("example.test"), Found::Nowhere);
         assert_eq!(front.addresses("web.p_back"), Found::Nowhere);
+        assert_eq!(front.addresses("gone.p_front"), Found::Elsewhere);
         assert_eq!(front.name_of(web.address), Found::Here("p-web-1.p_front".to_owned()));
         assert_eq!(front.name_of(db.address), Found::Elsewhere);
         let both = table.view(["p_back".to_owned(), "p_front".to_owned()]);

@@ -66,26 +66,9 @@ pub fn open_dns_sockets(netns: BorrowedFd<'_>) -> Result<DnsSockets, NetworkErro
     opened.map_err(|source| NetworkError::Namespace { container: container(), source })?
 }
 
-/// Makes the container's /etc/resolv.conf: our server, and the host's search list and options.
-pub fn resolv_conf(host: &str) -> String {
-    let mut text = format!("nameserver {DNS_ADDRESS}\n");
-    let keyword = |line: &str| line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
-    for line in host.lines().filter(|line| keyword(line) == "search") {
-        text += line.trim();
-        text.push('\n');
-    }
-    let options =
-        host.lines().filter(|line| keyword(line) == "options").flat_map(|line| line.split_ascii_whitespace().skip(1));
-    let kept: Vec<&str> = options.filter(|option| !option.starts_with("ndots:")).collect();
-    text += &["options ndots:0", &kept.join(" ")].join(" ");
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text
-}
-
 /// Answers a container's questions until it is dropped.
 ///
-/// Without `resolvers` (all its networks are internal) only our own names are answered.
+/// Without `resolvers` only our own names are answered.
 pub fn serve(
     sockets: DnsSockets,
     view: NameView,
@@ -196,17 +179,5 @@ async fn converse(mut stream: TcpStream, server: Arc<Server>) -> io::Result<()> 
         let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
         let framed = [&length.to_be_bytes()[..], &reply].concat();
         timeout(IDLE, stream.write_all(&framed)).await??;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolv_conf_names_our_server_alone() {
-        let host = "nameserver 192.0.2.1\nsearch corp.test\noptions ndots:5 timeout:2\n";
-        assert_eq!(resolv_conf(host), "nameserver 127.0.0.11\nsearch corp.test\noptions ndots:0 timeout:2\n");
-        assert_eq!(resolv_conf(""), "nameserver 127.0.0.11\noptions ndots:0\n");
     }
 }

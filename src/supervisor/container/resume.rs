@@ -61,6 +61,7 @@ impl Container {
             name: &self.record.status.name,
             names: &names,
             wishes: &self.record.desired.networks,
+            dns: &self.record.desired.request.dns,
         };
         let networking = Networking::resume(&self.links.host, guest, process.pid, &mut take)?;
         let kept: Vec<_> = ["pidfd", "stdout", "stderr", "terminal", "stdin"]

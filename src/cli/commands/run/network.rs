@@ -106,12 +106,15 @@ fn ports(text: &str) -> Result<Vec<PortMapping>, UsageError> {
     if last - first >= MOST_PORTS {
         return Err(bad("it names more than 1024 ports"));
     }
-    if outside.is_some_and(|(low, high)| high - low != last - first) {
+    // One port of the container may go to any one of a range of the host.
+    let any_of = outside.filter(|(low, high)| first == last && low < high).map(|(_, high)| high);
+    if any_of.is_none() && outside.is_some_and(|(low, high)| high - low != last - first) {
         return Err(bad("the two ranges differ in length"));
     }
     let mapping = |container_port: u16| PortMapping {
         host_ip,
         host_port: outside.map(|(low, _)| low + (container_port - first)),
+        host_port_to: any_of,
         container_port,
         protocol,
     };

@@ -11,7 +11,7 @@ use crate::cli::exit::Family;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
-use crate::spec::{ContainerId, ContainerRequest, NamespaceRequest, ObjectName, SignalNumber};
+use crate::spec::{ContainerId, ContainerRequest, DnsRequest, NamespaceRequest, ObjectName, SignalNumber};
 
 /// Is everything that a run needs.
 #[derive(Debug)]
@@ -85,6 +85,7 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         stop_signal: options.stop_signal.unwrap_or(SignalNumber::TERM),
         stop_grace_period: Duration::from_secs(options.stop_timeout.unwrap_or(10).into()),
         extra_hosts: network::extra_hosts(&options.add_host)?,
+        dns: DnsRequest::default(),
         oom_score_adj: options.oom_score_adj,
         labels: labels(&options.label),
         id,

@@ -1,0 +1,7 @@
+//! Published ports.
+
+use crate::support::{Case, cases};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases![]
+}
