@@ -135,6 +135,7 @@ impl Connector {
             run_dir: self.settings.directories.run().to_owned(),
             data_dir: self.settings.directories.data().to_owned(),
             cgroup_parent: self.settings.cgroup_parent.clone(),
+            firewall: self.settings.firewall.clone(),
             log_level: self.settings.log_level.as_str().to_owned(),
         };
         let config = serde_json::to_value(config).map_err(|error| self.connection_failed(error.into()))?;

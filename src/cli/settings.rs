@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::args::{GlobalArgs, LogLevel, UsageError, shown};
+use super::args::{Firewall, GlobalArgs, LogLevel, UsageError, shown};
+use crate::network::{FirewallChoice, FirewallOptions};
 use crate::store::Directories;
 
 /// Is what holds for every command, with all defaults filled in.
@@ -13,6 +14,8 @@ pub struct Settings {
     pub directories: Directories,
     /// The parent of our cgroups, from each hierarchy's mount root.
     pub cgroup_parent: String,
+    /// How the firewall's rules are made.
+    pub firewall: FirewallOptions,
     /// How much is told.
     pub log_level: LogLevel,
     /// What `--rootfs` said, absolute: in `run` there is no IMAGE then.
@@ -59,6 +62,13 @@ impl Settings {
             default_rootfs: rootfs.clone().or(named).or_else(found),
             rootfs,
             cgroup_parent: checked_cgroup(&cgroup_parent)?,
+            firewall: FirewallOptions {
+                choice: match args.firewall {
+                    Some(choice) => choice.into(),
+                    None => firewall(variable("MYDOCKER_FIREWALL"))?,
+                },
+                iptables: variable("MYDOCKER_IPTABLES").map(PathBuf::from),
+            },
             log_level: match args.log_level {
                 Some(level) => level,
                 None => log_level(variable("MYDOCKER_LOG_LEVEL"))?,
@@ -81,6 +91,26 @@ fn checked_cgroup(path: &str) -> Result<String, UsageError> {
     }
     let hint = "a path from each hierarchy's mount root: /mydocker";
     Err(UsageError::new(format!("`{}` is not the path of a cgroup", shown(path))).hint(hint))
+}
+
+impl From<Firewall> for FirewallChoice {
+    fn from(given: Firewall) -> Self {
+        match given {
+            Firewall::Auto => Self::Auto,
+            Firewall::Iptables => Self::Iptables,
+            Firewall::Nftables => Self::Nftables,
+            Firewall::None => Self::None,
+        }
+    }
+}
+
+fn firewall(value: Option<OsString>) -> Result<FirewallChoice, UsageError> {
+    use clap::ValueEnum;
+    let Some(value) = value else { return Ok(FirewallChoice::Auto) };
+    Firewall::from_str(&value.to_string_lossy(), true).map(FirewallChoice::from).map_err(|_| {
+        let message = format!("MYDOCKER_FIREWALL cannot be `{}`", shown(&value.to_string_lossy()));
+        UsageError::new(message).hint("it can be auto, iptables, nftables, none")
+    })
 }
 
 fn log_level(value: Option<OsString>) -> Result<LogLevel, UsageError> {
@@ -126,5 +156,16 @@ mod tests {
             assert!(parent(bad).is_err(), "{bad}");
         }
         assert!(settings(GlobalArgs::default(), &[("MYDOCKER_LOG_LEVEL", "loud")]).is_err());
+    }
+
+    #[test]
+    fn the_firewall_s_back_end_is_an_option_or_of_the_environment() {
+        let env = [("MYDOCKER_FIREWALL", "nftables"), ("MYDOCKER_IPTABLES", "iptables-legacy")];
+        let found = settings(GlobalArgs::default(), &env).unwrap().firewall;
+        assert_eq!((found.choice, found.iptables), (FirewallChoice::Nftables, Some("iptables-legacy".into())));
+        let args = GlobalArgs { firewall: Some(Firewall::None), ..Default::default() };
+        assert_eq!(settings(args, &env).unwrap().firewall.choice, FirewallChoice::None);
+        assert_eq!(settings(GlobalArgs::default(), &[]).unwrap().firewall, FirewallOptions::default());
+        assert!(settings(GlobalArgs::default(), &[("MYDOCKER_FIREWALL", "ufw")]).is_err());
     }
 }

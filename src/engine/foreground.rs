@@ -29,7 +29,7 @@ use crate::container::{
     Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init, spawn_init_with_plan,
 };
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
-use crate::network::NetworkConfig;
+use crate::network::{FirewallOptions, NetworkConfig};
 use crate::seccomp;
 use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NetworkNamespace};
 use crate::store::Directories;
@@ -52,6 +52,8 @@ pub struct ForegroundJob<'a> {
     pub cgroup_parent: &'a str,
     /// Its networks, in the order of their interfaces. [`DEFAULT_NETWORK`] is made where it is missing.
     pub networks: &'a [NetworkWish],
+    /// How the firewall's rules are made.
+    pub firewall: &'a FirewallOptions,
     /// Names under which every network knows it.
     pub names: &'a [String],
     /// Volumes that go with the container.
@@ -257,7 +259,7 @@ fn start_network(
         })
     };
     let work = NetworkWork {
-        host: Host::open(dirs.clone())?,
+        host: Host::open(dirs.clone(), job.firewall.clone())?,
         stale: std::mem::take(stale),
         default_network: default_network(),
         container,

@@ -7,8 +7,8 @@ use super::error::LaunchError;
 use super::launch::clear_remains;
 use crate::container::CgroupView;
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
-use crate::network::Networks;
 use crate::network::dns::NameTable;
+use crate::network::{FirewallOptions, Networks};
 use crate::spec::{ContainerId, ResourceLimits};
 use crate::store::Directories;
 
@@ -34,8 +34,8 @@ impl Host {
     ///
     /// # Errors
     /// [`LaunchError`]: no cgroups, a run directory that cannot be used.
-    pub fn open(dirs: Directories) -> Result<Self, LaunchError> {
-        let networks = Networks::open(dirs.run())?.with_data_directory(dirs.data());
+    pub fn open(dirs: Directories, firewall: FirewallOptions) -> Result<Self, LaunchError> {
+        let networks = Networks::open(dirs.run())?.with_data_directory(dirs.data()).with_firewall(firewall);
         Ok(Self {
             hierarchies: Hierarchies::discover()?,
             networks,

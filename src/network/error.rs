@@ -230,6 +230,9 @@ impl NetworkError {
             Self::Store(source) => source.hint(),
             Self::Cni(source) => source.hint(),
             Self::Netlink { source, operation } => netlink_hint(source, operation),
+            Self::ToolMissing("nft") => {
+                Some("nft is part of the package nftables: `apt install nftables`, `dnf install nftables`".to_owned())
+            }
             Self::ToolMissing(program) => {
                 Some(format!("{program} is part of the package iptables: `apt install iptables`, `dnf install iptables-nft`"))
             }

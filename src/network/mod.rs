@@ -23,6 +23,7 @@ pub mod polycube;
 pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
 pub use driver::{DriverFuture, NetworkDriver};
 pub use error::{NetworkError, PortOwner};
+pub use firewall::{FirewallChoice, FirewallOptions, RuleWatch};
 pub use networks::Networks;
 pub use ports::PortReservation;
 pub use proxy::{serve_proxy, serve_udp_proxy};

@@ -10,7 +10,7 @@ use super::bridge::{self, BridgeDriver};
 use super::cni::CniDriver;
 use super::config::{DriverKind, NetworkConfig, PortMapping};
 use super::driver::{NetworkDriver, PlainDriver};
-use super::firewall::Firewall;
+use super::firewall::{Firewall, FirewallOptions, RuleWatch};
 use super::record::{AttachRequest, Attachment, HostLink, NetworkRecord, PublishedPort};
 use super::settings::BridgeSettings;
 use super::state::StateDir;
@@ -43,8 +43,14 @@ impl Networks {
             bridge: BridgeDriver::default(),
             none: PlainDriver(DriverKind::None),
             host: PlainDriver(DriverKind::Host),
-            firewall: Firewall::new(),
+            firewall: Firewall::default(),
         })
+    }
+
+    /// Says how the firewall's rules are to be made.
+    #[must_use]
+    pub fn with_firewall(self, options: FirewallOptions) -> Self {
+        Self { firewall: Firewall::new(options), ..self }
     }
 
     /// Refuses a configuration that cannot be made; touches nothing.
@@ -218,6 +224,14 @@ impl Networks {
     /// Compares the firewall's rules with the records and mends them.
     pub async fn reconcile_firewall(&self) -> Result<(), NetworkError> {
         self.firewall.reconcile(&self.state, true).await
+    }
+
+    /// Begins to listen for firewall rules that somebody takes away; [`Networks::reconcile_firewall`] mends that.
+    ///
+    /// # Errors
+    /// [`NetworkError::Netlink`].
+    pub fn watch_firewall(&self) -> Result<RuleWatch, NetworkError> {
+        self.firewall.watch()
     }
 
     pub(super) fn driver(&self, config: &NetworkConfig) -> Result<&dyn NetworkDriver, NetworkError> {

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::FirewallOptions;
+
 /// What a supervisor is told when it starts. It crosses the keeper unread and is the same for every successor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootConfig {
@@ -13,6 +15,9 @@ pub struct BootConfig {
     pub data_dir: PathBuf,
     /// The parent of our cgroups, from each hierarchy's mount root (`/mydocker`).
     pub cgroup_parent: String,
+    /// How the firewall's rules are made.
+    #[serde(default)]
+    pub firewall: FirewallOptions,
     /// A filter for tracing, as `info` or `mydocker=debug`.
     pub log_level: String,
 }

@@ -63,7 +63,7 @@ pub enum Event {
         /// Whether the project is gone with it.
         project_gone: bool,
     },
-    /// SIGHUP: firewall rules are looked at again.
+    /// SIGHUP, or firewall rules of somebody were deleted: they are looked at again.
     Reconcile,
     /// SIGTERM or SIGINT was sent to the supervisor itself.
     Terminate,

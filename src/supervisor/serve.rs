@@ -27,6 +27,7 @@ use super::sharing::Running;
 use crate::engine::{Host, LaunchError, ShimLink, watch};
 use crate::keeper::{FromSupervisor, Role, ToSupervisor, become_role};
 use crate::logs::Collector;
+use crate::network::RuleWatch;
 use crate::spec::ContainerId;
 use crate::store::{Directories, ProjectDirectory, StoreError};
 use crate::sys::{Channel, Received, parse_message, send_message};
@@ -112,7 +113,7 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     records.prepare()?;
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let links: Shared = Arc::new(Links {
-        host: Host::open(dirs)?,
+        host: Host::open(dirs, config.firewall.clone())?,
         shim: ShimLink::default(),
         keeper: KeeperLink::new(to_keeper),
         records,
@@ -130,7 +131,10 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     let server = Server::bind(&project.socket()).map_err(ServeError::Listen)?;
     tasks.spawn(server.serve(events.clone()));
     tasks.spawn(hear_keeper(from_keeper, events.clone()));
-    tasks.spawn(hear_signals(signals()?, events));
+    tasks.spawn(hear_signals(signals()?, events.clone()));
+    if let Ok(rules) = links.host.networks.watch_firewall() {
+        tasks.spawn(hear_rules(rules, events));
+    }
     tracing::info!(generation, containers = containers.len(), "the supervisor listens");
     let mut dispatcher = Dispatcher::new(links.clone(), up, containers, warnings);
     dispatcher.connect_shim(shim);
@@ -221,6 +225,16 @@ async fn hear_signals(mut signals: Signals, events: mpsc::Sender<Event>) {
     while let Some(signal) = signals.next().await {
         let event = if signal == SIGHUP { Event::Reconcile } else { Event::Terminate };
         let _ = events.send(event).await;
+    }
+}
+
+/// Somebody took firewall rules away: ours may be among them.
+async fn hear_rules(mut rules: RuleWatch, events: mpsc::Sender<Event>) {
+    loop {
+        rules.changed().await;
+        if events.send(Event::Reconcile).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod commands;
 mod container;
 mod examples;
 mod faults;
+mod firewall;
 mod harness;
 mod lifecycle;
 mod logs;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         container::cases(),
         examples::cases(),
         faults::cases(),
+        firewall::cases(),
         harness::cases(),
         lifecycle::cases(),
         logs::cases(),

@@ -27,21 +27,21 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Two services on the default network.
-const PAIR: &str = r#"
+pub(super) const PAIR: &str = r#"
     services:
       web: {image: root_fs, init: true, command: [httpd, -f, -p, "80", -h, /www]}
       client: {image: root_fs, init: true, command: [sleep, infinity]}
 "#;
 
 /// The first address of a service's `eth0`.
-fn address(project: &Project<'_>, service: &str) -> Ipv4Addr {
+pub(super) fn address(project: &Project<'_>, service: &str) -> Ipv4Addr {
     let shown = project.exec(service, &["ip", "-o", "-4", "addr", "show", "dev", "eth0"]).ok().stdout;
     let field = shown.split_whitespace().nth(3).unwrap_or_else(|| panic!("an address in {shown}"));
     field.split('/').next().and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("an address in {shown}"))
 }
 
 /// Fetches a page over HTTP from within a service.
-fn fetch(project: &Project<'_>, service: &str, url: &str) -> Option<String> {
+pub(super) fn fetch(project: &Project<'_>, service: &str, url: &str) -> Option<String> {
     let done = project.exec(service, &["timeout", "2", "wget", "-q", "-O", "-", url]);
     (done.code == 0).then_some(done.stdout)
 }
@@ -81,7 +81,7 @@ fn names_of_stopped_services_are_unknown(sandbox: &Sandbox) {
     eventually("web is known again", || (project.exec("client", &["nslookup", "web"]).code == 0).then_some(()));
 }
 
-fn beyond_the_nat(sandbox: &Sandbox) {
+pub(super) fn beyond_the_nat(sandbox: &Sandbox) {
     let project = sandbox.project("nat", PAIR);
     project.up();
     project.exec("client", &["ping", "-c", "1", "-W", "2", "198.51.100.10"]).ok();
@@ -119,7 +119,7 @@ fn a_host_that_drops_forwarding(sandbox: &Sandbox) {
     sandbox.shell("iptables -P FORWARD ACCEPT").ok();
 }
 
-fn networks_are_isolated(sandbox: &Sandbox) {
+pub(super) fn networks_are_isolated(sandbox: &Sandbox) {
     let yaml = r#"
         x-s: &s {image: root_fs, init: true, command: [httpd, -f, -p, "80", -h, /www]}
         services:
@@ -146,7 +146,7 @@ fn networks_are_isolated(sandbox: &Sandbox) {
     assert!(fetch(&other, "client", "http://back/").is_none());
 }
 
-fn published_ports(sandbox: &Sandbox) {
+pub(super) fn published_ports(sandbox: &Sandbox) {
     let yaml = r#"
         services:
           web: {image: root_fs, init: true, command: [httpd, -f, -p, "80", -h, /www], ports: ["8080:80", "127.0.0.1:8081:80"]}
@@ -298,7 +298,7 @@ fn rules_do_not_pile_up(sandbox: &Sandbox) {
     assert_eq!(sandbox.shell("ip -o link show type bridge; ip -o link show type veth").ok().stdout, "");
 }
 
-fn forwarding_is_put_back(sandbox: &Sandbox) {
+pub(super) fn forwarding_is_put_back(sandbox: &Sandbox) {
     let forwarding = || sandbox.shell("cat /proc/sys/net/ipv4/ip_forward").ok().stdout;
     assert_eq!(forwarding(), "0\n", "the lab's host starts without");
     let project = sandbox.project("forward", PAIR);

@@ -13,15 +13,15 @@ use super::sandbox::Sandbox;
 pub(crate) struct Case {
     name: String,
     needs: Vec<Need>,
-    body: fn(&Sandbox),
+    body: Box<dyn Fn(&Sandbox) + Send>,
 }
 
 impl Case {
     /// A test that needs a sandbox and nothing else.
-    pub(crate) fn new(name: &str, body: fn(&Sandbox)) -> Self {
+    pub(crate) fn new(name: &str, body: impl Fn(&Sandbox) + Send + 'static) -> Self {
         // `e2e::faults::name` → `faults::name`
         let name = name.split_once("::").map_or(name, |(_, rest)| rest);
-        Self { name: name.to_owned(), needs: vec![Need::Sandbox], body }
+        Self { name: name.to_owned(), needs: vec![Need::Sandbox], body: Box::new(body) }
     }
 
     /// Adds a need; with [`Need::Internet`] the sandbox lies in the NAT lab.

@@ -12,6 +12,10 @@ pub(crate) enum Need {
     Internet,
     /// `iptables` of any kind and bridges.
     Bridge,
+    /// The older `iptables`, whose tables are not those of nf_tables.
+    LegacyIptables,
+    /// nft(8), with the maps that published ports want.
+    Nftables,
     /// Memory, cpu and pids controllers in any hierarchy.
     Controllers,
 }
@@ -19,7 +23,7 @@ pub(crate) enum Need {
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 4] = [const { OnceLock::new() }; 4];
+        static FOUND: [OnceLock<Option<String>>; 6] = [const { OnceLock::new() }; 6];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -34,6 +38,17 @@ impl Need {
                 let script = "ip link add probe0 type bridge && iptables -t nat -A POSTROUTING -j MASQUERADE";
                 (!succeeds("unshare", &["--net", "sh", "-c", script]))
                     .then(|| format!("a bridge with NAT cannot be made here ({script})"))
+            }
+            Self::LegacyIptables => {
+                let script = "iptables-legacy -t nat -A POSTROUTING -j MASQUERADE";
+                (!succeeds("unshare", &["--net", "sh", "-c", script]))
+                    .then(|| format!("this kernel has no tables of the older kind ({script})"))
+            }
+            Self::Nftables => {
+                let script = "nft add table inet x && nft add chain inet x c '{ type nat hook prerouting priority -100; }' && \
+                              nft add rule inet x c dnat ip to meta l4proto . th dport map '{ tcp . 1 : 10.0.0.1 . 1 }'";
+                (!succeeds("unshare", &["--net", "sh", "-c", script]))
+                    .then(|| format!("nft cannot make a map of ports here ({script})"))
             }
             Self::Controllers => {
                 let missing: Vec<&str> =

@@ -67,9 +67,22 @@ pub struct GlobalArgs {
     /// The root filesystem that `image: root_fs` means; in `run`: instead of IMAGE [env: MYDOCKER_ROOTFS]
     #[arg(long, global = true, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+    /// Who makes the firewall's rules: auto, iptables, nftables, none [env: MYDOCKER_FIREWALL] [default: auto]
+    #[arg(long, global = true, value_enum, value_name = "BACKEND", hide_possible_values = true)]
+    pub firewall: Option<Firewall>,
     /// How much mydocker tells of its own work, on stderr [env: MYDOCKER_LOG_LEVEL] [default: warn]
     #[arg(long, global = true, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     pub log_level: Option<LogLevel>,
+}
+
+/// Who makes the firewall's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "each variant is the word that is written")]
+pub enum Firewall {
+    Auto,
+    Iptables,
+    Nftables,
+    None,
 }
 
 /// How much is told.

@@ -30,6 +30,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
         request: &plan.request,
         cgroup_parent: &settings.cgroup_parent,
         networks: &plan.networks,
+        firewall: &settings.firewall,
         names: &plan.names,
         own_volumes: &plan.own_volumes,
         warnings: &plan.warnings,

@@ -1,7 +1,14 @@
 #![doc = include_str!("README.md")]
 
 mod apply;
+mod back_end;
+mod iptables;
+mod nftables;
 mod plan;
 mod rules;
+mod watch;
 
-pub(super) use apply::{Firewall, change_rules, saved_rules};
+pub(super) use apply::Firewall;
+pub use back_end::{FirewallChoice, FirewallOptions};
+pub(super) use back_end::{change_rules, saved_rules};
+pub use watch::RuleWatch;

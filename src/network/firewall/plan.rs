@@ -1,6 +1,7 @@
 //! The way from the rules that are there to the rules that are wanted: one text for iptables-restore(8).
 
-use super::rules::{DNAT, FORWARD, POSTROUTING, Ruleset, USER};
+use super::iptables::Lines;
+use super::rules::{DNAT, FORWARD, Family, POSTROUTING, USER};
 
 /// Is the part of Docker's rules that people and other engines may add to.
 const DOCKER_USER: &str = "DOCKER-USER";
@@ -52,7 +53,7 @@ struct Jump {
 }
 
 /// Makes the text that turns what `saved` shows into what is wanted, `None` where nothing is to be done.
-pub(super) fn plan(saved: &str, wanted: &Ruleset) -> Option<String> {
+pub(super) fn plan(saved: &str, wanted: &Lines, family: Family) -> Option<String> {
     let filter = Table::parse(saved, "filter");
     let nat = Table::parse(saved, "nat");
     if wanted.is_empty() {
@@ -64,7 +65,7 @@ pub(super) fn plan(saved: &str, wanted: &Ruleset) -> Option<String> {
     }
     let parts = [
         change("filter", &filter, &[FORWARD], &wanted.filter, &[forward_jump(&filter)], !filter.has_chain(USER)),
-        change("nat", &nat, &[DNAT, POSTROUTING], &wanted.nat, &nat_jumps(), false),
+        change("nat", &nat, &[DNAT, POSTROUTING], &wanted.nat, &nat_jumps(family), false),
     ];
     joined(parts)
 }
@@ -82,10 +83,14 @@ fn forward_jump(filter: &Table<'_>) -> Jump {
     Jump { rule: format!("{parent} -j {FORWARD}"), first: true }
 }
 
-fn nat_jumps() -> [Jump; 3] {
+fn nat_jumps(family: Family) -> [Jump; 3] {
+    let loopback = match family {
+        Family::V4 => "127.0.0.0/8",
+        Family::V6 => "::1/128",
+    };
     [
         Jump { rule: format!("PREROUTING -m addrtype --dst-type LOCAL -j {DNAT}"), first: false },
-        Jump { rule: format!("OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j {DNAT}"), first: false },
+        Jump { rule: format!("OUTPUT ! -d {loopback} -m addrtype --dst-type LOCAL -j {DNAT}"), first: false },
         Jump { rule: format!("POSTROUTING -j {POSTROUTING}"), first: false },
     ]
 }
@@ -166,13 +171,19 @@ fn removal(name: &str, table: &Table<'_>, chains: &[&str], jumps: &[&str]) -> Op
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules::Ruleset;
     use super::super::rules::tests::{attachment, network};
     use super::*;
 
     const BARE: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A FORWARD -i lan0 -j ACCEPT\nCOMMIT\n";
 
-    fn wanted() -> Ruleset {
-        Ruleset::of(&[(network(1, false, true), vec![attachment(1, 2, &[(None, 8080, 80)])])]).unwrap()
+    fn plan(saved: &str, wanted: &Lines) -> Option<String> {
+        super::plan(saved, wanted, Family::V4)
+    }
+
+    fn wanted() -> Lines {
+        let rules = Ruleset::of(&[(network(1, false, true), vec![attachment(1, 2, &[(None, 8080, 80)])])]).unwrap();
+        Lines::of(&rules, Family::V4)
     }
 
     /// What iptables-save prints after all of `wanted` is in place, beside the host's own rules.
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_last_network_takes_chains_and_jumps_with_it() {
-        insta::assert_snapshot!(plan(&in_place(), &Ruleset::default()).unwrap(), @r"
+        insta::assert_snapshot!(plan(&in_place(), &Lines::default()).unwrap(), @r"
         *filter
         -D FORWARD -j MYDOCKER-FORWARD
         -F MYDOCKER-FORWARD
@@ -268,8 +279,8 @@ mod tests {
         -X MYDOCKER-POSTROUTING
         COMMIT
         ");
-        assert_eq!(plan(BARE, &Ruleset::default()), None);
+        assert_eq!(plan(BARE, &Lines::default()), None);
         let with_user_rule = in_place().replace("-A FORWARD -i lan0", "-A MYDOCKER-USER -j DROP\n-A FORWARD -i lan0");
-        assert!(!plan(&with_user_rule, &Ruleset::default()).unwrap().contains(USER));
+        assert!(!plan(&with_user_rule, &Lines::default()).unwrap().contains(USER));
     }
 }

@@ -1,10 +1,12 @@
-//! What the rules are to be: a pure function of the recorded networks and attachments.
+//! What the rules are to be, as values: a pure function of the recorded networks and attachments. Each back end puts them into
+//! words of its own.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnetwork::IpNetwork;
 
 use crate::network::NetworkError;
-
+use crate::network::config::Protocol;
 use crate::network::record::{Attachment, NetworkRecord};
 use crate::network::settings::BridgeSettings;
 
@@ -17,111 +19,131 @@ pub(super) const POSTROUTING: &str = "MYDOCKER-POSTROUTING";
 /// Leads published ports to their containers.
 pub(super) const DNAT: &str = "MYDOCKER-DNAT";
 
-/// Is the content of our chains, line by line as iptables-save(8) prints it.
+/// Is all that the firewall has to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ruleset {
-    pub(super) filter: Vec<String>,
-    pub(super) nat: Vec<String>,
+    /// Our bridges, by name.
+    pub(super) bridges: Vec<BridgeRules>,
+    /// Published ports that packets are led from, by container.
+    pub(super) ports: Vec<PortRule>,
+}
+
+/// Is what holds for one bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BridgeRules {
+    /// Its name: letters, digits, `-`, `_` and `.`.
+    pub(super) name: String,
+    /// Its addresses, one subnet a family.
+    pub(super) subnets: Vec<IpNetwork>,
+    /// Whether its containers may talk to one another.
+    pub(super) icc: bool,
+    /// Whether nothing may leave it.
+    pub(super) internal: bool,
+    /// Whether what leaves it gets the host's address.
+    pub(super) masquerade: bool,
+    /// Whether one of its containers has a published port.
+    pub(super) publishes: bool,
+}
+
+/// Is one published port that packets are led from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PortRule {
+    /// The container's address and port.
+    pub(super) to: SocketAddr,
+    /// The host's address, of the same family; all of them where `None`.
+    pub(super) host: Option<IpAddr>,
+    /// The host's port.
+    pub(super) port: u16,
+    /// The transport protocol.
+    pub(super) protocol: Protocol,
+}
+
+/// Is a version of the Internet Protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) fn has(self, address: IpAddr) -> bool {
+        address.is_ipv6() == (self == Self::V6)
+    }
+}
+
+impl BridgeRules {
+    /// Returns the bridge's subnet of a family.
+    pub(super) fn subnet(&self, family: Family) -> Option<IpNetwork> {
+        self.subnets.iter().copied().find(|subnet| family.has(subnet.ip()))
+    }
+
+    /// Whether what leaves it gets the host's address: an internal network has nothing that leaves.
+    pub(super) fn masquerades(&self) -> bool {
+        self.masquerade && !self.internal
+    }
 }
 
 impl Ruleset {
     /// Whether no rule is needed, and no chain.
     pub(super) fn is_empty(&self) -> bool {
-        self.filter.is_empty() && self.nat.is_empty()
+        self.bridges.is_empty()
+    }
+
+    /// Whether a network has addresses of this family.
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.bridges.iter().any(|bridge| bridge.subnet(family).is_some())
+    }
+
+    /// Lists the published ports of a family.
+    pub(super) fn ports(&self, family: Family) -> impl Iterator<Item = &PortRule> {
+        self.ports.iter().filter(move |port| family.has(port.to.ip()))
     }
 
     /// Makes the rules for these networks, each with its attachments.
     ///
-    /// Every value in a line is a number, an address, or a bridge name that [`BridgeSettings::check`] let pass: nothing
-    /// that a file says can become a rule of its own.
+    /// Every value is a number, an address, or a bridge name that [`BridgeSettings::check`] let pass: nothing that a file says
+    /// can become a rule of its own.
     pub(super) fn of(networks: &[(NetworkRecord, Vec<Attachment>)]) -> Result<Self, NetworkError> {
-        let mut bridges = Vec::new();
+        let mut rules = Self::default();
         for (network, attachments) in networks {
-            if let Some(bridge) = &network.bridge {
-                let settings = BridgeSettings::check(&network.config)?;
-                bridges.push(Bridge { name: bridge.name.as_str(), subnet: bridge.subnet, settings, attachments });
-            }
+            let Some(bridge) = &network.bridge else { continue };
+            let settings = BridgeSettings::check(&network.config)?;
+            // Nothing comes back from an internal network, which has no route: its ports are carried by our sockets.
+            let ports: Vec<_> =
+                if settings.internal { Vec::new() } else { attachments.iter().flat_map(led_ports).collect() };
+            rules.bridges.push(BridgeRules {
+                name: bridge.name.to_string(),
+                subnets: vec![IpNetwork::V4(bridge.subnet)],
+                icc: settings.icc,
+                internal: settings.internal,
+                masquerade: settings.masquerade,
+                publishes: !ports.is_empty(),
+            });
+            rules.ports.extend(ports);
         }
-        bridges.sort_by_key(|bridge| bridge.name);
-        if bridges.is_empty() {
-            return Ok(Self::default());
-        }
-        Ok(Self { filter: filter(&bridges), nat: nat(&bridges) })
+        rules.bridges.sort_by(|a, b| a.name.cmp(&b.name));
+        rules.ports.sort();
+        Ok(rules)
     }
 }
 
-struct Bridge<'a> {
-    name: &'a str,
-    subnet: ipnetwork::Ipv4Network,
-    settings: BridgeSettings,
-    attachments: &'a [Attachment],
-}
-
-impl Bridge<'_> {
-    fn publishes(&self) -> bool {
-        self.attachments.iter().any(|attachment| !attachment.ports.is_empty())
-    }
-}
-
-/// The order is the meaning: who may talk within a bridge, what may come in, that nothing else may, what may go out.
-/// A packet between two bridges of ours meets the `-o … -j DROP` of the one it goes to: one rule a network isolates all
-/// pairs.
-fn filter(bridges: &[Bridge<'_>]) -> Vec<String> {
-    let mut lines = vec![format!("-A {FORWARD} -j {USER}")];
-    for Bridge { name, .. } in bridges {
-        lines.push(format!("-A {FORWARD} -o {name} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
-    }
-    for Bridge { name, settings, .. } in bridges {
-        let verdict = if settings.icc { "ACCEPT" } else { "DROP" };
-        lines.push(format!("-A {FORWARD} -i {name} -o {name} -j {verdict}"));
-    }
-    for bridge in bridges.iter().filter(|bridge| bridge.publishes()) {
-        lines.push(format!("-A {FORWARD} -o {} -m conntrack --ctstate DNAT -j ACCEPT", bridge.name));
-    }
-    for Bridge { name, .. } in bridges {
-        lines.push(format!("-A {FORWARD} -o {name} -j DROP"));
-    }
-    for Bridge { name, settings, .. } in bridges {
-        let verdict = if settings.internal { "DROP" } else { "ACCEPT" };
-        lines.push(format!("-A {FORWARD} -i {name} -j {verdict}"));
-    }
-    lines
-}
-
-/// A container that asks for a port published on the host is not led to the target but meets our proxy's socket, which
-/// reaches every network: hence the RETURN for our own bridges.
-fn nat(bridges: &[Bridge<'_>]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for bridge in bridges.iter().filter(|bridge| bridge.settings.masquerade && !bridge.settings.internal) {
-        lines.push(format!("-A {POSTROUTING} -s {} ! -o {} -j MASQUERADE", bridge.subnet, bridge.name));
-    }
-    if bridges.iter().any(Bridge::publishes) {
-        lines.extend(bridges.iter().map(|bridge| format!("-A {DNAT} -i {} -j RETURN", bridge.name)));
-    }
-    let attachments = bridges.iter().flat_map(|bridge| bridge.attachments);
-    let mut ports: Vec<_> = attachments.filter_map(|a| a.ip().map(|ip| (ip, &a.ports))).collect();
-    ports.sort();
-    for (ip, ports) in ports {
-        let mut ports = ports.clone();
-        ports.sort();
-        for port in ports {
-            let mut line = format!("-A {DNAT}");
-            match port.host_ip {
-                // The kernel does not lead IPv6 packets to IPv4 containers, nor those of 127.0.0.0/8 out of lo.
-                Some(IpAddr::V6(_)) => continue,
-                Some(IpAddr::V4(host)) if host.is_loopback() => continue,
-                Some(IpAddr::V4(host)) if !host.is_unspecified() => {
-                    let _ = write!(line, " -d {host}/32");
-                }
-                _ => {}
-            }
-            let protocol = port.protocol;
-            let _ = write!(line, " -p {protocol} -m {protocol} --dport {} -j DNAT", port.host_port);
-            let _ = write!(line, " --to-destination {ip}:{}", port.container_port);
-            lines.push(line);
-        }
-    }
-    lines
+/// Lists the ports of an attachment that packets can be led from.
+fn led_ports(attachment: &Attachment) -> impl Iterator<Item = PortRule> {
+    let addresses = attachment.ip().map(IpAddr::V4).into_iter();
+    addresses.flat_map(|address| {
+        attachment.ports.iter().filter_map(move |port| {
+            // The kernel leads no packet to the other family, nor those of 127.0.0.0/8 out of lo.
+            let led = port.host_ip.is_none_or(|host| host.is_ipv6() == address.is_ipv6() && !host.is_loopback());
+            led.then_some(PortRule {
+                to: SocketAddr::new(address, port.container_port),
+                host: port.host_ip.filter(|host| !host.is_unspecified()),
+                port: port.host_port,
+                protocol: port.protocol,
+            })
+        })
+    })
 }
 
 #[cfg(test)]
@@ -169,8 +191,8 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn two_networks_with_ports() {
+    /// An open network with ports, and one that is internal and whose containers may not talk to one another.
+    pub(in crate::network::firewall) fn example() -> Ruleset {
         let networks = [
             (
                 network(1, false, true),
@@ -181,27 +203,7 @@ pub(super) mod tests {
             ),
             (network(2, true, false), vec![attachment(2, 2, &[])]),
         ];
-        let rules = Ruleset::of(&networks).unwrap();
-        insta::assert_snapshot!(rules.filter.join("\n"), @r"
-        -A MYDOCKER-FORWARD -j MYDOCKER-USER
-        -A MYDOCKER-FORWARD -o br-1 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-        -A MYDOCKER-FORWARD -o br-2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-        -A MYDOCKER-FORWARD -i br-1 -o br-1 -j ACCEPT
-        -A MYDOCKER-FORWARD -i br-2 -o br-2 -j DROP
-        -A MYDOCKER-FORWARD -o br-1 -m conntrack --ctstate DNAT -j ACCEPT
-        -A MYDOCKER-FORWARD -o br-1 -j DROP
-        -A MYDOCKER-FORWARD -o br-2 -j DROP
-        -A MYDOCKER-FORWARD -i br-1 -j ACCEPT
-        -A MYDOCKER-FORWARD -i br-2 -j DROP
-        ");
-        insta::assert_snapshot!(rules.nat.join("\n"), @r"
-        -A MYDOCKER-POSTROUTING -s 10.11.1.0/24 ! -o br-1 -j MASQUERADE
-        -A MYDOCKER-DNAT -i br-1 -j RETURN
-        -A MYDOCKER-DNAT -i br-2 -j RETURN
-        -A MYDOCKER-DNAT -p tcp -m tcp --dport 53 -j DNAT --to-destination 10.11.1.2:53
-        -A MYDOCKER-DNAT -d 192.0.2.2/32 -p tcp -m tcp --dport 443 -j DNAT --to-destination 10.11.1.2:8443
-        -A MYDOCKER-DNAT -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.11.1.3:80
-        ");
+        Ruleset::of(&networks).unwrap()
     }
 
     #[test]
