@@ -77,3 +77,79 @@ fn closed_standard_streams_are_null_devices_from_the_start() {
         assert!(output.stdout.ends_with(b"2\n"), "{closed}: {output:?}");
     }
 }
+
+const WITH_VARIABLES: &str = r#"
+name: v
+services:
+  a:
+    image: ${IMAGE:-root_fs}
+    command: echo $$HOME ${X} ${Y:?why} ${Z:+alt${W-w}}
+    ports: ["${PORT:-8080}:80"]
+    tty: ${TTY:-false}
+    volumes: ["./data:/data"]
+    depends_on: [nosuch]
+    env_file: missing.env
+"#;
+
+/// Runs `compose config` on [`WITH_VARIABLES`] in a directory of its own, with one variable set.
+fn config(options: &[&str]) -> (i32, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("compose.yaml"), WITH_VARIABLES).unwrap();
+    let output = Command::new(BINARY)
+        .args(["compose", "config"])
+        .args(options)
+        .current_dir(directory.path())
+        .env_clear()
+        .env("Y", "yes")
+        .output()
+        .unwrap();
+    let (code, errors) = told(&output);
+    (code, String::from_utf8(output.stdout).unwrap(), errors)
+}
+
+#[test]
+fn config_shows_a_file_before_each_phase() {
+    let (code, _, errors) = config(&[]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("`nosuch`") && errors.contains("missing.env"), "{errors}");
+    let (code, text, _) = config(&["--no-normalize", "--no-consistency"]);
+    assert_eq!(code, 0);
+    // It can be read again: the dollar that is meant as such is written as such.
+    assert!(text.contains("- $$HOME\n") && text.contains("- yes\n") && text.contains("- path: /"), "{text}");
+    assert!(!text.contains("networks:"), "nothing is filled in: {text}");
+    let raw = ["--no-interpolate", "--no-normalize", "--no-consistency", "--no-path-resolution"];
+    let (code, text, errors) = config(&raw);
+    assert_eq!((code, &errors[..]), (0, ""));
+    for part in [
+        "echo $$HOME ${X} ${Y:?why}",
+        "- ${PORT:-8080}:80",
+        "tty: ${TTY:-false}",
+        "source: ./data",
+        "path: missing.env",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    assert_eq!(config(&[&raw[..], &["-o", path]].concat()), (0, String::new(), String::new()));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+    assert_eq!(config(&[&raw[..], &["-o", "/nonexistent/x"]].concat()).0, 1);
+}
+
+#[test]
+fn config_lists_variables() {
+    let (code, text, _) = config(&["--variables"]);
+    let expected = "\
+NAME    REQUIRED   DEFAULT VALUE   ALTERNATE VALUE
+IMAGE   false      root_fs
+PORT    false      8080
+TTY     false      false
+W       false      w
+X       false
+Y       true
+Z       false                      alt${W-w}
+";
+    assert_eq!((code, &text[..]), (0, expected));
+    let (code, text, _) = config(&["--environment"]);
+    assert_eq!((code, &text[..]), (0, "COMPOSE_PROJECT_NAME=v\nY=yes\n"));
+}

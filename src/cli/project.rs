@@ -1,5 +1,6 @@
 //! What the options of `compose` and the environment name: a project's file, or only its name.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use super::report::{CliError, say, warn};
 use super::settings::Settings;
 use super::style::Palette;
 use crate::compose::model::Project;
-use crate::compose::{self, Diagnostic, Document, LoadErrors, LoadRequest};
+use crate::compose::{self, Diagnostic, Document, LoadErrors, LoadRequest, Skip, Variable};
 
 /// A compose file is not bigger than this; what comes after it on standard input is not read.
 const MAX_STDIN: u64 = 64 << 20;
@@ -53,6 +54,7 @@ impl<'a> ComposeContext<'a> {
             profiles: args.profiles.clone(),
             selected: Vec::new(),
             stdin: read_stdin(args)?,
+            skip: Skip::default(),
         };
         Ok(Self { settings, palette, ansi: args.ansi, progress: args.progress, request })
     }
@@ -73,11 +75,27 @@ impl<'a> ComposeContext<'a> {
     ///
     /// # Errors
     /// [`CliError::File`].
-    pub fn config(&self, selected: &[String]) -> Result<Document, CliError> {
-        let request = LoadRequest { selected: selected.to_vec(), ..self.request.clone() };
+    pub fn config(&self, selected: &[String], skip: Skip) -> Result<Document, CliError> {
+        let request = LoadRequest { selected: selected.to_vec(), skip, ..self.request.clone() };
         let config = compose::config(&request).map_err(file_error)?;
         tell(&config.warnings);
         Ok(config.document)
+    }
+
+    /// Lists the variables that the files use.
+    ///
+    /// # Errors
+    /// [`CliError::File`].
+    pub fn variables(&self) -> Result<BTreeMap<String, Variable>, CliError> {
+        compose::variables(&self.request).map_err(file_error)
+    }
+
+    /// Returns the variables that the files may use, with their values.
+    ///
+    /// # Errors
+    /// [`CliError::File`].
+    pub fn environment(&self) -> Result<BTreeMap<String, String>, CliError> {
+        compose::environment(&self.request).map_err(file_error)
     }
 
     /// Finds the project's name. One that is given needs no file, where the file is not there.

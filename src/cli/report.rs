@@ -64,6 +64,15 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// A file that an option names to be written.
+    #[error("write {file}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A file of the user's.
     #[error("read {file}")]
     Read {

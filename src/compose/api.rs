@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::check::check;
 use super::diagnostic::{Diagnostic, Finding};
-use super::load::{LoadRequest, Loader, Merged, merged};
+use super::interpolate::{self, Variable};
+use super::load::{LoadRequest, Loader, Merged, Skip, merged};
 use super::model::Project;
 use super::normalize::normalize;
 use super::render::{self, Document};
@@ -59,6 +60,35 @@ pub fn config(request: &LoadRequest) -> Result<Config, LoadErrors> {
     Ok(Config { document, warnings })
 }
 
+/// Lists the variables that the files of a project use, by name.
+///
+/// # Errors
+/// [`LoadErrors`] for files that cannot be read.
+pub fn variables(request: &LoadRequest) -> Result<BTreeMap<String, Variable>, LoadErrors> {
+    let mut found = BTreeMap::new();
+    interpolate::variables_in(&as_written(request)?.tree, &mut found);
+    Ok(found)
+}
+
+/// Returns the variables that the files of a project may use, with their values: the caller's environment and below it what
+/// `.env` files say.
+///
+/// # Errors
+/// [`LoadErrors`] for files that cannot be read.
+pub fn environment(request: &LoadRequest) -> Result<BTreeMap<String, String>, LoadErrors> {
+    Ok(as_written(request)?.environment)
+}
+
+/// Joins the files and gives them no meaning.
+fn as_written(request: &LoadRequest) -> Result<Merged, LoadErrors> {
+    let skip = Skip { interpolation: true, paths: true, normalization: true, consistency: true };
+    let request = LoadRequest { skip, profiles: vec!["*".to_owned()], ..request.clone() };
+    let mut loader = Loader::new(&request);
+    let (merged, _) = meaning(&request, &mut loader)?;
+    finish(loader)?;
+    Ok(merged)
+}
+
 /// The phases that both ways share.
 fn meaning(request: &LoadRequest, loader: &mut Loader) -> Result<(Merged, BTreeMap<String, Vec<String>>), LoadErrors> {
     let mut merged = merged(request, loader);
@@ -71,7 +101,9 @@ fn meaning(request: &LoadRequest, loader: &mut Loader) -> Result<(Merged, BTreeM
         return finish(loader).map(|_| (merged, BTreeMap::new()));
     }
     let inactive = normalize(&mut merged, request, loader);
-    check(&merged.tree, &inactive, &mut loader.report);
+    if !request.skip.consistency {
+        check(&merged.tree, &inactive, &mut loader.report);
+    }
     Ok((merged, inactive))
 }
 

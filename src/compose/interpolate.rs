@@ -180,6 +180,57 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
+/// Is how the files of a project use a variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variable {
+    /// The load fails where it has no value (`${V:?}`).
+    pub required: bool,
+    /// What stands for it where it has none (`${V:-default}`).
+    pub default: Option<String>,
+    /// What stands for it where it has one (`${V:+alternate}`).
+    pub alternate: Option<String>,
+}
+
+/// Gathers the variables in every string of a tree that was not interpolated. Several uses of one variable make one entry.
+pub(super) fn variables_in(node: &Node, found: &mut BTreeMap<String, Variable>) {
+    match &node.value {
+        Value::Str(text) => variables_of(text, 0, found),
+        Value::Seq(items) => items.iter().for_each(|item| variables_in(item, found)),
+        Value::Map(map) => map.values().for_each(|entry| variables_in(&entry.node, found)),
+        _ => {}
+    }
+}
+
+fn variables_of(text: &str, depth: usize, found: &mut BTreeMap<String, Variable>) {
+    let mut rest = text;
+    while let Some(at) = rest.find('$').filter(|_| depth < MAX_NESTING) {
+        let after = &rest[at + 1..];
+        let (name, used) = match after.as_bytes().first() {
+            Some(b'$') => ("", 1),
+            Some(b'{') => match closing_brace(&after[1..]) {
+                Some(end) => (&after[1..=end], end + 2),
+                None => return,
+            },
+            _ => (name_at(after), name_at(after).len()),
+        };
+        rest = &after[used..];
+        let (name, operation) = name.split_at(name_at(name).len());
+        if name.is_empty() {
+            continue;
+        }
+        let variable = found.entry(name.to_owned()).or_default();
+        let operation = operation.strip_prefix(':').unwrap_or(operation);
+        let argument = operation.get(1..).unwrap_or_default();
+        match operation.as_bytes().first() {
+            Some(b'?') => variable.required = true,
+            Some(b'-') => variable.default = Some(argument.to_owned()),
+            Some(b'+') => variable.alternate = Some(argument.to_owned()),
+            _ => {}
+        }
+        variables_of(argument, depth + 1, found);
+    }
+}
+
 /// Interpolates every string value of a tree; unset variables are gathered with their first place.
 pub(super) struct Interpolator<'a> {
     /// What variables there are.

@@ -34,6 +34,21 @@ pub struct LoadRequest {
     pub selected: Vec<String>,
     /// What standard input holds, for `-f -`.
     pub stdin: Option<Vec<u8>>,
+    /// Phases that are left out.
+    pub skip: Skip,
+}
+
+/// Names phases that a load leaves out, so that `config` shows what a file says before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// Variables stay as they are written, and so do values that have one in them.
+    pub interpolation: bool,
+    /// Relative paths stay relative.
+    pub paths: bool,
+    /// Nothing is filled in: no default network, no names, no variables of `env_file`.
+    pub normalization: bool,
+    /// What does not fit together is not looked for.
+    pub consistency: bool,
 }
 
 /// A file counts for as many values as this, however small it is.
@@ -51,6 +66,7 @@ pub(super) struct Loader {
     pub(super) broken: bool,
     working_dir: PathBuf,
     stdin: Option<Vec<u8>>,
+    skip: Skip,
     /// Files that `extends` read, ready for use.
     pub(super) extended: BTreeMap<PathBuf, Option<Rc<Node>>>,
     /// Values read and copied so far, over all files.
@@ -82,6 +98,7 @@ impl Loader {
             broken: false,
             working_dir: request.working_dir.clone(),
             stdin: request.stdin.clone(),
+            skip: request.skip,
             extended: BTreeMap::new(),
             nodes: 0,
             text: 0,
@@ -196,16 +213,20 @@ impl Loader {
     /// Takes one parsed document through all that concerns it alone.
     pub(super) fn prepare(&mut self, node: &mut Node, context: Context<'_>) {
         let mut path = KeyPath::default();
-        Interpolator {
-            variables: context.environment,
-            sources: &self.sources,
-            report: &mut self.report,
-            unset: &mut self.unset,
-            text: &mut self.text,
+        if !self.skip.interpolation {
+            Interpolator {
+                variables: context.environment,
+                sources: &self.sources,
+                report: &mut self.report,
+                unset: &mut self.unset,
+                text: &mut self.text,
+            }
+            .run(node, &mut path);
         }
-        .run(node, &mut path);
-        Conform { report: &mut self.report, path }.check(node, &ROOT);
-        Paths { dir: context.dir, environment: context.environment }.resolve_file(node);
+        Conform { report: &mut self.report, path, takes_variables: self.skip.interpolation }.check(node, &ROOT);
+        if !self.skip.paths {
+            Paths { dir: context.dir, environment: context.environment }.resolve_file(node);
+        }
     }
 
     /// Loads several files over one another. `chain` holds the files that are being included, outermost first.

@@ -24,8 +24,9 @@ mod source;
 mod tests;
 mod yaml;
 
-pub use api::{Config, LoadErrors, Loaded, config, load};
+pub use api::{Config, LoadErrors, Loaded, config, environment, load, variables};
 pub use diagnostic::{Diagnostic, Place, Severity, escape};
-pub use load::LoadRequest;
+pub use interpolate::Variable;
+pub use load::{LoadRequest, Skip};
 pub use render::Document;
 pub use source::SourceError;

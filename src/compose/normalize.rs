@@ -16,6 +16,9 @@ pub(super) fn normalize(
     loader: &mut Loader,
 ) -> BTreeMap<String, Vec<String>> {
     let inactive = drop_inactive(merged, request, loader);
+    if request.skip.normalization {
+        return inactive;
+    }
     let (environment, dir) = (merged.environment.clone(), merged.dir.clone());
     let owners = container_names(&merged.tree, &merged.name);
     for service in services(&mut merged.tree) {

@@ -339,6 +339,27 @@ pub struct ConfigArgs {
     /// Print the configuration hash of a service; `*` for all
     #[arg(long, group = "what", value_name = "SERVICE")]
     pub hash: Option<String>,
+    /// Print the variables that the files use
+    #[arg(long, group = "what")]
+    pub variables: bool,
+    /// Print the variables that the files may use, with their values
+    #[arg(long, group = "what")]
+    pub environment: bool,
+    /// Leave variables as they are written
+    #[arg(long)]
+    pub no_interpolate: bool,
+    /// Fill nothing in
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// Leave relative paths as they are written
+    #[arg(long)]
+    pub no_path_resolution: bool,
+    /// Do not look whether what is named is there
+    #[arg(long)]
+    pub no_consistency: bool,
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// How `config` writes.

@@ -1,30 +1,61 @@
 //! `compose config`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use super::table::columns;
 use crate::cli::args::{ConfigArgs, ConfigFormat};
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
 use crate::cli::report::{CliError, print};
-use crate::compose::Document;
+use crate::compose::{Document, Skip, Variable};
 
 /// Checks the file and prints it as it is understood.
 ///
 /// # Errors
 /// [`CliError`].
 pub fn run(context: &ComposeContext<'_>, args: &ConfigArgs) -> CommandResult {
-    if let Some(service) = &args.hash {
-        print(&hashes(context, service)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let document = context.config(&args.service_names)?;
-    let document = only(document.value(), &args.service_names)?;
-    if !args.quiet {
-        print(&render(&document, args))?;
+    let text = text(context, args)?;
+    match &args.output {
+        _ if args.quiet => {}
+        None => print(&text)?,
+        Some(path) => fs::write(path, text)
+            .map_err(|source| CliError::Write { file: path.to_string_lossy().into_owned(), source })?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn text(context: &ComposeContext<'_>, args: &ConfigArgs) -> Result<String, CliError> {
+    if let Some(service) = &args.hash {
+        return hashes(context, service);
+    }
+    if args.variables {
+        return Ok(table(&context.variables()?));
+    }
+    if args.environment {
+        return Ok(context.environment()?.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect());
+    }
+    let skip = Skip {
+        interpolation: args.no_interpolate,
+        paths: args.no_path_resolution,
+        normalization: args.no_normalize,
+        consistency: args.no_consistency,
+    };
+    let document = context.config(&args.service_names, skip)?;
+    let document = only(document.value(), &args.service_names)?;
+    Ok(render(&document, args))
+}
+
+/// Renders the variables as Compose does.
+fn table(variables: &BTreeMap<String, Variable>) -> String {
+    let mut rows = vec![["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"].map(str::to_owned)];
+    rows.extend(variables.iter().map(|(name, variable)| {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        [name.clone(), variable.required.to_string(), text(&variable.default), text(&variable.alternate)]
+    }));
+    columns(&rows)
 }
 
 fn render(document: &Value, args: &ConfigArgs) -> String {
@@ -43,10 +74,12 @@ fn render(document: &Value, args: &ConfigArgs) -> String {
         profiles.filter_map(Value::as_str).map(str::to_owned).collect()
     } else {
         let document = Document::from(document.clone());
-        return match args.format {
+        let text = match args.format {
             ConfigFormat::Yaml => document.to_yaml(),
             ConfigFormat::Json => document.to_json() + "\n",
         };
+        // What comes out can go in again: a `$` that is left is meant as such.
+        return if args.no_interpolate { text } else { text.replace('$', "$$") };
     };
     names.into_iter().map(|name| name + "\n").collect()
 }

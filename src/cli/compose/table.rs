@@ -37,19 +37,21 @@ impl Listing {
 
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = HEAD.map(str::to_owned);
-        let all = || std::iter::once(&head).chain(&self.rows);
-        let widths: Vec<usize> =
-            (0..HEAD.len()).map(|column| all().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-        for row in all() {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}   "));
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        let rows: Vec<[String; 7]> =
+            std::iter::once(HEAD.map(str::to_owned)).chain(self.rows.iter().cloned()).collect();
+        f.write_str(&columns(&rows))
     }
+}
+
+/// Writes rows one below the other, each column as wide as its widest cell and three blanks.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}   "));
+        cells.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Renders `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago` and the like.

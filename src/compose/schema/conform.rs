@@ -12,6 +12,8 @@ pub(in super::super) struct Conform<'r> {
     pub(in super::super) report: &'r mut Report,
     /// Where in the tree it is.
     pub(in super::super) path: KeyPath,
+    /// A value with a variable in it is whatever it will be: nobody knows yet.
+    pub(in super::super) takes_variables: bool,
 }
 
 impl Conform<'_> {
@@ -21,7 +23,7 @@ impl Conform<'_> {
     }
 
     fn check_example(&mut self, node: &mut Node, kind: &'static Kind, example: Option<&'static str>) {
-        if matches!(node.tag, NodeTag::Reset | NodeTag::Faulty) {
+        if matches!(node.tag, NodeTag::Reset | NodeTag::Faulty) || self.is_open(node) {
             return;
         }
         match kind {
@@ -54,6 +56,10 @@ impl Conform<'_> {
             Kind::Hosts => self.hosts(node, kind, example),
             _ => self.collection(node, kind, example),
         }
+    }
+
+    fn is_open(&self, node: &Node) -> bool {
+        self.takes_variables && node.as_str().is_some_and(|text| text.contains('$'))
     }
 
     fn collection(&mut self, node: &mut Node, kind: &'static Kind, example: Option<&'static str>) {
@@ -114,6 +120,7 @@ impl Conform<'_> {
         for (index, mut item) in items.into_iter().enumerate() {
             self.path.index(index);
             match item.value {
+                _ if self.is_open(&item) => out.push(item),
                 Value::Map(_) => {
                     self.check(&mut item, long);
                     out.push(item);
