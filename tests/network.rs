@@ -76,6 +76,7 @@ impl Container {
             mac: None,
             default_route: ifname == "eth0",
             ports,
+            process: None,
         }
     }
 

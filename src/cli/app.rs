@@ -49,6 +49,8 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Compose(args) => compose::run(*args, &settings, palette),
         Command::Run(args) => commands::run::run(*args, &settings, palette),
+        Command::Network(args) => commands::network::run(args, &settings),
+        Command::Cni(args) => commands::cni::run(args, &settings),
         Command::Version(args) => commands::version::run(&args),
     }
 }

@@ -3,6 +3,7 @@
 mod app;
 pub mod args;
 pub mod client;
+mod cni;
 pub mod commands;
 pub mod compose;
 pub mod connect;

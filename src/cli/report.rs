@@ -11,6 +11,7 @@ use super::style::{Colour, Palette, harmless};
 use crate::engine::LaunchError;
 use crate::keeper::KeeperError;
 use crate::logs::LogError;
+use crate::network::NetworkError;
 use crate::store::StoreError;
 use crate::supervisor::control::protocol::Failure;
 
@@ -55,6 +56,9 @@ pub enum CliError {
     /// A container did not run.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// A network, or a plugin.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A directory that an option names.
     #[error("make the directory {path}")]
     Directory {
@@ -124,6 +128,7 @@ impl CliError {
             Self::Store(error) => error.hint(),
             Self::Logs(error) => error.hint(),
             Self::Launch(error) => error.hint(),
+            Self::Network(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
             Self::NotATerminal => Some("-T runs the command without a terminal".into()),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::args::{Firewall, GlobalArgs, LogLevel, UsageError, shown};
+use crate::network::cni::CONFIGURATIONS;
 use crate::network::{FirewallChoice, FirewallOptions};
 use crate::store::Directories;
 
@@ -16,6 +17,10 @@ pub struct Settings {
     pub cgroup_parent: String,
     /// How the firewall's rules are made.
     pub firewall: FirewallOptions,
+    /// Where CNI configurations are looked for beside those of a project, in order.
+    pub cni_configurations: Vec<PathBuf>,
+    /// Where CNI plugins are looked for, if somebody said so.
+    pub cni_path: Option<String>,
     /// How much is told.
     pub log_level: LogLevel,
     /// What `--rootfs` said, absolute: in `run` there is no IMAGE then.
@@ -58,7 +63,14 @@ impl Settings {
             let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/rootfs");
             [data.join("root_fs"), built].into_iter().find(|path| path.is_dir())
         };
+        let own_configurations =
+            args.cni_conf_dir.clone().or_else(|| variable("MYDOCKER_CNI_CONF_DIR").map(PathBuf::from));
+        let own_configurations = own_configurations.map(|path| absolute(&path)).transpose()?;
+        let cni_path =
+            args.cni_path.clone().or_else(|| variable("CNI_PATH").map(|path| path.to_string_lossy().into_owned()));
         Ok(Self {
+            cni_configurations: own_configurations.into_iter().chain([PathBuf::from(CONFIGURATIONS)]).collect(),
+            cni_path: cni_path.map(|path| checked_cni_path(&path)).transpose()?,
             default_rootfs: rootfs.clone().or(named).or_else(found),
             rootfs,
             cgroup_parent: checked_cgroup(&cgroup_parent)?,
@@ -111,6 +123,14 @@ fn firewall(value: Option<OsString>) -> Result<FirewallChoice, UsageError> {
         let message = format!("MYDOCKER_FIREWALL cannot be `{}`", shown(&value.to_string_lossy()));
         UsageError::new(message).hint("it can be auto, iptables, nftables, none")
     })
+}
+
+/// Plugins run as root, from `/`: a relative directory would be any.
+fn checked_cni_path(path: &str) -> Result<String, UsageError> {
+    if !path.is_empty() && path.split(':').all(|part| part.is_empty() || part.starts_with('/')) {
+        return Ok(path.to_owned());
+    }
+    Err(UsageError::new(format!("`--cni-path {}` names a directory that is not absolute", shown(path))))
 }
 
 fn log_level(value: Option<OsString>) -> Result<LogLevel, UsageError> {

@@ -101,6 +101,7 @@ impl Networking {
                     mac: wish.mac,
                     default_route: wish.default_route,
                     ports,
+                    process: None,
                 })
                 .await?;
             self.attachments.push(attachment);

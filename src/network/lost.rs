@@ -87,6 +87,7 @@ impl Networks {
                 default_route: false,
                 host_link: bridge::host_link_name(&container, &network.id).parse().ok().map(|name| HostLink { name }),
                 ports: Vec::new(),
+                process: None,
                 container,
             })
         };

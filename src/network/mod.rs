@@ -2,8 +2,10 @@
 
 mod bridge;
 mod config;
+mod dead;
 mod driver;
 mod error;
+mod examine;
 mod firewall;
 mod forwarding;
 mod ipam;
@@ -23,6 +25,7 @@ pub mod polycube;
 pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
 pub use driver::{DriverFuture, NetworkDriver};
 pub use error::{NetworkError, PortOwner};
+pub use examine::Finding;
 pub use firewall::{FirewallChoice, FirewallOptions, RuleWatch};
 pub use networks::Networks;
 pub use ports::PortReservation;

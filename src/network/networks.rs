@@ -39,7 +39,7 @@ impl Networks {
         let below = run_dir.join("networks");
         Ok(Self {
             state: StateDir::open(run_dir)?,
-            cni: CniDriver::new(below.join("cni"), below.join("cni.lock")),
+            cni: CniDriver::new(below.join("cni"), below),
             bridge: BridgeDriver::default(),
             none: PlainDriver(DriverKind::None),
             host: PlainDriver(DriverKind::Host),
@@ -128,7 +128,7 @@ impl Networks {
     /// It goes on after an error and returns all of them.
     pub async fn detach_many(&self, containers: &[ContainerId]) -> Result<(), NetworkError> {
         let leaving: BTreeSet<&ContainerId> = containers.iter().collect();
-        self.detach_where("detach containers", |container| leaving.contains(container)).await
+        self.detach_where("detach containers", |place| leaving.contains(&place.container)).await
     }
 
     /// Removes a network that nobody uses; `false` where there is none.
@@ -202,7 +202,7 @@ impl Networks {
     /// forwarding and rules.
     pub async fn reconcile(&self, live: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
-        errors.extend(self.detach_where("drop attachments of dead containers", |id| !live(id)).await.err());
+        errors.extend(self.drop_dead(live).await.err());
         errors.extend(self.take_back_lost(live).await.err());
         let lock = self.state.lock(ALLOCATION).await?;
         self.state.sweep()?;
@@ -314,6 +314,7 @@ impl Networks {
             default_route: request.default_route && !network.config.internal,
             host_link: None,
             ports: Vec::new(),
+            process: request.process.clone(),
         };
         if network.cni.is_some() {
             attachment.address = request.ipv4.and_then(|address| Ipv4Network::new(address, 32).ok());
@@ -396,12 +397,16 @@ impl Networks {
         Ok(())
     }
 
-    async fn detach_where(&self, operation: &str, leaves: impl Fn(&ContainerId) -> bool) -> Result<(), NetworkError> {
+    pub(super) async fn detach_where(
+        &self,
+        operation: &str,
+        leaves: impl Fn(&Attachment) -> bool,
+    ) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
         for network in self.state.networks()? {
             let mut leaving = self.state.attachments(&network.id)?;
             leaving.extend(self.damaged_places(&network)?);
-            leaving.retain(|attachment| leaves(&attachment.container));
+            leaving.retain(|attachment| leaves(attachment));
             if !leaving.is_empty() {
                 errors.extend(self.drop_attachments(&network, &leaving).await.err());
             }
@@ -487,6 +492,7 @@ mod tests {
             mac: None,
             default_route: true,
             ports: Vec::new(),
+            process: None,
         };
         drop(is_send(networks.attach(request)));
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cni::NetworkList;
 use super::config::{NetworkConfig, PortMapping, Protocol};
 use crate::spec::{ContainerId, InterfaceName, MacAddress};
+use crate::store::ProcessIdentity;
 
 /// Is a network that exists: what was asked for and what was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,8 @@ pub struct AttachRequest<'a> {
     pub default_route: bool,
     /// Ports to publish; the host's ports are those that were reserved.
     pub ports: Vec<PortMapping>,
+    /// The process whose namespace it is, where that is no container of ours.
+    pub process: Option<ProcessIdentity>,
 }
 
 /// Is one container's place in one network, as it is written down before it is made.
@@ -109,9 +112,17 @@ pub struct Attachment {
     pub host_link: Option<HostLink>,
     /// Ports that are published.
     pub ports: Vec<PublishedPort>,
+    /// The process that was attached by its pid: while it lives, the place is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessIdentity>,
 }
 
 impl Attachment {
+    /// Says whether it is the place of a process that was attached by its pid and still runs.
+    pub fn is_of_live_process(&self) -> bool {
+        self.process.as_ref().is_some_and(ProcessIdentity::is_alive)
+    }
+
     /// Returns the container's address without its prefix.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         self.address.map(|address| address.ip())

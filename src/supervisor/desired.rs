@@ -420,7 +420,7 @@ fn anonymous_volume(container: &str, mount: &VolumeMount) -> String {
 /// A driver or an address range that bridges of ours do not have.
 pub fn network_config(project: &Project, key: &str, network: &Network) -> Result<NetworkConfig, DesiredError> {
     // Without `..`: a field that nobody acts on does not compile.
-    let Network { name, driver, driver_opts, internal, external: _, ipam: Ipam { config: pools }, labels } = network;
+    let Network { name, driver, driver_opts, internal, external, ipam: Ipam { config: pools }, labels } = network;
     let driver = match driver.as_deref() {
         None | Some("" | "bridge" | "default") => DriverKind::Bridge,
         Some("none" | "null") => DriverKind::None,
@@ -433,7 +433,7 @@ pub fn network_config(project: &Project, key: &str, network: &Network) -> Result
     };
     let mut config = NetworkConfig {
         name: name.clone(),
-        project: Some(project.name.clone()),
+        project: (!external).then(|| project.name.clone()),
         driver,
         internal: *internal,
         options: driver_opts.clone(),

@@ -142,6 +142,7 @@ impl Container {
             mac: None,
             default_route: true,
             ports: Vec::new(),
+            process: None,
         }
     }
 

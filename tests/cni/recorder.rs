@@ -66,28 +66,7 @@ fn add_and_del_run_the_chain_with_what_the_specification_says() {
             (&json!("one.test"), &json!("two.test"))
         );
         assert!(three.get("capabilities").is_none());
-        // Nothing of our own environment, and a path that leads to the container's namespace.
-        let environment = host.read("three.ADD.env");
-        let names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-        let known = [
-            "CNI_ARGS",
-            "CNI_COMMAND",
-            "CNI_CONTAINERID",
-            "CNI_IFNAME",
-            "CNI_NETNS",
-            "CNI_PATH",
-            "OLDPWD",
-            "PATH",
-            "PWD",
-            "SHLVL",
-            "_",
-        ];
-        assert!(names.iter().all(|name| known.contains(name)), "{names:?}");
-        assert!(environment.contains(&format!("CNI_NETNS=/proc/{}/fd/", std::process::id())), "{environment}");
-        let inode =
-            std::fs::File::from(container.netns.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().ino();
-        assert_eq!(host.read("one.ADD.netns").trim(), inode.to_string());
-
+        check_environment(&host, &container);
         assert!(host.networks.cni().check_attachment(container.id.as_str(), "eth0").await.unwrap());
         assert_eq!(host.input("one", "CHECK")["prevResult"]["dns"]["domain"], "three.test");
         host.forget_calls();
@@ -99,6 +78,29 @@ fn add_and_del_run_the_chain_with_what_the_specification_says() {
         assert_eq!(host.cached(), 0);
         assert!(host.networks.remove("net").await.unwrap());
     });
+}
+
+/// Nothing of our own environment, and a path that leads to the container's namespace.
+fn check_environment(host: &Host, container: &Container) {
+    let environment = host.read("three.ADD.env");
+    let names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let known = [
+        "CNI_ARGS",
+        "CNI_COMMAND",
+        "CNI_CONTAINERID",
+        "CNI_IFNAME",
+        "CNI_NETNS",
+        "CNI_PATH",
+        "OLDPWD",
+        "PATH",
+        "PWD",
+        "SHLVL",
+        "_",
+    ];
+    assert!(names.iter().all(|name| known.contains(name)), "{names:?}");
+    assert!(environment.contains(&format!("CNI_NETNS=/proc/{}/fd/", std::process::id())), "{environment}");
+    let inode = std::fs::File::from(container.netns.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().ino();
+    assert_eq!(host.read("one.ADD.netns").trim(), inode.to_string());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod support;
 
 mod bad_input;
+mod cni;
 mod commands;
 mod container;
 mod examples;
@@ -26,6 +27,7 @@ mod signals;
 fn main() -> ExitCode {
     let modules = [
         bad_input::cases(),
+        cni::cases(),
         commands::cases(),
         container::cases(),
         examples::cases(),

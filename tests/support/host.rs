@@ -18,12 +18,14 @@ pub(crate) enum Need {
     Nftables,
     /// Memory, cpu and pids controllers in any hierarchy.
     Controllers,
+    /// The reference CNI plugins where Debian puts them.
+    Plugins,
 }
 
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 6] = [const { OnceLock::new() }; 6];
+        static FOUND: [OnceLock<Option<String>>; 7] = [const { OnceLock::new() }; 7];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -50,6 +52,8 @@ impl Need {
                 (!succeeds("unshare", &["--net", "sh", "-c", script]))
                     .then(|| format!("nft cannot make a map of ports here ({script})"))
             }
+            Self::Plugins => (!std::path::Path::new("/usr/lib/cni/bridge").exists())
+                .then(|| "needs the package containernetworking-plugins".to_owned()),
             Self::Controllers => {
                 let missing: Vec<&str> =
                     ["memory", "cpu", "pids"].into_iter().filter(|name| !has_controller(name)).collect();

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{ComposeArgs, RunArgs, VersionArgs};
+use super::{CniArgs, ComposeArgs, NetworkArgs, RunArgs, VersionArgs};
 use crate::cli::legacy::HELP as ANCESTOR_HELP;
 
 /// A daemonless container engine and compose supervisor.
@@ -25,6 +25,10 @@ pub enum Command {
     Compose(Box<ComposeArgs>),
     /// Run a command in a new container
     Run(Box<RunArgs>),
+    /// Networks by hand
+    Network(NetworkArgs),
+    /// Run CNI plugins by hand
+    Cni(CniArgs),
     /// Show the version
     #[command(after_help = "Example: mydocker version --short")]
     Version(VersionArgs),
@@ -70,6 +74,12 @@ pub struct GlobalArgs {
     /// Who makes the firewall's rules: auto, iptables, nftables, none [env: MYDOCKER_FIREWALL] [default: auto]
     #[arg(long, global = true, value_enum, value_name = "BACKEND", hide_possible_values = true)]
     pub firewall: Option<Firewall>,
+    /// Where CNI configurations are looked for before /etc/cni/net.d [env: MYDOCKER_CNI_CONF_DIR]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are looked for [env: CNI_PATH] [default: /opt/cni/bin:/usr/lib/cni]
+    #[arg(long, global = true, value_name = "DIR:DIR")]
+    pub cni_path: Option<String>,
     /// How much mydocker tells of its own work, on stderr [env: MYDOCKER_LOG_LEVEL] [default: warn]
     #[arg(long, global = true, value_enum, value_name = "LEVEL", hide_possible_values = true)]
     pub log_level: Option<LogLevel>,

@@ -2,6 +2,7 @@
 
 mod compose;
 mod global;
+mod network;
 mod run;
 mod usage;
 
@@ -10,6 +11,10 @@ pub use compose::{
     ProgressMode, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
 };
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};
+pub use network::{
+    AttachArgs, CniAddArgs, CniArgs, CniCommand, CniList, CniTarget, NetworkArgs, NetworkCheckArgs, NetworkCommand,
+    NetworkCreateArgs, NetworkListArgs, NetworkNames,
+};
 pub use run::{AncestorLimits, PullPolicy, RunArgs, RunOptions};
 pub(in crate::cli) use usage::{Meant, shown, usage_error};
 pub use usage::{Parsed, UsageError, parse};

@@ -1,4 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub mod cni;
+pub mod network;
 pub mod run;
 pub mod version;

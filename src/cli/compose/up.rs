@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::foreground::{self, Attached};
 use super::requests::carry_out;
 use crate::cli::args::UpArgs;
+use crate::cli::cni;
 use crate::cli::follow::mux_options;
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
 use crate::compose::model::{Logging, Project};
@@ -16,7 +17,8 @@ use crate::supervisor::control::protocol::{Command, Recreate, Up};
 /// # Errors
 /// [`crate::cli::report::CliError`].
 pub fn run(context: &ComposeContext<'_>, args: UpArgs) -> CommandResult {
-    let project = context.load(&args.services)?;
+    let mut project = context.load(&args.services)?;
+    cni::resolve(&mut project, context.settings)?;
     for service in args.scale.iter().map(|(name, _)| name).chain(&args.exit_code_from) {
         if !project.services.contains_key(service) {
             return Err(no_such_service(service, project.services.keys().map(String::as_str)).into());

@@ -343,7 +343,11 @@ pub(super) fn check_addresses(
     let mut taken: BTreeMap<(&str, IpAddr), &str> = BTreeMap::new();
     for (name, service) in services {
         for (key, attachment) in &service.networks {
-            let Some(network) = networks.get(key).filter(|network| !network.external) else { continue };
+            // Plugins know their addresses themselves.
+            let is_ours = |network: &&Network| {
+                !network.external && !matches!(network.driver.as_deref(), Some("cni" | "polycube"))
+            };
+            let Some(network) = networks.get(key).filter(is_ours) else { continue };
             let Some(address) = attachment.ipv4_address.map(IpAddr::V4) else { continue };
             let reason = address_fault(network, address).or_else(|| {
                 taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))

@@ -1,9 +1,9 @@
 //! What was attached, with what, and what came of it: one file an attachment, written before the first plugin runs and removed
 //! when DEL has worked. DEL needs nothing else: neither the configuration's file nor the namespace.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -142,11 +142,8 @@ impl Cache {
     /// Waits for the lock: shared for ADD and DEL, alone for GC.
     pub(super) async fn lock(&self, alone: bool) -> Result<File, CniError> {
         let failed = |source| CniError::Cache { operation: "lock", path: self.lock.clone(), source };
-        if let Some(directory) = self.lock.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        }
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.lock).map_err(failed)?;
+        // The directory itself: no file has to stay for it (flock(2)).
+        let file = File::open(&self.lock).map_err(failed)?;
         let (at_once, waiting) = if alone {
             (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive)
         } else {

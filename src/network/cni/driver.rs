@@ -43,7 +43,7 @@ pub struct CniDriver {
 }
 
 impl CniDriver {
-    /// Keeps attachments in `directory`, and the lock that plugins run under at `lock`.
+    /// Keeps attachments in `directory`, and has the directory `lock` for the lock that plugins run under.
     pub(in crate::network) fn new(directory: PathBuf, lock: PathBuf) -> Self {
         Self { cache: Cache { directory, lock }, held: Mutex::default(), runtimes: Mutex::default() }
     }
@@ -385,8 +385,10 @@ impl NetworkDriver for CniDriver {
 
     fn detach<'a>(&'a self, network: &'a NetworkRecord, attachments: &'a [Attachment]) -> DriverFuture<'a> {
         Box::pin(async move {
+            // What is owed is tried by later starts: a plugin that hangs is not waited for twice.
             let is_leaving = |entry: &CachedAttachment| {
                 entry.network_id.as_ref() == Some(&network.id)
+                    && entry.owed.is_none()
                     && attachments.iter().any(|attachment| attachment.container.as_str() == entry.container_id)
             };
             let outcome = self.retry(is_leaving).await;

@@ -188,6 +188,7 @@ pub(super) mod tests {
             default_route: true,
             host_link: None,
             ports: ports.iter().map(port).collect(),
+            process: None,
         }
     }
 

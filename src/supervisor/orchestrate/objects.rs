@@ -18,7 +18,9 @@ impl Work {
             .collect();
         for (key, network) in project.networks.iter().filter(|(key, _)| wanted.contains(key.as_str())) {
             let networks = &self.links.host.networks;
-            if network.external {
+            // One that plugins make is made of its configuration's name alone.
+            let is_cni = network.driver.as_deref() == Some("cni");
+            if network.external && !(is_cni && networks.find(&network.name).is_err()) {
                 networks.find(&network.name).map_err(|error| Failure::of_network(&network.name, &error))?;
                 continue;
             }

@@ -1,0 +1,274 @@
+//! `network ls|inspect|create|rm|prune|check|attach`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::cli::args::{
+    AttachArgs, NetworkArgs, NetworkCommand, NetworkCreateArgs, NetworkListArgs, UsageError, shown,
+};
+use crate::cli::cni;
+use crate::cli::report::{CliError, print, say};
+use crate::cli::runtime::block_on;
+use crate::cli::settings::Settings;
+use crate::cli::style::harmless;
+use crate::network::cni::{OPTION_LIST, OPTION_PATH};
+use crate::network::{AttachRequest, Attachment, DriverKind, NetworkConfig, NetworkError, NetworkRecord, Networks};
+use crate::spec::ContainerId;
+use crate::store::ProcessIdentity;
+
+/// Does what the words after `network` say.
+///
+/// # Errors
+/// [`CliError::Network`], [`CliError::Usage`], [`CliError::NoSuch`].
+pub fn run(args: NetworkArgs, settings: &Settings) -> Result<ExitCode, CliError> {
+    settings.directories.create()?;
+    let dirs = &settings.directories;
+    let networks =
+        Networks::open(dirs.run())?.with_data_directory(dirs.data()).with_firewall(settings.firewall.clone());
+    match args.command {
+        NetworkCommand::Ls(args) => print(&list(&networks, &args)?)?,
+        NetworkCommand::Inspect(args) => {
+            let shown: Result<Vec<Value>, CliError> = args.names.iter().map(|name| inspect(&networks, name)).collect();
+            print(&format!("{:#}\n", Value::Array(shown?)))?;
+        }
+        NetworkCommand::Create(args) => print(&create(&networks, &args, settings)?)?,
+        NetworkCommand::Rm(args) => return remove(&networks, &args.names),
+        NetworkCommand::Prune => return prune(&networks),
+        NetworkCommand::Check(args) => return check(&networks, &args.names),
+        NetworkCommand::Attach(args) => print(&attach(&networks, &args)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(networks: &Networks, args: &NetworkListArgs) -> Result<String, CliError> {
+    let records = networks.list()?;
+    if args.quiet {
+        return Ok(records.iter().map(|record| format!("{}\n", record.config.name)).collect());
+    }
+    let mut text = String::new();
+    let width = records.iter().map(|record| record.config.name.len()).max().unwrap_or(0).max(4);
+    if args.format == "table" {
+        text += &format!("{:12}   {:width$}   {:8}   {:18}   USED BY\n", "ID", "NAME", "DRIVER", "SUBNET");
+    }
+    for record in &records {
+        let users = networks.attachments(&record.id)?.len();
+        let (name, driver) = (harmless(&record.config.name), record.config.driver.to_string());
+        let subnet = record.subnet().map(|subnet| subnet.to_string()).unwrap_or_default();
+        text += &match args.format.as_str() {
+            "json" => format!(
+                "{}\n",
+                json!({"ID": record.short_id(), "Name": name, "Driver": driver, "Subnet": subnet, "Users": users})
+            ),
+            _ => format!("{:12}   {name:width$}   {driver:8}   {subnet:18}   {users}\n", record.short_id()),
+        };
+    }
+    Ok(text)
+}
+
+fn inspect(networks: &Networks, name: &str) -> Result<Value, CliError> {
+    let NetworkRecord { id, config, bridge, cni } = networks.find(name)?;
+    let places = networks.attachments(&id)?;
+    let attached = |place: &Attachment| {
+        json!({
+            "Container": place.container, "Name": place.container_name, "Interface": place.ifname, "Address": place.address,
+            "Gateway": place.gateway, "MacAddress": place.mac, "Ports": place.ports, "Process": place.process,
+        })
+    };
+    let attached: Vec<Value> = places.iter().map(attached).collect();
+    Ok(json!({"Id": id, "Config": config, "Bridge": bridge, "Cni": cni, "Attachments": attached}))
+}
+
+fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) -> Result<String, CliError> {
+    let driver = match args.driver.as_str() {
+        "cni" => DriverKind::Cni,
+        "none" => DriverKind::None,
+        _ => DriverKind::Bridge,
+    };
+    let mut options = pairs("--opt", &args.options)?;
+    if driver == DriverKind::Cni {
+        let here = std::env::current_dir()
+            .map_err(|source| CliError::Read { file: "the working directory".to_owned(), source })?;
+        let wanted = options.get(OPTION_LIST).unwrap_or(&args.name).clone();
+        let path = cni::find(&wanted, &here, settings)?;
+        options.insert(OPTION_LIST.to_owned(), path.display().to_string());
+        if let Some(path) = &settings.cni_path {
+            options.entry(OPTION_PATH.to_owned()).or_insert_with(|| path.clone());
+        }
+    }
+    let config = NetworkConfig {
+        name: args.name.clone(),
+        driver,
+        subnet: args.subnet,
+        gateway: args.gateway,
+        ip_range: args.ip_range,
+        internal: args.internal,
+        options,
+        labels: pairs("--label", &args.labels)?,
+        ..NetworkConfig::default()
+    };
+    if networks.find(&args.name).is_ok() {
+        return Err(CliError::NoSuch(format!("make the network {}: there is one of this name", args.name)));
+    }
+    let record = block_on(async { networks.ensure(&config).await.map_err(CliError::from) })?;
+    Ok(format!("{}\n", record.id))
+}
+
+fn remove(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
+    block_on(async {
+        tell(networks.drop_ended_processes().await);
+        let mut code = ExitCode::SUCCESS;
+        for name in names {
+            // By id too: the record knows the name.
+            let known = networks.find(name).map(|record| record.config.name);
+            let removed = match networks.remove(known.as_deref().unwrap_or(name)).await {
+                Ok(false) => Err(NetworkError::UnknownNetwork(name.clone())),
+                other => other,
+            };
+            match removed {
+                Ok(_) => print(&format!("{name}\n"))?,
+                Err(error) => {
+                    tell::<()>(Err(error));
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    })
+}
+
+fn prune(networks: &Networks) -> Result<ExitCode, CliError> {
+    block_on(async {
+        let mut failed = tell(networks.drop_ended_processes().await);
+        failed |= tell(networks.cni().retry(|entry| entry.owed.is_some()).await.map_err(NetworkError::from));
+        for record in networks.list()?.into_iter().filter(|record| record.config.project.is_none()) {
+            match networks.remove(&record.config.name).await {
+                Ok(_) => print(&format!("{}\n", record.config.name))?,
+                Err(NetworkError::InUse { .. }) => {}
+                Err(error) => failed |= tell::<()>(Err(error)),
+            }
+        }
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    })
+}
+
+fn check(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
+    let mut records = Vec::new();
+    if names.is_empty() {
+        records = networks.list()?;
+    }
+    for name in names {
+        records.push(networks.find(name)?);
+    }
+    block_on(async {
+        let mut code = ExitCode::SUCCESS;
+        for record in &records {
+            for finding in networks.examine(record).await? {
+                match finding.outcome {
+                    Ok(text) => print(&format!("{}: {}: {text}\n", record.config.name, finding.what))?,
+                    Err(error) => {
+                        say(&format!("{}: {}: {}\n", record.config.name, finding.what, harmless(&chain(&error))));
+                        code = ExitCode::FAILURE;
+                    }
+                }
+            }
+        }
+        Ok(code)
+    })
+}
+
+fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
+    let gone = || CliError::NoSuch(format!("attach process {}: there is none", args.pid));
+    let process = ProcessIdentity::of(args.pid)?.ok_or_else(gone)?;
+    let path = format!("/proc/{}/ns/net", args.pid);
+    let read = |source| CliError::Read { file: path.clone(), source };
+    let netns: OwnedFd = File::open(&path).map_err(read)?.into();
+    if is_ours(&path).map_err(read)? {
+        let message = format!("process {} is in our own network namespace: there is nothing to attach", args.pid);
+        return Err(UsageError::new(message)
+            .hint("`unshare --net COMMAND` starts one in a namespace of its own")
+            .into());
+    }
+    // The bridge of `run` is the network `bridge`; any other has a network of its own name.
+    let name = if args.bridge.as_str() == "brg0" { "bridge" } else { args.bridge.as_str() };
+    let known = networks.find(name).ok().filter(|_| args.subnet.is_none() && args.gateway.is_none());
+    let config = match known {
+        Some(record) => record.config,
+        None => NetworkConfig {
+            name: name.to_owned(),
+            subnet: args.subnet.or_else(|| "10.10.10.0/24".parse().ok().filter(|_| name == "bridge")),
+            gateway: args.gateway,
+            bridge_name: Some(args.bridge.clone()),
+            ..NetworkConfig::default()
+        },
+    };
+    let container = id_of(&process);
+    block_on(async {
+        tell(networks.drop_ended_processes().await);
+        let new = networks.find(name).is_err();
+        let record = networks.ensure(&config).await?;
+        let request = AttachRequest {
+            network: record.id.clone(),
+            container: container.clone(),
+            container_name: format!("process {}", args.pid),
+            netns: netns.as_fd(),
+            ifname: args.ifname.clone(),
+            ipv4: args.address,
+            mac: args.mac,
+            default_route: true,
+            ports: Vec::new(),
+            process: Some(process.clone()),
+        };
+        match networks.attach(request).await {
+            Ok(place) => Ok(format!("{}\n", place.address.map(|address| address.to_string()).unwrap_or_default())),
+            Err(error) => {
+                if new {
+                    tell(networks.remove(name).await);
+                }
+                Err(error.into())
+            }
+        }
+    })
+}
+
+/// A process that is no container of ours gets an id like theirs, always the same one.
+fn id_of(process: &ProcessIdentity) -> ContainerId {
+    let text = format!("{}\0{}\0{}", process.boot_id, process.pid, process.start_time);
+    let digits: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.parse().unwrap_or_else(|_| ContainerId::generate())
+}
+
+fn is_ours(path: &str) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (theirs, ours) = (std::fs::metadata(path)?, std::fs::metadata(Path::new("/proc/self/ns/net"))?);
+    Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+}
+
+fn pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let pair = |word: &String| {
+        let pair = word.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) =
+            pair.ok_or_else(|| UsageError::new(format!("`{option} {}` is not KEY=VALUE", shown(word))))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    words.iter().map(pair).collect()
+}
+
+/// Prints an error beside which the command goes on.
+fn tell<T>(outcome: Result<T, NetworkError>) -> bool {
+    if let Err(error) = &outcome {
+        let hint = error.hint().map(|hint| format!("hint: {}\n", harmless(&hint))).unwrap_or_default();
+        say(&format!("error: {}\n{hint}", harmless(&chain(error))));
+    }
+    outcome.is_err()
+}
+
+fn chain(error: &NetworkError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

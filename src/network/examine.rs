@@ -1,0 +1,68 @@
+//! Compares a network with its record and changes nothing.
+
+use super::record::{Attachment, NetworkRecord};
+use super::{NetworkError, Networks};
+
+/// Is one thing that was looked at.
+#[derive(Debug)]
+pub struct Finding {
+    /// What it is: a bridge, a container.
+    pub what: String,
+    /// How it is, in words, or what is wrong.
+    pub outcome: Result<String, NetworkError>,
+}
+
+impl Networks {
+    /// Looks at a network's bridge and at each place on it; of CNI networks the plugins are asked (CHECK).
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn examine(&self, network: &NetworkRecord) -> Result<Vec<Finding>, NetworkError> {
+        let mut findings = Vec::new();
+        if let Some(bridge) = &network.bridge {
+            let outcome = self.look_at(bridge.name.as_str(), bridge.gateway).await;
+            findings.push(Finding { what: format!("bridge {}", bridge.name), outcome });
+        }
+        for place in self.attachments(&network.id)? {
+            let outcome = match &network.cni {
+                Some(_) => self.ask_plugins(&place).await,
+                None => self.look_at_host_link(&place).await,
+            };
+            findings.push(Finding { what: place.container_name, outcome });
+        }
+        if findings.is_empty() {
+            let text = format!("driver {}, nobody is on it", network.config.driver);
+            findings.push(Finding { what: "network".to_owned(), outcome: Ok(text) });
+        }
+        Ok(findings)
+    }
+
+    async fn look_at(&self, name: &str, gateway: std::net::Ipv4Addr) -> Result<String, NetworkError> {
+        let links = self.bridge.links()?;
+        let wrong = |reason: String| NetworkError::LinkClash { name: name.to_owned(), reason };
+        let link = links.find(name).await?.ok_or_else(|| wrong("it is gone".to_owned()))?;
+        let addresses = links.addresses(link.index).await?;
+        match (link.up, addresses.iter().find(|address| address.ip() == gateway)) {
+            (true, Some(address)) => Ok(format!("up, {address}")),
+            (false, _) => Err(wrong("it is down".to_owned())),
+            (true, None) => Err(wrong(format!("it has not the address {gateway}"))),
+        }
+    }
+
+    async fn look_at_host_link(&self, place: &Attachment) -> Result<String, NetworkError> {
+        let address = place.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+        let Some(host) = &place.host_link else { return Ok(address) };
+        let wrong = |reason: &str| NetworkError::LinkClash { name: host.name.to_string(), reason: reason.to_owned() };
+        match self.bridge.links()?.find(host.name.as_str()).await? {
+            None => Err(wrong("it is gone")),
+            Some(link) if link.master.is_none() => Err(wrong("it is on no bridge")),
+            Some(_) => Ok(format!("{address} by {}", host.name)),
+        }
+    }
+
+    async fn ask_plugins(&self, place: &Attachment) -> Result<String, NetworkError> {
+        let asked = self.cni().check_attachment(place.container.as_str(), place.ifname.as_str()).await?;
+        let address = place.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+        Ok(if asked { format!("{address}, the plugins are content") } else { format!("{address}, CHECK is disabled") })
+    }
+}
