@@ -223,3 +223,39 @@ fn a_service_s_keys_do_what_their_class_says() {
         }
     }
 }
+
+const DOCUMENT: &str = "docs/compose-support.md";
+
+/// The part of the document that is made from the schema.
+fn support_tables() -> String {
+    let mut text = String::new();
+    for (what, table) in tables() {
+        text += &format!("\n### {}\n\n| key | mydocker | for example |\n|---|---|---|\n", what.trim_matches('`'));
+        for field in table.fields {
+            let class = match field.support {
+                Support::Acts => "acts on it".to_owned(),
+                Support::Silent => "has nothing to do".to_owned(),
+                Support::Ignored => "leaves it out, with one warning".to_owned(),
+                Support::Refused { because, .. } => format!("refuses it: without it {because}"),
+            };
+            let example = field.example.map(|text| format!("`{}`", text.replace('|', "\\|"))).unwrap_or_default();
+            text += &format!("| `{}` | {class} | {example} |\n", field.name);
+        }
+    }
+    text
+}
+
+/// What the document says of the keys is what the schema says. With MYDOCKER_UPDATE_DOCS set the document is written anew.
+#[test]
+fn the_document_says_what_the_schema_says() {
+    const MARK: &str = "<!-- made by the test the_document_says_what_the_schema_says -->\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
+    let found = fs::read_to_string(&path).unwrap();
+    let (before, tables) = found.split_once(MARK).expect("the document has the mark");
+    let right = support_tables();
+    if std::env::var_os("MYDOCKER_UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{MARK}{right}")).unwrap();
+    } else {
+        assert!(tables == right, "{DOCUMENT} is out of date: run this test with MYDOCKER_UPDATE_DOCS=1");
+    }
+}
