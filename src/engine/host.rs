@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::detacher::Detacher;
 use super::error::LaunchError;
 use super::launch::clear_remains;
+use super::ports::ReservedPorts;
 use crate::container::CgroupView;
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::network::dns::NameTable;
@@ -23,6 +24,8 @@ pub struct Host {
     pub networks: Networks,
     /// Who is called what on which network.
     pub names: Arc<NameTable>,
+    /// Ports of the host that are held for containers about to start.
+    pub ports: ReservedPorts,
     /// Takes containers off them.
     pub detacher: Detacher,
     /// Whose servers answer names that are not ours.
@@ -40,6 +43,7 @@ impl Host {
             hierarchies: Hierarchies::discover()?,
             networks,
             names: NameTable::new(),
+            ports: ReservedPorts::default(),
             detacher: Detacher::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             dirs,

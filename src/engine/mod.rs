@@ -8,6 +8,7 @@ pub mod foreground;
 mod host;
 mod launch;
 mod networking;
+mod ports;
 mod readiness;
 mod shim_link;
 

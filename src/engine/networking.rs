@@ -85,7 +85,10 @@ impl Networking {
         for wish in guest.wishes {
             let mut ports = Vec::new();
             for mapping in &wish.ports {
-                let reservation = PortReservation::bind(mapping)?;
+                let reservation = match host.ports.take(guest.id, mapping) {
+                    Some(held) => held,
+                    None => host.networks.reserve(mapping)?,
+                };
                 ports.push(reservation.mapping());
                 self.ports.push((reservation.port(), reservation.into_fd()));
             }

@@ -203,13 +203,18 @@ pub enum NetworkError {
     WorkerLost(&'static str),
 }
 
-/// Says which process holds a port.
+/// Says who holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortOwner {
-    /// Its process id.
-    pub pid: u32,
-    /// Its command line, shortened.
-    pub command: String,
+pub enum PortOwner {
+    /// A process that is none of ours.
+    Process {
+        /// Its process id.
+        pid: u32,
+        /// Its command line, shortened.
+        command: String,
+    },
+    /// A container of ours, by its name.
+    Container(String),
 }
 
 impl From<CniError> for NetworkError {
@@ -219,7 +224,11 @@ impl From<CniError> for NetworkError {
 }
 
 fn owner_text(owner: &Option<PortOwner>) -> String {
-    owner.as_ref().map(|owner| format!(" by process {} ({})", owner.pid, owner.command)).unwrap_or_default()
+    match owner {
+        Some(PortOwner::Process { pid, command }) => format!(" by process {pid} ({command})"),
+        Some(PortOwner::Container(name)) => format!(" by the container {name}"),
+        None => String::new(),
+    }
 }
 
 impl NetworkError {
@@ -244,7 +253,12 @@ impl NetworkError {
             Self::SubnetOverlap { .. } => Some("choose another `subnet:`, or none; `ip route show table all` shows what is in use".to_owned()),
             Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1` outside".to_owned()),
             Self::PortTaken { owner: None, .. } | Self::PortsTaken { .. } => Some("`ss -lntup` as root shows who has it".to_owned()),
-            Self::PortTaken { owner: Some(owner), .. } => Some(format!("end process {} or publish another port", owner.pid)),
+            Self::PortTaken { owner: Some(PortOwner::Process { pid, .. }), .. } => {
+                Some(format!("end process {pid} or publish another port"))
+            }
+            Self::PortTaken { owner: Some(PortOwner::Container(name)), .. } => {
+                Some(format!("stop {name} or publish another port"))
+            }
             Self::Socket { source, .. } if source.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
                 Some("no interface of the host has this address: `ip address` shows them".to_owned())
             }

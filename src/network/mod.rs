@@ -3,6 +3,8 @@
 mod bridge;
 mod config;
 mod dead;
+mod conntrack;
+mod datagram;
 mod driver;
 mod error;
 mod examine;

@@ -9,6 +9,7 @@ use ipnetwork::Ipv4Network;
 use super::bridge::{self, BridgeDriver};
 use super::cni::CniDriver;
 use super::config::{DriverKind, NetworkConfig, PortMapping};
+use super::conntrack::forget_flows;
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::{Firewall, FirewallOptions, RuleWatch};
 use super::record::{AttachRequest, Attachment, HostLink, NetworkRecord, PublishedPort};
@@ -104,6 +105,7 @@ impl Networks {
         if made.is_ok() && !attachment.ports.is_empty() {
             self.firewall.note_change();
             made = self.firewall.reconcile(&self.state, false).await;
+            forget_flows(attachment.ports.clone()).await;
         }
         match made {
             Ok(()) => Ok(attachment),
@@ -159,6 +161,7 @@ impl Networks {
         if !users.is_empty() {
             return Err(NetworkError::InUse { network: network.config.name, users });
         }
+        let ports = self.state.attachments(&network.id)?.into_iter().flat_map(|attachment| attachment.ports).collect();
         // Both wait for the kernel, each for its own: they wait side by side.
         let driver = self.driver(&network.config)?;
         let rules = self.firewall.reconcile_without(&self.state, &network.id);
@@ -170,6 +173,7 @@ impl Networks {
         drop(lock);
         // Nothing is left to do here, unless the rules could not be changed: then this says why.
         self.firewall.reconcile(&self.state, false).await?;
+        forget_flows(ports).await;
         Ok(true)
     }
 
@@ -393,6 +397,7 @@ impl Networks {
         if leaving.iter().any(|attachment| !attachment.ports.is_empty()) {
             self.firewall.note_change();
             self.firewall.reconcile(&self.state, false).await?;
+            forget_flows(leaving.iter().flat_map(|attachment| attachment.ports.clone()).collect()).await;
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
-use super::NetworkError;
 use super::config::{PortMapping, Protocol};
 use super::error::PortOwner;
-use super::record::PublishedPort;
+use super::record::{Attachment, PublishedPort};
+use super::{NetworkError, Networks};
 
 /// How many connections may wait for our proxy.
 const BACKLOG: i32 = 1024;
@@ -68,6 +68,37 @@ impl PortReservation {
     /// Gives the socket away.
     pub fn into_fd(self) -> OwnedFd {
         self.socket
+    }
+}
+
+impl Networks {
+    /// Takes a port of the host as [`PortReservation::bind`] does; one that a container of ours has, of whichever project, is
+    /// said to be that container's.
+    pub fn reserve(&self, mapping: &PortMapping) -> Result<PortReservation, NetworkError> {
+        PortReservation::bind(mapping).map_err(|error| match error {
+            NetworkError::PortTaken { host, protocol, owner } => {
+                let publisher = self.publisher_of(mapping).map(|place| PortOwner::Container(place.container_name));
+                NetworkError::PortTaken { host, protocol, owner: publisher.or(owner) }
+            }
+            error => error,
+        })
+    }
+
+    /// Finds the container of ours whose published port clashes with this one.
+    pub fn publisher_of(&self, mapping: &PortMapping) -> Option<Attachment> {
+        mapping.host_port.filter(|_| mapping.host_port_to.is_none())?;
+        let networks = self.state.networks().unwrap_or_default();
+        let places = networks.iter().flat_map(|network| self.state.attachments(&network.id).unwrap_or_default());
+        places.into_iter().find(|place| place.ports.iter().any(|port| port.clashes_with(mapping)))
+    }
+}
+
+impl PublishedPort {
+    /// Whether both cannot be published at once.
+    pub fn clashes_with(&self, mapping: &PortMapping) -> bool {
+        let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+        let same_address = any(self.host_ip) || any(mapping.host_ip) || self.host_ip == mapping.host_ip;
+        same_address && self.protocol == mapping.protocol && Some(self.host_port) == mapping.host_port
     }
 }
 
@@ -161,7 +192,7 @@ fn owner(ip: IpAddr, port: u16, protocol: Protocol) -> Option<PortOwner> {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         if links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str())) {
-            return Some(PortOwner { pid, command: command(pid) });
+            return Some(PortOwner::Process { pid, command: command(pid) });
         }
     }
     None
@@ -222,8 +253,10 @@ mod tests {
                 let port = first.port().host_port;
                 for ip in [None, Some("127.0.0.1"), Some("0.0.0.0")] {
                     let error = PortReservation::bind(&mapping(ip, Some(port), protocol)).unwrap_err();
-                    let NetworkError::PortTaken { owner: Some(owner), .. } = &error else { panic!("{error:?}") };
-                    assert_eq!(owner.pid, std::process::id());
+                    let NetworkError::PortTaken { owner: Some(PortOwner::Process { pid, .. }), .. } = &error else {
+                        panic!("{error:?}")
+                    };
+                    assert_eq!(*pid, std::process::id());
                     assert!(error.to_string().contains(&port.to_string()), "{error}");
                 }
                 drop(PortReservation::from_fd(first.port(), first.into_fd()));

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::NetworkError;
+use super::datagram::{AnsweringSocket, Asker};
 
 /// How many connections one port carries at a time; further ones wait in the listen queue.
 const CONNECTIONS: usize = 1024;
@@ -75,39 +76,36 @@ pub fn serve_udp_proxy(
     socket: OwnedFd,
     target: impl Fn() -> Option<SocketAddr> + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send, NetworkError> {
-    let failed = |source| NetworkError::Socket { operation: "serve a published udp port".to_owned(), source };
-    let socket = std::net::UdpSocket::from(socket);
-    socket.set_nonblocking(true).map_err(failed)?;
     Ok(async move {
-        match UdpSocket::from_std(socket) {
+        match AnsweringSocket::from_fd(socket) {
             Ok(socket) => datagram_loop(Arc::new(socket), target).await,
             Err(error) => tracing::error!(%error, "a published udp port is not served"),
         }
     })
 }
 
-async fn datagram_loop(socket: Arc<UdpSocket>, target: impl Fn() -> Option<SocketAddr>) {
-    let mut exchanges: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+async fn datagram_loop(socket: Arc<AnsweringSocket>, target: impl Fn() -> Option<SocketAddr>) {
+    let mut exchanges: HashMap<Asker, Arc<UdpSocket>> = HashMap::new();
     let mut readers = JoinSet::new();
     let mut buffer = vec![0; 65536];
     loop {
         tokio::select! {
-            Some(Ok(client)) = readers.join_next() => {
-                exchanges.remove(&client);
+            Some(Ok(asker)) = readers.join_next() => {
+                exchanges.remove(&asker);
             }
-            received = socket.recv_from(&mut buffer) => {
-                let Ok((length, client)) = received else { continue };
+            received = socket.receive(&mut buffer) => {
+                let Ok((length, asker)) = received else { continue };
                 let (Some(target), Some(datagram)) = (target(), buffer.get(..length)) else { continue };
                 let full = exchanges.len() >= CONNECTIONS;
-                let known = exchanges.get(&client).filter(|exchange| exchange.peer_addr().is_ok_and(|to| to == target));
+                let known = exchanges.get(&asker).filter(|exchange| exchange.peer_addr().is_ok_and(|to| to == target));
                 let exchange = match known {
                     Some(exchange) => Arc::clone(exchange),
                     None if full => continue,
                     None => match connected(target).await {
                         Ok(exchange) => {
                             let exchange = Arc::new(exchange);
-                            exchanges.insert(client, Arc::clone(&exchange));
-                            readers.spawn(answer(Arc::clone(&exchange), Arc::clone(&socket), client));
+                            exchanges.insert(asker, Arc::clone(&exchange));
+                            readers.spawn(answer(Arc::clone(&exchange), Arc::clone(&socket), asker));
                             exchange
                         }
                         Err(_) => continue,
@@ -128,14 +126,20 @@ async fn connected(target: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Carries answers back until there have been none for a while, and returns whose they were.
-async fn answer(exchange: Arc<UdpSocket>, socket: Arc<UdpSocket>, client: SocketAddr) -> SocketAddr {
+async fn answer(exchange: Arc<UdpSocket>, socket: Arc<AnsweringSocket>, asker: Asker) -> Asker {
     let mut buffer = vec![0; 65536];
-    while let Ok(Ok(length)) = timeout(UDP_IDLE, exchange.recv(&mut buffer)).await {
-        if let Some(datagram) = buffer.get(..length) {
-            let _ = socket.send_to(datagram, client).await;
+    loop {
+        match timeout(UDP_IDLE, exchange.recv(&mut buffer)).await {
+            Ok(Ok(length)) => {
+                if let Some(datagram) = buffer.get(..length) {
+                    let _ = socket.answer(asker, datagram).await;
+                }
+            }
+            // Nobody listens yet: the container is starting, and the next datagram may find it.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(Err(_)) | Err(_) => return asker,
         }
     }
-    client
 }
 
 #[cfg(test)]

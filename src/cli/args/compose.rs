@@ -84,6 +84,8 @@ pub enum ComposeCommand {
     Exec(ExecArgs),
     /// Send a signal to containers
     Kill(KillArgs),
+    /// Print where a port of a service is published
+    Port(PortArgs),
     /// Check the file and print it as it is understood
     Config(ConfigArgs),
     /// Show the version
@@ -306,6 +308,24 @@ pub struct KillArgs {
     /// The signal, by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGKILL")]
     pub signal: SignalNumber,
+}
+
+/// `compose port`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mydocker compose port --protocol udp dns 53")]
+pub struct PortArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The container's port
+    #[arg(value_name = "PRIVATE_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// tcp or udp
+    #[arg(long, value_name = "PROTOCOL", default_value = "tcp", value_parser = ["tcp", "udp"])]
+    pub protocol: String,
+    /// Which of the service's containers, from 1 [default: the first that there is]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub index: Option<u32>,
 }
 
 /// `compose config`.

@@ -7,7 +7,7 @@ mod run;
 mod usage;
 
 pub use compose::{
-    AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs,
+    AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
     ProgressMode, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
 };
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};

@@ -1,6 +1,6 @@
 //! `compose`: from the options to the command's file.
 
-use super::{config, down, exec, kill, logs, ps, restart, start, stop, up};
+use super::{config, down, exec, kill, logs, port, ps, restart, start, stop, up};
 use crate::cli::args::{ComposeArgs, ComposeCommand};
 use crate::cli::commands::version;
 use crate::cli::project::{CommandResult, ComposeContext};
@@ -26,6 +26,7 @@ pub fn run(args: ComposeArgs, settings: &Settings, palette: Palette) -> CommandR
         ComposeCommand::Restart(args) => restart::run(&context, args),
         ComposeCommand::Exec(args) => exec::run(&context, args),
         ComposeCommand::Kill(args) => kill::run(&context, args),
+        ComposeCommand::Port(args) => port::run(&context, &args),
         ComposeCommand::Config(args) => config::run(&context, &args),
         ComposeCommand::Version(args) => version::run(&args),
     }

@@ -2,6 +2,7 @@
 
 mod objects;
 mod order;
+mod ports;
 mod reporter;
 mod up;
 mod wait;

@@ -27,6 +27,7 @@ impl Work {
         handles: BTreeMap<String, ContainerHandle>,
     ) -> Result<(), Failure> {
         self.name_orphans(&up, &plan, &handles);
+        let held = self.hold_ports(&up, &plan, &handles)?;
         self.ensure_networks(&up.project, &plan).await?;
         self.ensure_volumes(&up.project)?;
         for id in plan.surplus.iter().chain(plan.orphans.iter().filter(|_| up.remove_orphans)) {
@@ -57,6 +58,7 @@ impl Work {
             });
         }
         let started = join_all(tasks).await?;
+        drop(held);
         if up.wait {
             for containers in &started {
                 self.wait_running(containers).await?;
