@@ -14,6 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
         del_follows_every_end,
         a_list_that_cannot_be_used_is_told_before_anything_runs,
         all_of_ours_are_killed_and_del_is_run,
+        the_time_limit_ends_a_plugin_that_hangs,
         networks_by_hand: Bridge,
         any_process_is_attached: Bridge,
         plugins_by_hand,
@@ -200,6 +201,18 @@ fn all_of_ours_are_killed_and_del_is_run(sandbox: &Sandbox) {
     assert!(told.contains("prevResult") && told.contains("10.66.0.2"), "{told}");
 }
 
+fn the_time_limit_ends_a_plugin_that_hangs(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("hanging", ONE);
+    write_list(&project, "recorded");
+    let hangs =
+        RECORDER.replace("case $CNI_COMMAND in", "[ $CNI_COMMAND != ADD ] || exec sleep 600\ncase $CNI_COMMAND in");
+    fs::write(format!("{bin}/recorder"), &hangs).expect("ours");
+    project.rewrite(&ONE.replace("conflist: recorded", "conflist: recorded, timeout: 0.5"));
+    project.compose(&["up", "-d"]).refused(1, &["recorder", "ADD", "0.5 s", "timeout"]);
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+}
+
 fn networks_by_hand(sandbox: &Sandbox) {
     sandbox.mydocker(&["network", "create", "--subnet", "10.68.0.0/24", "--label", "a=b", "back"]).ok();
     sandbox.mydocker(&["network", "create", "back"]).refused(1, &["back"]);
@@ -271,6 +284,8 @@ fn plugins_by_hand(sandbox: &Sandbox) {
     .expect("ours");
     let conf = conf.display().to_string();
     let sleeper = sandbox.spawn_shell("exec unshare --net sleep 1000");
+    let comm = format!("/proc/{}/comm", sleeper.pid());
+    eventually("it sleeps", || (fs::read_to_string(&comm).ok()?.trim() == "sleep").then_some(()));
     let netns = format!("/proc/{}/ns/net", sleeper.pid());
     let add =
         ["cni", "add", "--netns", &netns, "--container-id", "c1", "--capability", r#"mac="02:00:00:00:00:01""#, &conf];

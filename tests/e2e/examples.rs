@@ -11,6 +11,7 @@ pub(crate) fn cases() -> Vec<Case> {
         crash_restart: Bridge,
         two_networks: Bridge,
         limits: Bridge + Controllers,
+        cni: Plugins + Bridge,
         every_example_has_a_test_and_a_line,
         demo: Internet + Bridge,
     ]
@@ -84,10 +85,30 @@ fn limits(sandbox: &Sandbox) {
     }
 }
 
+fn cni(sandbox: &Sandbox) {
+    let list = format!("{}/compose-examples/cni/cni/example.conflist", env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(list).expect("an example");
+    // The leases of this test, not the machine's.
+    let leases = sandbox.dir().join("leases").display().to_string();
+    let project = example(sandbox, "cni");
+    fs::create_dir_all(project.directory().join("cni")).expect("ours");
+    let moved = list.replace("/run/cni-example", &leases);
+    assert_ne!(list, moved);
+    fs::write(project.directory().join("cni/example.conflist"), moved).expect("ours");
+    project.up();
+    let logs = project.wait_for_log("made by plugins");
+    assert!(logs.contains("10.42.0.9/24"), "{logs}");
+    let page = sandbox.host(&["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/"]).ok();
+    assert_eq!(page.stdout, "made by plugins\n");
+    project.down();
+    sandbox.shell("ip link delete cni-example0; for t in filter nat; do iptables -t $t -F; iptables -t $t -X; done; echo 0 >/proc/sys/net/ipv4/ip_forward").ok();
+}
+
 fn every_example_has_a_test_and_a_line(_: &Sandbox) {
     let dir = format!("{}/compose-examples", env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(format!("{dir}/README.md")).expect("a README");
-    let tests: Vec<String> = ["hello", "chain", "crash-restart", "two-networks", "limits"].map(str::to_owned).to_vec();
+    let tests: Vec<String> =
+        ["hello", "chain", "crash-restart", "two-networks", "limits", "cni"].map(str::to_owned).to_vec();
     for entry in fs::read_dir(dir).expect("there").flatten().filter(|entry| entry.path().is_dir()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         assert!(readme.contains(&format!("({name}/compose.yaml)")), "{name} has no line in the README");
