@@ -584,3 +584,48 @@ fn the_script_in_cni_is_the_plugin() {
     let object: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert!(object["msg"].as_str().unwrap().contains("mydocker not found") || done.status.success(), "{object}");
 }
+
+#[test]
+fn the_script_by_hand_makes_it_once_and_takes_it_away() {
+    on_a_host(|host| {
+        let daemon = host.daemon();
+        let a = Container::new("a");
+        // What stands for the bridge is a link that can be moved into a cube.
+        ip(&format!("link add brg0 type veth peer name eth0 netns {}", path(&a.netns)));
+        ip("addr add 10.10.10.1/24 dev brg0");
+        ip("link set brg0 up");
+        in_namespace(a.netns.as_fd(), || {
+            ip("addr add 10.10.10.2/24 dev eth0");
+            ip("link set eth0 up");
+            ip("route add default via 10.10.10.1");
+        })
+        .unwrap();
+        let root = env!("CARGO_MANIFEST_DIR");
+        let script = |words: &str| {
+            let mut command = Command::new(format!("{root}/tools/polycube-internet"));
+            command.args(words.split_whitespace());
+            command.env("PATH", format!("{root}/tests/polycubed:{}", std::env::var("PATH").unwrap()));
+            command.output().unwrap()
+        };
+        let words = "--dev up0 --gateway 192.0.2.1";
+        let refused = script(words);
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && stderr.contains("default route"), "{stderr}");
+        assert_eq!(daemon.cubes(), Vec::<String>::new());
+        for turn in 0..2 {
+            daemon.take_log();
+            let done = script(&format!("{words} --force"));
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert!(a.pings(BEYOND));
+            let changes = daemon.take_log().iter().filter(|line| !line.starts_with("GET")).count();
+            assert_eq!(changes > 0, turn == 0, "the second run changes nothing");
+        }
+        for _ in 0..2 {
+            let done = script("--down");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert_eq!(daemon.cubes(), Vec::<String>::new());
+        }
+        ip("link del brg0");
+        ip("route replace default via 192.0.2.1");
+    });
+}

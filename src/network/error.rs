@@ -5,21 +5,13 @@ use std::path::PathBuf;
 use ipnetwork::Ipv4Network;
 
 use super::cni::CniError;
-use super::config::{DriverKind, Protocol};
+use super::config::Protocol;
 use crate::namespaces::network::NetnsError;
 use crate::store::StoreError;
 
 /// Says which operation on a network failed, with its object.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// A driver that mydocker knows by name only.
-    #[error("use the driver `{driver}` for the network {network}: it is not there yet")]
-    DriverMissing {
-        /// The network.
-        network: String,
-        /// The driver.
-        driver: DriverKind,
-    },
     /// A value of a network's configuration that cannot be.
     #[error("make the network {network}: {reason}")]
     Config {

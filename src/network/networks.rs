@@ -40,7 +40,7 @@ impl Networks {
         let below = run_dir.join("networks");
         Ok(Self {
             state: StateDir::open(run_dir)?,
-            cni: CniDriver::new(below.join("cni"), below),
+            cni: CniDriver::new(run_dir, below.join("cni"), below),
             bridge: BridgeDriver::default(),
             none: PlainDriver(DriverKind::None),
             host: PlainDriver(DriverKind::Host),
@@ -243,8 +243,7 @@ impl Networks {
             DriverKind::Bridge => Ok(&self.bridge),
             DriverKind::None => Ok(&self.none),
             DriverKind::Host => Ok(&self.host),
-            DriverKind::Cni => Ok(&self.cni),
-            driver @ DriverKind::Polycube => Err(NetworkError::DriverMissing { network: config.name.clone(), driver }),
+            DriverKind::Cni | DriverKind::Polycube => Ok(&self.cni),
         }
     }
 
@@ -435,7 +434,7 @@ impl Networks {
     }
 
     fn restore_forwarding(&self) -> Result<(), NetworkError> {
-        if self.state.networks()?.iter().any(|network| network.bridge.is_some()) {
+        if self.state.networks()?.iter().any(|network| network.bridge.is_some()) || self.cni.has_cubes() {
             return Ok(());
         }
         forwarding::restore(&self.state)

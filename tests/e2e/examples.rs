@@ -108,7 +108,7 @@ fn every_example_has_a_test_and_a_line(_: &Sandbox) {
     let dir = format!("{}/compose-examples", env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(format!("{dir}/README.md")).expect("a README");
     let tests: Vec<String> =
-        ["hello", "chain", "crash-restart", "two-networks", "limits", "cni"].map(str::to_owned).to_vec();
+        ["hello", "chain", "crash-restart", "two-networks", "limits", "cni", "polycube"].map(str::to_owned).to_vec();
     for entry in fs::read_dir(dir).expect("there").flatten().filter(|entry| entry.path().is_dir()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         assert!(readme.contains(&format!("({name}/compose.yaml)")), "{name} has no line in the README");

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 #[expect(dead_code, reason = "other test programs use the rest of it")]
 mod support;
 
+#[path = "../polycubed/mod.rs"]
+#[expect(dead_code, reason = "other test programs use the rest of it")]
+mod polycubed;
+
 mod bad_input;
 mod cni;
 mod commands;
@@ -18,6 +22,7 @@ mod lifecycle;
 mod logs;
 mod names;
 mod network;
+mod polycube;
 mod ports;
 mod processes;
 mod run;
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
         logs::cases(),
         names::cases(),
         network::cases(),
+        polycube::cases(),
         ports::cases(),
         processes::cases(),
         run::cases(),

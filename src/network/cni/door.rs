@@ -37,12 +37,16 @@ impl Networks {
         Ok(self.cni.resume(container, namespace)?)
     }
 
-    /// Reads the configuration that a network is to have, where its driver is `cni`.
+    /// Reads the configuration that a network is to have, where plugins attach to it.
     pub(in crate::network) fn read_list(
         &self,
         config: &NetworkConfig,
     ) -> Result<Option<Box<NetworkList>>, NetworkError> {
-        Ok(if config.driver == DriverKind::Cni { Some(Box::new(self.cni.load(config)?)) } else { None })
+        Ok(if matches!(config.driver, DriverKind::Cni | DriverKind::Polycube) {
+            Some(Box::new(self.cni.load(config)?))
+        } else {
+            None
+        })
     }
 
     /// Reads the configuration again: while somebody is attached it must be the one that was used (SPEC.md section 3).

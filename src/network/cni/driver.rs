@@ -22,8 +22,9 @@ use super::runtime::{Runtime, Target};
 use super::settings::CniSettings;
 use crate::namespaces::network as netns;
 use crate::network::NetworkError;
-use crate::network::config::NetworkConfig;
+use crate::network::config::{DriverKind, NetworkConfig};
 use crate::network::driver::{DriverFuture, NetworkDriver};
+use crate::network::polycube;
 use crate::network::record::{Attachment, NetworkRecord};
 use crate::spec::ContainerId;
 
@@ -37,15 +38,18 @@ type Runtimes = HashMap<(Vec<PathBuf>, Duration), Arc<Runtime>>;
 #[derive(Debug)]
 pub struct CniDriver {
     cache: Cache,
+    run_dir: PathBuf,
     /// Namespaces of containers that are attached: they stay, and stay to be named to plugins, until DEL.
     held: Mutex<BTreeMap<String, OwnedFd>>,
     runtimes: Mutex<Runtimes>,
 }
 
 impl CniDriver {
-    /// Keeps attachments in `directory`, and has the directory `lock` for the lock that plugins run under.
-    pub(in crate::network) fn new(directory: PathBuf, lock: PathBuf) -> Self {
-        Self { cache: Cache { directory, lock }, held: Mutex::default(), runtimes: Mutex::default() }
+    /// Keeps attachments in `directory`, and has the directory `lock` for the lock that plugins run under. `run_dir` is where
+    /// our own plugin keeps its records.
+    pub(in crate::network) fn new(run_dir: &Path, directory: PathBuf, lock: PathBuf) -> Self {
+        let run_dir = run_dir.to_owned();
+        Self { cache: Cache { directory, lock }, run_dir, held: Mutex::default(), runtimes: Mutex::default() }
     }
 
     /// Keeps attachments elsewhere.
@@ -58,7 +62,15 @@ impl CniDriver {
     /// # Errors
     /// [`CniError`]; options that cannot be.
     pub(in crate::network) fn load(&self, config: &NetworkConfig) -> Result<NetworkList, NetworkError> {
-        Ok(CniSettings::check(config)?.list()?)
+        match config.driver {
+            DriverKind::Polycube => polycube::list_of(config, &self.run_dir),
+            _ => Ok(CniSettings::check(config)?.list()?),
+        }
+    }
+
+    /// Says whether networks of Polycube's cubes are there, which the host forwards for.
+    pub(in crate::network) fn has_cubes(&self) -> bool {
+        polycube::needs_forwarding(&self.run_dir)
     }
 
     /// Lists all attachments that were made and not taken back.
@@ -223,6 +235,11 @@ impl CniDriver {
     }
 
     fn runtime(&self, entry: &CachedAttachment) -> Arc<Runtime> {
+        let own = polycube::plugin_directory(&self.run_dir);
+        // Where it cannot be made, the plugin is not found, which is told with the directories that were looked at.
+        if entry.plugin_directories.contains(&own) {
+            let _ = polycube::offer_plugin(&own);
+        }
         let (directories, limit) = (entry.plugin_directories.clone(), Duration::from_millis(entry.limit_ms));
         let mut runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || Arc::new(Runtime::new(directories.clone(), limit));
@@ -257,7 +274,10 @@ impl CniDriver {
         attachment: &Attachment,
         namespace: BorrowedFd<'_>,
     ) -> Result<(), NetworkError> {
-        let settings = CniSettings::check(&network.config)?;
+        let settings = match network.config.driver {
+            DriverKind::Polycube => CniSettings::of_own_plugin(polycube::plugin_directory(&self.run_dir)),
+            _ => CniSettings::check(&network.config)?,
+        };
         netns::prepare(namespace)
             .map_err(|source| NetworkError::Namespace { container: attachment.container_name.clone(), source })?;
         let (container, ifname) = (attachment.container.as_str(), attachment.ifname.as_str());
@@ -350,6 +370,9 @@ fn wanted_address(address: Ipv4Network) -> String {
 
 impl NetworkDriver for CniDriver {
     fn check(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        if config.driver == DriverKind::Polycube {
+            return self.load(config).map(drop);
+        }
         let settings = CniSettings::check(config)?;
         let list = settings.list()?;
         for plugin in &list.plugins {
@@ -402,7 +425,14 @@ impl NetworkDriver for CniDriver {
     /// Takes back what is left. What is owed already is not waited for again: later starts try it.
     fn teardown<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a> {
         let is_ours = |entry: &CachedAttachment| entry.network_id.as_ref() == Some(&network.id) && entry.owed.is_none();
-        Box::pin(async move { Ok(self.retry(is_ours).await?) })
+        Box::pin(async move {
+            let outcome = self.retry(is_ours).await;
+            let own = polycube::plugin_directory(&self.run_dir);
+            if !self.cache.list()?.iter().any(|entry| entry.plugin_directories.contains(&own)) {
+                polycube::withdraw_plugin(&own);
+            }
+            Ok(outcome?)
+        })
     }
 
     fn forgets_on_failure(&self) -> bool {

@@ -64,6 +64,12 @@ impl CniSettings {
         Ok(settings)
     }
 
+    /// Returns what a network has whose configuration and plugin are ours.
+    pub(super) fn of_own_plugin(directory: PathBuf) -> Self {
+        let plugin_directories = [vec![directory], split_path(PLUGINS)].concat();
+        Self { list: String::new(), plugin_directories, limit: TIME_LIMIT, capabilities: Map::new() }
+    }
+
     /// Reads the configuration.
     pub(super) fn list(&self) -> Result<NetworkList, CniError> {
         if self.list.contains('/') {

@@ -53,7 +53,10 @@ pub(super) fn add(session: &mut Session<'_>) -> Result<AttachResult, PolycubeErr
         let undone = release::release(session, &mut state, &key, Some(netns.as_fd()));
         session.warnings.extend(undone.err().map(|second| format!("undo: {second}")));
     }
-    drop(lock);
+    if done.is_err() {
+        let tidied = uplink::tidy(&session.records, &session.conf, lock);
+        session.warnings.extend(tidied.err().map(|second| format!("undo: {second}")));
+    }
     done
 }
 

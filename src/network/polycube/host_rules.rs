@@ -7,7 +7,7 @@ use super::record::{NetworkState, Records, UplinkState};
 use crate::network::firewall::{change_rules, saved_rules};
 
 /// The lock under which rules are read and changed.
-const LOCK: &str = "rules";
+pub(super) const LOCK: &str = "rules";
 
 /// The chains of a network: what it may (filter), its source NAT and its published ports (nat).
 fn chains(hash: &str) -> (String, String, String) {

@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod conf;
+mod configuration;
 mod container;
 mod cubes;
 mod error;
@@ -17,6 +18,9 @@ mod release;
 mod rest;
 mod uplink;
 
+pub(in crate::network) use configuration::{
+    list_of, needs_forwarding, offer_plugin, plugin_directory, withdraw_plugin,
+};
 pub use error::PolycubeError;
 pub use kernel::disown;
 pub use plugin::{Answer, VERSIONS, answer};

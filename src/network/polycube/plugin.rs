@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::PolycubeError;
 use super::conf::Conf;
+use super::configuration::state_directory;
 use super::record::{NetworkState, Records};
 use super::rest::Polycubed;
 use super::{add, check, release};
@@ -88,13 +89,14 @@ fn operate(
     warnings: &mut Vec<String>,
 ) -> Result<String, PolycubeError> {
     let conf = Conf::check(request)?;
+    let run_dir = state_directory(&request.config).unwrap_or_else(|| run_dir.to_owned());
     let mut session = Session {
         call,
         request,
         daemon: Polycubed::new(&conf.url, conf.limit)?,
         conf,
-        records: Records::below(run_dir),
-        run_dir: run_dir.to_owned(),
+        records: Records::below(&run_dir),
+        run_dir,
         is_reachable: true,
         warnings: Vec::new(),
     };

@@ -110,12 +110,17 @@ impl Records {
     pub(super) fn lock(&self, name: &str) -> Result<FileLock, PolycubeError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         made.map_err(|source| PolycubeError::File { operation: "make the directory", path: self.dir.clone(), source })?;
-        Ok(FileLock::acquire(&self.dir.join(format!("{name}.lock")))?)
+        let path = self.dir.join(format!("{name}.lock"));
+        match FileLock::acquire(&path) {
+            // Whoever was last has taken the directory away between the two.
+            Err(_) if !self.dir.exists() => self.lock(name),
+            other => Ok(other?),
+        }
     }
 
     /// Reads a network's record; one that was damaged is moved aside, and its network found again by its names.
     pub(super) fn load(&self, hash: &str, network: &str) -> Result<NetworkState, PolycubeError> {
-        let fresh = || NetworkState { network: network.to_owned(), ..NetworkState::default() };
+        let fresh = || NetworkState::of(network);
         match store::load_record::<NetworkState>(&self.path(hash))? {
             Loaded::Record(state) if state.network != network => Err(PolycubeError::Configuration(format!(
                 "the network's name has the digest of {}, which is in use: choose another",
@@ -135,10 +140,38 @@ impl Records {
         Ok(store::write_record(&self.path(hash), state, Durability::Process)?)
     }
 
-    /// Forgets a network. Its lock stays: another call may be waiting for it.
+    /// Forgets a network.
     pub(super) fn forget(&self, hash: &str) -> Result<(), PolycubeError> {
         store::remove(&self.path(hash))?;
-        Ok(store::remove_set_aside(&self.path(hash))?)
+        if self.dir.exists() {
+            store::remove_set_aside(&self.path(hash))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a network's lock where there is no record any more; the caller holds it. Who waits for it finds that the file is gone,
+    /// and makes a new one.
+    pub(super) fn tidy(&self, hash: &str) -> Result<(), PolycubeError> {
+        if self.path(hash).exists() { Ok(()) } else { self.remove_lock(hash) }
+    }
+
+    /// Removes a lock; the caller holds it.
+    fn remove_lock(&self, name: &str) -> Result<(), PolycubeError> {
+        Ok(store::remove(&self.dir.join(format!("{name}.lock")))?)
+    }
+
+    /// Removes the locks that are for all networks, and the directory, where there is no network any more.
+    pub(super) fn clear(&self, common: &[&str]) -> Result<(), PolycubeError> {
+        for name in common {
+            let lock = self.lock(name)?;
+            if self.is_empty()? {
+                self.remove_lock(name)?;
+            }
+            drop(lock);
+        }
+        // Fails where somebody begins again.
+        let _ = fs::remove_dir(&self.dir);
+        Ok(())
     }
 
     /// Reads the records of all networks but one.
@@ -158,6 +191,11 @@ impl Records {
         Ok(!self.names()?.iter().any(|name| name.ends_with(".json")))
     }
 
+    /// Says whether any network has a way into the host, for which that forwards.
+    pub(super) fn has_uplinks(&self) -> Result<bool, PolycubeError> {
+        Ok(self.others("")?.iter().any(|network| network.uplink.is_some()))
+    }
+
     fn names(&self) -> Result<Vec<String>, PolycubeError> {
         match fs::read_dir(&self.dir) {
             Ok(entries) => Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()),
@@ -172,6 +210,11 @@ impl Records {
 }
 
 impl NetworkState {
+    /// Says what is known of a network that is not there.
+    pub(super) fn of(network: &str) -> Self {
+        Self { network: network.to_owned(), ..Self::default() }
+    }
+
     /// Returns the attachments that count: those whose removal has not begun.
     pub(super) fn live(&self) -> impl Iterator<Item = &AttachmentState> {
         self.attachments.values().filter(|attachment| attachment.phase != Phase::Leaving)

@@ -28,9 +28,9 @@ pub(super) fn del(session: &mut Session<'_>) -> Result<(), PolycubeError> {
     let known = state.attachments.contains_key(&key) || has_made(session);
     let inside = netns.as_ref().filter(|_| known).map(AsFd::as_fd);
     let done = release(session, &mut state, &key, inside);
-    drop(lock);
+    let tidied = uplink::tidy(&session.records, &session.conf, lock);
     tell_of_delay(session);
-    done
+    done.and(tidied)
 }
 
 /// Finds and removes attachments that the runtime no longer has, and finishes what a DEL had to leave.
@@ -45,16 +45,18 @@ pub(super) fn gc(session: &mut Session<'_>) -> Result<(), PolycubeError> {
     let stale: Vec<String> =
         state.attachments.iter().filter(|(_, attachment)| !is_valid(attachment)).map(|(key, _)| key.clone()).collect();
     let mut first = Ok(());
+    let had_none = state.attachments.is_empty();
     for key in stale {
         let done = release(session, &mut state, &key, None);
         first = first.and(done);
     }
-    if state.attachments.is_empty() {
+    // What a kill left between the last attachment and the network.
+    if had_none && session.is_reachable {
         first = first.and(tear_down_unused(session, &mut state));
     }
-    drop(lock);
+    let tidied = uplink::tidy(&session.records, &session.conf, lock);
     tell_of_delay(session);
-    first
+    first.and(tidied)
 }
 
 /// Asks whether polycubed is there; that it is not is no reason to keep what is not its own.
@@ -148,8 +150,11 @@ fn at_daemon(
 }
 
 fn at_daemon_or_later(session: &mut Session<'_>, state: &mut NetworkState) -> Result<(), PolycubeError> {
-    if !session.is_reachable || state.live().next().is_some() {
+    if state.live().next().is_some() {
         return Ok(());
+    }
+    if !session.is_reachable {
+        return leave_host(session, state);
     }
     match tear_down_unused(session, state) {
         Err(error) if error.is_unreachable() => {
@@ -158,6 +163,17 @@ fn at_daemon_or_later(session: &mut Session<'_>, state: &mut NetworkState) -> Re
         }
         other => other,
     }
+}
+
+/// Takes away what is the host's own of a network that nobody uses: only the cubes wait for polycubed.
+fn leave_host(session: &Session<'_>, state: &mut NetworkState) -> Result<(), PolycubeError> {
+    if state.uplink.is_none() {
+        return Ok(());
+    }
+    uplink::remove(&session.records, &session.conf, state)?;
+    state.uplink = None;
+    session.save(state)?;
+    uplink::restore_forwarding(&session.records, &session.run_dir)
 }
 
 /// Removes an attachment's published ports and its port.
@@ -192,6 +208,7 @@ fn tear_down_unused(session: &mut Session<'_>, state: &mut NetworkState) -> Resu
     cubes.and(links)?;
     if state.attachments.is_empty() {
         session.records.forget(&session.conf.hash)?;
+        *state = NetworkState::of(&session.conf.network);
     } else {
         state.uplink = None;
         state.netdev = None;

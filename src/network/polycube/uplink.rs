@@ -8,12 +8,14 @@ use ipnetwork::Ipv4Network;
 use super::PolycubeError;
 use super::conf::{Conf, Uplink};
 use super::cubes::{self, Service};
+use super::host_rules;
 use super::kernel::{self, Cable};
 use super::names::{WAN, uplink_veth};
 use super::record::{NetworkState, Records, UplinkState};
 use super::rest::Polycubed;
 use crate::network::state::StateDir;
 use crate::network::{NetworkError, forwarding};
+use crate::store::FileLock;
 
 /// Where uplinks get their four addresses from: link-local ones (RFC 3927), which nobody routes. The part is clear of
 /// 169.254.169.254, where clouds answer.
@@ -69,7 +71,7 @@ pub(super) fn ensure(
             kernel::disown(&uplink.router_link, uplink.router)?;
             // Records of the bridge networks are looked at when it is switched off again.
             forwarding::enable(&StateDir::open(run_dir)?)?;
-            super::host_rules::apply(records, &conf.hash, state)?;
+            host_rules::apply(records, &conf.hash, state)?;
             uplink.host.ip()
         }
     };
@@ -181,15 +183,24 @@ pub(super) fn remove(records: &Records, conf: &Conf, state: &NetworkState) -> Re
     let had_rules = state.uplink.is_some();
     kernel::delete(&host)?;
     kernel::delete(&router)?;
-    if had_rules { super::host_rules::remove(records, &conf.hash) } else { Ok(()) }
+    if had_rules { host_rules::remove(records, &conf.hash) } else { Ok(()) }
 }
 
 /// Switches forwarding off again where we switched it on and nobody of ours needs it any more.
 pub(super) fn restore_forwarding(records: &Records, run_dir: &Path) -> Result<(), PolycubeError> {
-    let _lock = records.lock(CHOICE)?;
+    let lock = records.lock(CHOICE)?;
     let state = StateDir::open(run_dir)?;
-    if !records.is_empty()? || state.networks()?.iter().any(|network| network.bridge.is_some()) {
+    if records.has_uplinks()? || state.networks()?.iter().any(|network| network.bridge.is_some()) {
         return Ok(());
     }
-    Ok(forwarding::restore(&state)?)
+    let restored = forwarding::restore(&state);
+    drop(lock);
+    Ok(restored?)
+}
+
+/// Removes what lies there of no network; the caller gives its network's lock away.
+pub(super) fn tidy(records: &Records, conf: &Conf, lock: FileLock) -> Result<(), PolycubeError> {
+    records.tidy(&conf.hash)?;
+    drop(lock);
+    records.clear(&[host_rules::LOCK, CHOICE])
 }
