@@ -80,7 +80,7 @@ impl Sandbox {
         ] {
             DirBuilder::new().recursive(true).mode(mode).create(dir.join(part)).expect("an empty directory");
         }
-        for lock in ["allocation.lock", "cni.lock", "firewall.lock"] {
+        for lock in ["allocation.lock", "firewall.lock"] {
             File::create(dir.join("run/networks").join(lock)).expect("a file of our own");
         }
         let mut hold = if lab {
