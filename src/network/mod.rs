@@ -2,9 +2,9 @@
 
 mod bridge;
 mod config;
-mod dead;
 mod conntrack;
 mod datagram;
+mod dead;
 mod driver;
 mod error;
 mod examine;

@@ -57,6 +57,7 @@ fn a_container_outlives_a_restart_of_polycubed(sandbox: &Sandbox) {
     let project = sandbox.project("polycube", &example());
     project.up();
     project.wait_for_log("outside: reached");
+    project.wait_exited("client");
     daemon.restart();
     // The client is started once more, and its ADD brings back what was lost.
     project.compose(&["start", "client"]).ok();
