@@ -220,6 +220,26 @@ fn what_leaves_has_the_hosts_address_and_forwarding_is_put_back() {
 }
 
 #[test]
+fn packets_are_no_larger_than_the_way_out_takes() {
+    on_a_host(|networks, _dir| async move {
+        let _internet = internet();
+        output("ip", &["link", "set", "up0", "mtu", "1420"]);
+        let network = networks.ensure(&config("p_default")).await.unwrap();
+        networks.ensure(&NetworkConfig { mtu: Some(1300), ..config("p_asked") }).await.unwrap();
+        let (one, asked) = (Container::new(), Container::new());
+        one.attach(&networks, "p_default").await;
+        asked.attach(&networks, "p_asked").await;
+        let inside = |container: &Container| {
+            in_namespace(container.netns.as_fd(), || output("ip", &["-o", "link", "show", "eth0"])).unwrap()
+        };
+        assert!(inside(&one).contains("mtu 1420 "), "{}", inside(&one));
+        assert!(inside(&asked).contains("mtu 1300 "), "{}", inside(&asked));
+        let bridge = output("ip", &["-o", "link", "show", network.bridge_name().unwrap().as_str()]);
+        assert!(bridge.contains("mtu 1420 "), "{bridge}");
+    });
+}
+
+#[test]
 fn networks_are_isolated_and_a_container_may_be_on_both() {
     on_a_host(|networks, _dir| async move {
         networks.ensure(&config("p_front")).await.unwrap();

@@ -21,6 +21,9 @@ use crate::spec::ContainerId;
 /// Begins the alias of every bridge that we made.
 const ALIAS: &str = "mydocker:";
 
+/// Is what a link takes that nobody said anything about.
+pub(super) const USUAL_MTU: u32 = 1500;
+
 /// Marks link groups as ours ("M"); the rest is of the network's id.
 const GROUP_MARK: u32 = 0x4d00_0000;
 /// Marks host ends that are about to be deleted together.
@@ -65,7 +68,10 @@ pub(super) async fn allocate(
     };
     let first = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
     let gateway = settings.gateway.unwrap_or(first);
-    Ok(BridgeRecord { name, subnet, gateway, group: free_group(id, others), ours })
+    // Larger packets than the way out takes depend on ICMP errors that many drop.
+    let way_out = if settings.mtu.is_none() && !settings.internal { links.uplink_mtu().await? } else { None };
+    let mtu = way_out.filter(|mtu| *mtu != USUAL_MTU);
+    Ok(BridgeRecord { name, subnet, gateway, group: free_group(id, others), ours, mtu })
 }
 
 /// Lists subnets that are someone's: routes of the host (those of the bridge in question aside) and other networks of ours.
@@ -136,7 +142,9 @@ impl BridgeDriver {
         let link = match links.find(name).await? {
             Some(link) => link,
             None => {
-                links.add_bridge(name, crate::spec::MacAddress::of(bridge.gateway), settings.mtu).await?;
+                links
+                    .add_bridge(name, crate::spec::MacAddress::of(bridge.gateway), settings.mtu.or(bridge.mtu))
+                    .await?;
                 find_made(links, name).await?
             }
         };
@@ -178,7 +186,7 @@ impl BridgeDriver {
             netns: namespace,
             inner_name: attachment.ifname.as_str(),
             inner_mac: mac,
-            mtu: settings.mtu,
+            mtu: settings.mtu.or(bridge.mtu),
         };
         make_pair(links, &pair).await?;
         if !settings.icc {

@@ -17,7 +17,7 @@ use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
@@ -50,6 +50,7 @@ pub(super) struct LinkView {
     pub(super) group: u32,
     pub(super) alias: String,
     pub(super) master: Option<u32>,
+    pub(super) mtu: u32,
 }
 
 /// Is one route of the host: where to, and through which link.
@@ -192,6 +193,17 @@ impl Links {
         Ok(messages.iter().filter_map(host_route).collect())
     }
 
+    /// Returns the largest packet that the link of the IPv4 default route takes; `None` where there is no such route.
+    pub(super) async fn uplink_mtu(&self) -> Result<Option<u32>, NetworkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let stream = self.handle.route().get(message).execute();
+        let messages = collect(stream).await.map_err(|source| failed("list routes", source))?;
+        let Some((_, index)) = messages.iter().filter_map(default_route).min() else { return Ok(None) };
+        let links = self.list().await?;
+        Ok(links.iter().find(|link| link.index == index).map(|link| link.mtu).filter(|mtu| (68..=65535).contains(mtu)))
+    }
+
     /// Makes a bridge, raised, with an Ethernet address that its ports do not change.
     pub(super) async fn add_bridge(&self, name: &str, mac: MacAddress, mtu: Option<u32>) -> Result<(), NetworkError> {
         let mut builder = LinkBridge::new(name).address(mac.octets().to_vec());
@@ -307,11 +319,13 @@ fn view(message: LinkMessage) -> LinkView {
         group: 0,
         alias: String::new(),
         master: None,
+        mtu: 0,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => view.name = name,
             LinkAttribute::IfAlias(alias) => view.alias = alias,
+            LinkAttribute::Mtu(mtu) => view.mtu = mtu,
             LinkAttribute::Group(group) => view.group = group,
             LinkAttribute::Controller(index) => view.master = Some(index),
             LinkAttribute::LinkInfo(infos) => view.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
@@ -333,6 +347,19 @@ fn host_route(message: &RouteMessage) -> Option<HostRoute> {
     let to = Ipv4Network::new(to, message.header.destination_prefix_length).ok()?;
     let counts = to.prefix() > 0 && !to.ip().is_multicast() && !to.ip().is_loopback();
     counts.then_some(HostRoute { to, link })
+}
+
+/// Returns metric and link of a default route of the main table.
+fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
+    let header = &message.header;
+    if header.destination_prefix_length != 0 || header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let number = |wanted: fn(&RouteAttribute) -> Option<u32>| message.attributes.iter().find_map(wanted);
+    let metric =
+        number(|attribute| if let RouteAttribute::Priority(metric) = attribute { Some(*metric) } else { None });
+    let link = number(|attribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None });
+    Some((metric.unwrap_or(0), link?))
 }
 
 /// Takes the errno out of a netlink error.

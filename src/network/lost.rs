@@ -136,7 +136,8 @@ impl Networks {
             Some(port) => port.group,
             None => bridge::free_group(&id, &self.state.networks()?),
         };
-        let bridge = BridgeRecord { name, subnet, gateway, group, ours: true };
+        let mtu = Some(remains.bridge.mtu).filter(|mtu| settings.mtu.is_none() && *mtu != bridge::USUAL_MTU);
+        let bridge = BridgeRecord { name, subnet, gateway, group, ours: true, mtu };
         Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge), cni: None }))
     }
 

@@ -38,6 +38,10 @@ pub struct BridgeRecord {
     pub group: u32,
     /// False where the bridge was there before us: then it also stays after us.
     pub ours: bool,
+    /// The largest packet that the host's way out took when the network was made, where that was not 1500 and no `mtu` was asked
+    /// for.
+    #[serde(default)]
+    pub mtu: Option<u32>,
 }
 
 impl NetworkRecord {

@@ -161,7 +161,7 @@ pub(super) mod tests {
         let subnet = format!("10.11.{number}.0/24").parse().unwrap();
         let gateway = format!("10.11.{number}.1").parse().unwrap();
         let name = format!("br-{number}").parse().unwrap();
-        let bridge = Some(BridgeRecord { name, subnet, gateway, group: 1, ours: true });
+        let bridge = Some(BridgeRecord { name, subnet, gateway, group: 1, ours: true, mtu: None });
         NetworkRecord { id: number.to_string().repeat(64), config, bridge, cni: None }
     }
 
