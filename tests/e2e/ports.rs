@@ -219,6 +219,8 @@ fn a_udp_flow_finds_the_next_container(sandbox: &Sandbox) {
     let sender = client.try_clone().expect("a duplicate");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also where something fails: the scope waits for its thread.
+        let _stopper = Stopper(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
                 let _ = sender.send(b"still there?");
@@ -234,9 +236,16 @@ fn a_udp_flow_finds_the_next_container(sandbox: &Sandbox) {
         let mut buffer = [0; 64];
         let length = eventually("an answer", || client.recv(&mut buffer).ok());
         assert_eq!(String::from_utf8_lossy(&buffer[..length]), "second 192.0.2.1");
-        stop.store(true, Ordering::SeqCst);
     });
     project.down();
+}
+
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 fn ranges_and_free_ports_are_shown(sandbox: &Sandbox) {
