@@ -86,7 +86,17 @@ impl Container {
 
     /// Serves "hello from PEER" on a port, once a connection, until the thread's listener is dropped with the namespace.
     fn serve_once(&self, port: u16) -> std::thread::JoinHandle<SocketAddr> {
-        let listener = in_namespace(self.netns.as_fd(), || TcpListener::bind(("0.0.0.0", port)).unwrap()).unwrap();
+        // A process that another test forks at this moment holds the last listener until it executes.
+        let deadline = Instant::now() + PATIENCE;
+        let bind = || loop {
+            match TcpListener::bind(("0.0.0.0", port)) {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::yield_now();
+                }
+                bound => return bound.unwrap(),
+            }
+        };
+        let listener = in_namespace(self.netns.as_fd(), bind).unwrap();
         std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             stream.write_all(b"hello").unwrap();
