@@ -294,7 +294,7 @@ mod tests {
             (json!({"ipam": {"type": "host-local", "subnet": "fd00::/64"}}), "fd00::/64"),
             (json!({"subnet": "10.0.0.0/24", "gateway": "10.0.1.1"}), "10.0.1.1"),
             (json!({"runtimeConfig": {"mac": "x"}}), "mac"),
-            (json!({"url": 3}), "url"),
+            (json!({"url": 3}), "expected a string"),
         ];
         for (conf, word) in cases {
             let error = check(conf.clone()).unwrap_err();
