@@ -1,22 +1,18 @@
 //! All networks of one run directory: made, used and removed through records, so that a kill leaves nothing unknown.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use ipnetwork::Ipv4Network;
-
-use super::bridge::{self, BridgeDriver};
+use super::bridge::BridgeDriver;
 use super::cni::CniDriver;
-use super::config::{DriverKind, NetworkConfig, PortMapping};
+use super::config::{DriverKind, NetworkConfig};
 use super::conntrack::forget_flows;
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::{Firewall, FirewallOptions, RuleWatch};
-use super::record::{AttachRequest, Attachment, HostLink, NetworkRecord, PublishedPort};
-use super::settings::BridgeSettings;
+use super::record::{AttachRequest, Attachment, NetworkRecord};
 use super::state::StateDir;
-use super::{NetworkError, forwarding, ipam};
-use crate::spec::{ContainerId, MacAddress, SpecError, random_hex};
+use super::{NetworkError, forwarding};
+use crate::spec::ContainerId;
 
 /// Guards the giving away of names, subnets and addresses, over all processes with this run directory.
 const ALLOCATION: &str = "allocation.lock";
@@ -247,33 +243,6 @@ impl Networks {
         }
     }
 
-    /// Takes a recorded network if it is what is asked for; other labels are written down.
-    fn reuse(&self, record: NetworkRecord, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
-        if let Some((field, existing, wanted)) = record.config.difference(config) {
-            return Err(NetworkError::Different { network: config.name.clone(), field, existing, wanted });
-        }
-        let cni = self.same_list(&record, config)?;
-        if record.config == *config && record.cni == cni {
-            return Ok(record);
-        }
-        let record = NetworkRecord { config: config.clone(), cni, ..record };
-        self.state.write_network(&record)?;
-        Ok(record)
-    }
-
-    async fn allocate(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
-        let id = random_hex();
-        let bridge = match config.driver {
-            DriverKind::Bridge => {
-                let settings = BridgeSettings::check(config)?;
-                let others = self.state.networks()?;
-                Some(bridge::allocate(self.bridge.links()?, &settings, &id, &others, &config.name).await?)
-            }
-            _ => None,
-        };
-        Ok(NetworkRecord { id, config: config.clone(), bridge, cni: self.read_list(config)? })
-    }
-
     /// Takes a network back that could not be made whole, unless somebody uses it already.
     async fn undo_ensure(&self, record: &NetworkRecord, error: NetworkError) -> NetworkError {
         let lock = match self.state.lock(ALLOCATION).await {
@@ -296,89 +265,6 @@ impl Networks {
         match several(&format!("make the network {}", record.config.name), errors) {
             Err(error) => error,
             Ok(()) => NetworkError::UnknownNetwork(record.config.name.clone()),
-        }
-    }
-
-    /// Says what the attachment is to be; the caller holds the lock.
-    fn plan_attachment(
-        &self,
-        network: &NetworkRecord,
-        request: &AttachRequest<'_>,
-    ) -> Result<Attachment, NetworkError> {
-        let mut attachment = Attachment {
-            network: network.id.clone(),
-            network_name: network.config.name.clone(),
-            container: request.container.clone(),
-            container_name: request.container_name.clone(),
-            ifname: request.ifname.clone(),
-            address: None,
-            gateway: None,
-            mac: None,
-            default_route: request.default_route && !network.config.internal,
-            host_link: None,
-            ports: Vec::new(),
-            process: request.process.clone(),
-        };
-        if network.cni.is_some() {
-            attachment.address = request.ipv4.and_then(|address| Ipv4Network::new(address, 32).ok());
-            attachment.mac = request.mac;
-            attachment.ports = published(&request.ports, None);
-        }
-        let Some(bridge) = &network.bridge else { return Ok(attachment) };
-        let settings = BridgeSettings::check(&network.config)?;
-        let leases = self.state.leases(&network.id)?;
-        let held = leases.iter().find(|(_, holder)| **holder == request.container).map(|(address, _)| *address);
-        let range = settings.range.unwrap_or(bridge.subnet);
-        let no_address = || NetworkError::NoFreeAddress { network: network.config.name.clone(), subnet: range };
-        let address = match (request.ipv4, held) {
-            (Some(wanted), _) => {
-                self.check_wanted(network, request, wanted)?;
-                wanted
-            }
-            (None, Some(held)) => held,
-            (None, None) => {
-                let taken = leases.into_keys().chain(network.config.reserved.values().copied()).collect();
-                ipam::choose_address(bridge.subnet, range, bridge.gateway, &taken).ok_or_else(no_address)?
-            }
-        };
-        if let Some(held) = held.filter(|held| *held != address) {
-            self.state.remove_lease(&network.id, held, &request.container)?;
-        }
-        let name = bridge::host_link_name(&request.container, &network.id);
-        let name =
-            name.parse().map_err(|error: SpecError| NetworkError::LinkClash { name, reason: error.to_string() })?;
-        attachment.address = Ipv4Network::new(address, bridge.subnet.prefix()).ok();
-        attachment.gateway = Some(bridge.gateway);
-        attachment.mac = Some(request.mac.unwrap_or_else(|| MacAddress::of(address)));
-        attachment.host_link = Some(HostLink { name });
-        attachment.ports = published(&request.ports, settings.host_ip);
-        Ok(attachment)
-    }
-
-    fn check_wanted(
-        &self,
-        network: &NetworkRecord,
-        request: &AttachRequest<'_>,
-        wanted: Ipv4Addr,
-    ) -> Result<(), NetworkError> {
-        let Some(bridge) = &network.bridge else { return Ok(()) };
-        let refused = |reason: String| NetworkError::Address {
-            network: network.config.name.clone(),
-            container: request.container_name.clone(),
-            address: wanted,
-            reason,
-        };
-        if let Some(reason) = ipam::refusal(bridge.subnet, bridge.gateway, wanted) {
-            return Err(refused(reason.to_owned()));
-        }
-        if let Some((host, _)) = network.config.reserved.iter().find(|(_, reserved)| **reserved == wanted) {
-            return Err(refused(format!("it is reserved for {host}")));
-        }
-        match self.state.attachments(&network.id)?.into_iter().find(|other| other.ip() == Some(wanted)) {
-            Some(other) if other.container != request.container => {
-                Err(refused(format!("{} has it", other.container_name)))
-            }
-            _ => Ok(()),
         }
     }
 
@@ -439,19 +325,6 @@ impl Networks {
         }
         forwarding::restore(&self.state)
     }
-}
-
-/// Turns port mappings into published ports; the host's port was chosen when it was reserved.
-fn published(ports: &[PortMapping], default_ip: Option<Ipv4Addr>) -> Vec<PublishedPort> {
-    let chosen = ports.iter().filter_map(|port| {
-        Some(PublishedPort {
-            host_ip: port.host_ip.or(default_ip.map(IpAddr::V4)),
-            host_port: port.host_port?,
-            container_port: port.container_port,
-            protocol: port.protocol,
-        })
-    });
-    chosen.collect()
 }
 
 fn with_undo(operation: String, error: NetworkError, undone: Option<NetworkError>) -> NetworkError {
