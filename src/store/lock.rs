@@ -9,6 +9,10 @@ use rustix::io::Errno;
 
 use super::StoreError;
 
+/// How long the line with the holder's pid is, in bytes. All pids take the same room, so that nothing has to be cut off when
+/// another holder writes: ext4 writes a file that was truncated to the disk when it is closed.
+const HOLDER_LINE: u64 = 11;
+
 /// Is a held lock on a file (flock(2)).
 ///
 /// The lock belongs to the open file description: every duplicate of the descriptor, in this process or another, holds
@@ -54,7 +58,7 @@ impl FileLock {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => {
-                    return Err(StoreError::Locked { path: path.to_owned(), holder: holder_in(&file) });
+                    return Err(StoreError::Locked { path: path.to_owned(), holder: Self::holder_in(&file) });
                 }
                 Err(errno) => return Err(failed(path, errno.into())),
             }
@@ -71,7 +75,7 @@ impl FileLock {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                return Err(StoreError::Locked { path: path.to_owned(), holder: holder_in(&file) });
+                return Err(StoreError::Locked { path: path.to_owned(), holder: Self::holder_in(&file) });
             }
             Err(errno) => return Err(failed(path, errno.into())),
         }
@@ -92,7 +96,15 @@ impl FileLock {
 
     /// Reads which process last wrote itself into a lock file. It may have ended since: good for messages only.
     pub fn holder(path: &Path) -> Option<i32> {
-        holder_in(&File::open(path).ok()?)
+        Self::holder_in(&File::open(path).ok()?)
+    }
+
+    /// Reads from an open lock file which process last wrote itself into it. What its owner wrote behind that line is not read.
+    pub fn holder_in(mut file: &File) -> Option<i32> {
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.take(HOLDER_LINE).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
     }
 
     /// Keeps the lock if the path still names this file: whoever held it before may have removed it with its directory.
@@ -110,8 +122,7 @@ impl FileLock {
         }
     }
 
-    /// Notes our pid for messages; a full disk does not make the lock worse. All pids take the same room, so that nothing has to
-    /// be cut off: ext4 writes a file that was truncated to the disk when it is closed.
+    /// Notes our pid for messages; a full disk does not make the lock worse.
     fn write_holder(&self) {
         let mut file = &self.file;
         let line = format!("{:<10}\n", std::process::id());
@@ -143,13 +154,6 @@ fn open(path: &Path) -> Result<File, StoreError> {
 
 fn failed(path: &Path, source: io::Error) -> StoreError {
     StoreError::Lock { path: path.to_owned(), source }
-}
-
-fn holder_in(mut file: &File) -> Option<i32> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
 }
 
 #[cfg(test)]

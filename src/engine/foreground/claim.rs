@@ -116,10 +116,8 @@ fn look(path: PathBuf, parent: &str) -> Option<Stale> {
 /// Says whether the owner that the file names is gone while the lock is held. Then a process that it had cloned just before holds
 /// it still: that one ends, too, or is about to close what is not its own.
 fn is_orphaned(mut file: &File) -> bool {
-    let mut text = String::new();
-    let read = file.take(32).read_to_string(&mut text).is_ok() && file.rewind().is_ok();
-    let pid = text.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
-    read && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    let pid = FileLock::holder_in(file).and_then(Pid::from_raw);
+    file.rewind().is_ok() && pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 fn lock_soon(file: &File) -> bool {
@@ -160,7 +158,11 @@ mod tests {
         let mut gone = std::process::Command::new("true").spawn().unwrap();
         gone.wait().unwrap();
         let path = run.path().join("foreground").join(id.as_str());
-        fs::write(&path, format!("{}\n/q/a\n", gone.id())).unwrap();
+        let own = std::process::id();
+        let text = fs::read_to_string(&path).unwrap();
+        let of_the_gone = text.replacen(&format!("{own:<10}"), &format!("{:<10}", gone.id()), 1);
+        assert_ne!(text, of_the_gone, "the claim begins with the pid of its owner");
+        fs::write(&path, of_the_gone).unwrap();
         let held = claim._lock.as_fd().try_clone_to_owned().unwrap();
         drop(claim);
         let (begin, begun) = std::sync::mpsc::channel();
