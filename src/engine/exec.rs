@@ -11,7 +11,6 @@ use super::error::LaunchError;
 use super::files::ContainerFiles;
 use super::host::Host;
 use super::launch::{Live, next_event};
-use super::readiness::watch;
 use super::shim_link::ShimLink;
 use crate::capabilities;
 use crate::container::{
@@ -19,6 +18,7 @@ use crate::container::{
 };
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::CgroupError;
+use crate::network::watch;
 use crate::seccomp;
 use crate::spec::{CapabilitySet, ContainerRequest, SeccompRequest};
 

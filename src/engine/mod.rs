@@ -9,14 +9,13 @@ mod host;
 mod launch;
 mod networking;
 mod ports;
-mod readiness;
 mod shim_link;
 
+pub use crate::network::watch;
 pub use error::LaunchError;
 pub use exec::{ExecJob, ExecTarget, Executed, exec};
 pub use files::{ContainerFiles, FilesError};
 pub use host::Host;
 pub use launch::{Created, Job, Live, Output, Places, clear, clear_remains, create, start};
 pub use networking::{Guest, NetworkWish, Networking};
-pub use readiness::watch;
 pub use shim_link::{ShimError, ShimEvent, ShimLink, Spawned, process_ended};

@@ -11,8 +11,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::readiness::watch;
 use crate::container::{ExecRequest, SpawnRequest};
+use crate::network::watch;
 use crate::shim::{ShimChild, ShimReply, ShimRequest};
 use crate::spec::ExitStatus;
 use crate::sys::{Channel, Frame, Received, parse_message, send_message};

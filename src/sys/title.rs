@@ -5,6 +5,8 @@
 
 use std::io;
 
+use super::read_pseudo_file;
+
 /// Is the memory in which the kernel finds our arguments and our environment.
 #[derive(Debug)]
 pub struct TitleMemory {
@@ -20,7 +22,7 @@ impl TitleMemory {
     /// # Errors
     /// Where /proc is not there, or has the two at different places (PR_SET_MM, prctl(2)).
     pub fn find() -> io::Result<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/self/stat")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        Self::parse(&read_pseudo_file("/proc/self/stat")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn parse(stat: &str) -> Option<Self> {

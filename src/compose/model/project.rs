@@ -26,6 +26,12 @@ pub struct Project {
 }
 
 impl Project {
+    /// Returns the services that each service needs (`depends_on`).
+    pub fn dependencies(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let needs = |service: &Service| service.depends_on.keys().cloned().collect();
+        self.services.values().map(|service| (service.name.clone(), needs(service))).collect()
+    }
+
     /// Returns the services that are to be restarted when these are: those that say so in `depends_on`, and those that
     /// say so of them.
     pub fn restarted_with<'a>(&'a self, services: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {

@@ -56,11 +56,6 @@ impl SpecVersion {
         self >= Self::V0_4_0
     }
 
-    /// Says whether the version has GC and STATUS.
-    pub fn has_gc_and_status(self) -> bool {
-        self >= Self::V1_1_0
-    }
-
     /// Says whether the version has lists and `prevResult`.
     pub fn has_chains(self) -> bool {
         self >= Self::V0_3_0

@@ -103,7 +103,7 @@ pub(super) fn ensure_port(
         Some(found) => found,
         None => {
             let answer = daemon.post(&service.port_path(cube, name), &body)?;
-            if !(200..300).contains(&answer.status) && !answer.is_existing() {
+            if !answer.is_good() && !answer.is_existing() {
                 return Err(answer.refusal());
             }
             port(daemon, service, cube, name)?.ok_or_else(|| answer.refusal())?
@@ -201,7 +201,7 @@ pub(super) fn ensure_default_route(
         return Ok(());
     }
     let answer = daemon.post(&path(&via.to_string()), &json!({}))?;
-    if (200..300).contains(&answer.status) || answer.is_existing() { Ok(()) } else { Err(answer.refusal()) }
+    if answer.is_good() || answer.is_existing() { Ok(()) } else { Err(answer.refusal()) }
 }
 
 /// Makes sure that a nat cube is attached to a port.
@@ -211,9 +211,7 @@ pub(super) fn ensure_attached(daemon: &Polycubed, nat: &str, router: &str, name:
         return Ok(());
     }
     let answer = daemon.post("attach", &json!({"cube": nat, "port": place}))?;
-    if (200..300).contains(&answer.status)
-        || (answer.says("already attached") && is_attached(daemon, nat, router, name)?)
-    {
+    if answer.is_good() || (answer.says("already attached") && is_attached(daemon, nat, router, name)?) {
         return Ok(());
     }
     Err(answer.refusal())

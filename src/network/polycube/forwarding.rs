@@ -34,7 +34,7 @@ pub(super) fn ensure(
         return Ok(());
     }
     let answer = daemon.post(&format!("{}rule/port-forwarding/append/", Service::Nat.path(nat)), &wanted)?;
-    if (200..300).contains(&answer.status) {
+    if answer.is_good() {
         entry.id = answer.json().get("id").and_then(Value::as_u64);
         return Ok(());
     }

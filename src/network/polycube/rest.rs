@@ -39,7 +39,8 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 
-    fn is_good(&self) -> bool {
+    /// Says whether it was done.
+    pub(super) fn is_good(&self) -> bool {
         (200..300).contains(&self.status)
     }
 

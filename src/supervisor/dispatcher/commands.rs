@@ -221,8 +221,7 @@ impl Dispatcher {
     }
 
     fn dependencies(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let services = self.up.iter().flat_map(|up| up.project.services.values());
-        services.map(|service| (service.name.clone(), service.depends_on.keys().cloned().collect())).collect()
+        self.up.as_ref().map(|up| up.project.dependencies()).unwrap_or_default()
     }
 
     /// Chooses running containers that are restarted with services they depend on (`depends_on: restart: true`).

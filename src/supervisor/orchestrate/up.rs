@@ -86,10 +86,7 @@ impl Work {
         if running.is_empty() || up.no_start {
             return Ok(());
         }
-        let services = up.project.services.values();
-        let dependencies =
-            services.map(|service| (service.name.clone(), service.depends_on.keys().cloned().collect())).collect();
-        self.stop(&dependencies, running, up.timeout, Places::GivenUp).await
+        self.stop(&up.project.dependencies(), running, up.timeout, Places::GivenUp).await
     }
 
     fn name_orphans(&self, up: &Up, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) {
