@@ -74,7 +74,7 @@ pub fn plan_exec(
             *init = false;
         }
     }
-    Ok(LaunchPlan { id: id.clone(), create, start, start_at_once: true, descriptors: Vec::new() })
+    Ok(LaunchPlan { id: id.clone(), create, start, start_at_once: true, descriptors: Vec::new(), preserved: 0 })
 }
 
 fn environment(container: &[String], command: &ExecCommand) -> Vec<String> {

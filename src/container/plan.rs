@@ -22,6 +22,9 @@ pub struct LaunchPlan {
     pub start_at_once: bool,
     /// What the descriptors are that travel with the plan, in their order.
     pub descriptors: Vec<Role>,
+    /// So many descriptors of the caller's, from 3 on, the program inherits ([`super::SpawnFds::preserved`]).
+    #[serde(default)]
+    pub preserved: u32,
 }
 
 /// Says what a descriptor that travels with the plan is for.
@@ -34,6 +37,8 @@ pub enum Role {
     LowerLayer,
     /// The detached id-mapped clone of the directory that holds `upper` and `work`; with a user namespace only.
     UpperLayer,
+    /// A listening socket: the process waits there for who says `Start`, whoever made it may be gone by then.
+    StartSocket,
 }
 
 /// Names a user and groups as written; looked up in the container's own files.
@@ -115,6 +120,8 @@ pub enum Action {
         /// Binds its other side over /dev/console.
         console: bool,
     },
+    /// Says that the namespaces stand, and waits until the hooks that the runtime runs are done.
+    AwaitHooks,
     /// pivot_root(2), and detaches the old root.
     EnterRoot,
     /// sethostname(2).
@@ -198,6 +205,7 @@ impl Action {
             Self::Symlink { .. } => "programs expect them below /dev",
             Self::Bind(_) => "by handle: a symbolic link in the image cannot lead out of the root",
             Self::OpenTerminal { .. } => "of the container's own devpts, so that its name means something inside",
+            Self::AwaitHooks => "hooks of the runtime find the namespaces made and the old root still there",
             Self::EnterRoot => "all mounts are in place; with the old root goes every path to the host",
             Self::SetHostname(_) | Self::SetDomainname(_) => "the UTS namespace is ours",
             Self::RaiseLoopback => "programs expect 127.0.0.1, and a new network namespace has lo down",
@@ -248,6 +256,7 @@ impl fmt::Display for Action {
             Self::Bind(bind) => write!(f, "bind {bind}"),
             Self::OpenTerminal { console: false } => f.write_str("open a terminal"),
             Self::OpenTerminal { console: true } => f.write_str("open a terminal and bind it over /dev/console"),
+            Self::AwaitHooks => f.write_str("wait for the runtime's hooks"),
             Self::EnterRoot => f.write_str("pivot into the new root and detach the old one"),
             Self::SetHostname(name) => write!(f, "set the host name to {name}"),
             Self::SetDomainname(name) => write!(f, "set the NIS domain name to {name}"),

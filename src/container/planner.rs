@@ -48,6 +48,7 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
         start: start_steps(spec, process, extras)?,
         start_at_once: extras.options.start_at_once,
         descriptors,
+        preserved: 0,
     })
 }
 

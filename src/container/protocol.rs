@@ -14,6 +14,10 @@ use crate::sys::{Channel, Frame, Received, parse_message, send_message};
 pub(super) enum Order {
     /// Carry out the create part. The plan's descriptors ride on this frame.
     Plan(Box<LaunchPlan>),
+    /// The hooks of `AwaitHooks` have run: go on.
+    HooksDone,
+    /// The process belongs to itself: its maker goes, and somebody else will say `Start`, at the socket.
+    Detach,
     /// Carry out the start part.
     Start,
 }
@@ -22,6 +26,8 @@ pub(super) enum Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitMessage {
+    /// `AwaitHooks` is reached.
+    HooksDue,
     /// The create part is done. The pty's master rides on this frame where the plan opens a terminal.
     Created {
         /// What went worse than asked, one sentence each.
@@ -57,6 +63,8 @@ impl LaunchFailure {
 /// Is what became of the new process so far.
 #[derive(Debug)]
 pub enum InitEvent {
+    /// The plan has come to `AwaitHooks`: the process waits for [`InitChannel::hooks_done`].
+    HooksDue,
     /// The create part is done; the process waits for `Start`, unless the plan starts at once.
     Created {
         /// What went worse than asked.
@@ -117,6 +125,27 @@ impl InitChannel {
         send_message(&self.channel, &Order::Start, &[])
     }
 
+    /// Makes a channel of a connection to the process's [`super::Role::StartSocket`]: what is left to be said is `Start`.
+    pub fn at_start_socket(connection: OwnedFd) -> Self {
+        Self { channel: Channel::new(connection), started: false, created: true }
+    }
+
+    /// Lets a process go on that waits for hooks.
+    ///
+    /// # Errors
+    /// EPIPE where the process is gone.
+    pub fn hooks_done(&mut self) -> io::Result<()> {
+        send_message(&self.channel, &Order::HooksDone, &[])
+    }
+
+    /// Lets a created process live on without us: from here on it waits at its socket. Without this word it ends with us.
+    ///
+    /// # Errors
+    /// EPIPE where the process is gone.
+    pub fn detach(self) -> io::Result<()> {
+        send_message(&self.channel, &Order::Detach, &[])
+    }
+
     /// Waits for the next event. After `Failed`, `Executed` or `Died` there is none.
     ///
     /// # Errors
@@ -150,6 +179,7 @@ impl InitChannel {
                 self.created = true;
                 InitEvent::Created { warnings, terminal: frame.fds.pop() }
             }
+            InitMessage::HooksDue => InitEvent::HooksDue,
             InitMessage::Failed(failure) => InitEvent::Failed(failure),
         })
     }

@@ -44,6 +44,8 @@ pub struct SpawnFds<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Namespaces to join, as [`SpawnRequest::join`] names them.
     pub joins: Vec<BorrowedFd<'a>>,
+    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says.
+    pub preserved: Vec<BorrowedFd<'a>>,
 }
 
 /// Makes a container's first process: one clone3(2) with all its namespaces. It closes every descriptor but its own,
@@ -91,22 +93,31 @@ fn spawn(
                 init::fail_on(fds.channel, &format!("join the {kind} namespace"), &error);
             }
         }
-        become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr], plan)
+        become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
     })?)
+}
+
+/// Lists what the program will have from 0 on.
+fn inherited<'a>(
+    stdin: BorrowedFd<'a>,
+    stdout: BorrowedFd<'a>,
+    stderr: BorrowedFd<'a>,
+    preserved: &[BorrowedFd<'a>],
+) -> Vec<BorrowedFd<'a>> {
+    [stdin, stdout, stderr].into_iter().chain(preserved.iter().copied()).collect()
 }
 
 /// Sets descriptors and signals right and carries out `plan`, or what comes through `channel`.
 fn become_init(
     fresh: Fresh,
     channel: BorrowedFd<'_>,
-    stdio: [BorrowedFd<'_>; 3],
+    inherited: &[BorrowedFd<'_>],
     plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
 ) -> Infallible {
     reset_signals(fresh.ignored_signals());
-    let [stdin, stdout, stderr] = stdio;
-    let mut fds = vec![stdin, stdout, stderr, channel];
+    let mut fds = [inherited, &[channel]].concat();
     fds.extend(plan.iter().flat_map(|(_, fds)| fds.iter().copied()));
-    match place_descriptors(&fds, 3) {
+    match place_descriptors(&fds, inherited.len()) {
         Ok(placed) => {
             let mut placed = placed.into_iter();
             match (placed.next(), plan) {
@@ -143,6 +154,8 @@ pub struct ExecFds<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The container's v1 `tasks` files, open for writing.
     pub tasks: Vec<BorrowedFd<'a>>,
+    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says.
+    pub preserved: Vec<BorrowedFd<'a>>,
 }
 
 /// Is an exec whose process is not there yet. Poll [`ExecPending::as_fd`] for reading.
@@ -194,7 +207,10 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
         .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
     let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
     fresh
-        .clone_process(&clone, |fresh| become_init(fresh, fds.channel, [fds.stdin, fds.stdout, fds.stderr], None))
+        .clone_process(&clone, |fresh| {
+            let inherited = inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved);
+            become_init(fresh, fds.channel, &inherited, None)
+        })
         .map_err(|error| match error {
             crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
             other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),

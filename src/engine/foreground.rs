@@ -147,6 +147,7 @@ impl<'a> Run<'a> {
             stderr: streams.stderr(),
             cgroup: cgroup.clone_into(),
             joins: Vec::new(),
+            preserved: Vec::new(),
         };
         let process = spawn(&prepared, &fds, cgroup, &mut init)?;
         // From here on there may be threads.
@@ -396,6 +397,8 @@ impl Launch {
                         console.connect(ends).map_err(LaunchError::Console)?;
                     }
                 }
+                // A request has no hooks.
+                InitEvent::HooksDue => return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into())),
                 InitEvent::Executed => self.init = None,
                 InitEvent::Failed(failure) => return Err(LaunchError::Init(failure)),
                 InitEvent::Died => return Err(LaunchError::Died),

@@ -157,7 +157,7 @@ pub async fn start(created: &mut Created) -> Result<(), LaunchError> {
         InitEvent::Executed => Ok(()),
         InitEvent::Failed(failure) => Err(LaunchError::Init(failure)),
         InitEvent::Died => Err(LaunchError::Died),
-        InitEvent::Created { .. } => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
+        InitEvent::HooksDue | InitEvent::Created { .. } => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
     }
 }
 
@@ -377,7 +377,7 @@ async fn wait_created(init: &mut AsyncFd<InitChannel>) -> Result<(Vec<String>, O
         InitEvent::Created { warnings, terminal } => Ok((warnings, terminal)),
         InitEvent::Failed(failure) => Err(LaunchError::Init(failure)),
         InitEvent::Died => Err(LaunchError::Died),
-        InitEvent::Executed => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
+        InitEvent::HooksDue | InitEvent::Executed => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
     }
 }
 

@@ -235,7 +235,10 @@ fn spawn(request: &SpawnRequest, cgroup: bool, fds: &[OwnedFd]) -> Result<Child,
     let mut next = || rest.next().ok_or(SpawnError::Joins { got: fds.len(), wanted: 4 });
     let (channel, stdin, stdout, stderr) = (next()?, next()?, next()?, next()?);
     let cgroup = if cgroup { Some(next()?) } else { None };
-    spawn_init(request, &SpawnFds { channel, stdin, stdout, stderr, cgroup, joins: rest.collect() })
+    spawn_init(
+        request,
+        &SpawnFds { channel, stdin, stdout, stderr, cgroup, joins: rest.collect(), preserved: Vec::new() },
+    )
 }
 
 fn exec(request: &ExecRequest, cgroup: bool, fds: &[OwnedFd]) -> Result<ExecPending, SpawnError> {
@@ -243,7 +246,10 @@ fn exec(request: &ExecRequest, cgroup: bool, fds: &[OwnedFd]) -> Result<ExecPend
     let mut next = || rest.next().ok_or(SpawnError::Joins { got: fds.len(), wanted: 5 });
     let (channel, stdin, stdout, stderr, target) = (next()?, next()?, next()?, next()?, next()?);
     let cgroup = if cgroup { Some(next()?) } else { None };
-    spawn_exec(request, &ExecFds { channel, stdin, stdout, stderr, target, cgroup, tasks: rest.collect() })
+    spawn_exec(
+        request,
+        &ExecFds { channel, stdin, stdout, stderr, target, cgroup, tasks: rest.collect(), preserved: Vec::new() },
+    )
 }
 
 fn pid_of(child: &Child) -> i32 {

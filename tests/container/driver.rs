@@ -101,6 +101,7 @@ fn run(job: &Job) -> Result<i32, String> {
         stderr: stderr.as_fd(),
         cgroup: None,
         joins: joins.iter().map(AsFd::as_fd).collect(),
+        preserved: Vec::new(),
     };
     let child = spawn_init(&prepared.spawn, &fds).map_err(|e| chain(&e))?;
     drop(theirs);
@@ -191,6 +192,7 @@ fn follow(job: &Job, channel: &mut InitChannel) -> Result<Option<std::os::fd::Ow
                 return Ok(None);
             }
             InitEvent::Executed => return Ok(master),
+            InitEvent::HooksDue => return Err("a plan without hooks".to_owned()),
             InitEvent::Died => return Err("the new process died".to_owned()),
         }
     }
@@ -230,6 +232,7 @@ fn run_exec(
         target: target.pidfd.as_fd(),
         cgroup: None,
         tasks: Vec::new(),
+        preserved: Vec::new(),
     };
     let request = ExecRequest { namespaces: prepared.spawn.namespaces() };
     let child = spawn_exec(&request, &fds).map_err(|e| chain(&e))?.finish().map_err(|e| chain(&e))?;

@@ -22,7 +22,7 @@ pub(super) fn execute(args: &[String], env: &[String], stage: &Stage) -> StepErr
         return StepError::unexpected("a zero byte in an argument or in the environment");
     };
     // Whatever a library opened behind our back.
-    if let Err(error) = close_on_exec_from(3) {
+    if let Err(error) = close_on_exec_from(3 + stage.preserved) {
         return StepError::io(&error);
     }
     unblock_signals();

@@ -11,7 +11,10 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::plan::{Action, LaunchPlan};
+use super::plan::{Action, LaunchPlan, Role};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
 use super::protocol::{InitMessage, LaunchFailure, Order};
 use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now, parse_message, send_message};
@@ -45,31 +48,56 @@ pub(super) fn wait_and_run(mut channel: Channel, fresh: Fresh) -> Infallible {
     let fds = std::mem::take(&mut frame.fds);
     match parse_message(&frame) {
         Ok(Order::Plan(plan)) => run(channel, fresh, &plan, fds),
-        Ok(Order::Start) => fail(&channel, "wait for the plan".to_owned(), StepError::unexpected("start")),
+        Ok(other) => {
+            let error = StepError::unexpected(&format!("expected a plan, got {other:?}"));
+            fail(&channel, "wait for the plan".to_owned(), error)
+        }
         Err(error) => fail(&channel, "read the plan".to_owned(), StepError::io(&error)),
     }
 }
 
 /// Carries the plan out. `fds` are the descriptors it names, in its order.
 pub(super) fn run(mut channel: Channel, fresh: Fresh, plan: &LaunchPlan, fds: Vec<OwnedFd>) -> Infallible {
-    let mut stage = Stage::new(&plan.descriptors, fds);
+    let mut stage = Stage::new(plan, fds);
     if plan.start.iter().any(|action| matches!(action, Action::Execute { init: true, .. })) {
         // The container's /proc may be another, or none.
         stage.title = TitleMemory::find().ok();
     }
     // Modes come out as written, whatever umask we were started with.
     rustix::process::umask(rustix::fs::Mode::empty());
-    if let Err((action, error)) = carry_out(&plan.create, &mut stage) {
+    if let Err((action, error)) = carry_out(&plan.create, &mut stage, &mut channel) {
         return fail(&channel, action.to_string(), error);
     }
-    if report(&channel, &mut stage).is_err() || !wait_for_start(&mut channel, plan) {
+    if report(&channel, &mut stage).is_err() {
         exit_now(125);
     }
-    start(channel, fresh, plan, stage)
+    match wait_for_start(channel, plan, &mut stage) {
+        Some(channel) => start(channel, fresh, plan, stage),
+        None => exit_now(125),
+    }
 }
 
-fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage) -> Result<(), (&'a Action, StepError)> {
-    steps.iter().try_for_each(|action| stage.apply(action).map_err(|error| (action, error)))
+fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage, channel: &mut Channel) -> Result<(), (&'a Action, StepError)> {
+    steps.iter().try_for_each(|action| match action {
+        Action::AwaitHooks => {
+            await_hooks(channel);
+            Ok(())
+        }
+        other => stage.apply(other).map_err(|error| (action, error)),
+    })
+}
+
+/// Ends where the parent is gone, or has no use for us after what a hook said.
+fn await_hooks(channel: &mut Channel) {
+    if send_message(channel, &InitMessage::HooksDue, &[]).is_err() || !hears(channel, &Order::HooksDone) {
+        exit_now(125);
+    }
+}
+
+/// Waits for one order; not for any other, nor for a parent that is gone.
+fn hears(channel: &mut Channel, order: &Order) -> bool {
+    let Ok(Some(frame)) = channel.recv() else { return false };
+    parse_message::<Order>(&frame).is_ok_and(|heard| std::mem::discriminant(&heard) == std::mem::discriminant(order))
 }
 
 fn report(channel: &Channel, stage: &mut Stage) -> io::Result<()> {
@@ -79,9 +107,31 @@ fn report(channel: &Channel, stage: &mut Stage) -> io::Result<()> {
     send_message(channel, &message, &fds)
 }
 
-/// Says whether to go on; not where the parent is gone.
-fn wait_for_start(channel: &mut Channel, plan: &LaunchPlan) -> bool {
-    plan.start_at_once || matches!(channel.recv(), Ok(Some(frame)) if matches!(parse_message(&frame), Ok(Order::Start)))
+/// Returns the channel to whoever says `Start`; `None` where the parent is gone before.
+fn wait_for_start(mut channel: Channel, plan: &LaunchPlan, stage: &mut Stage) -> Option<Channel> {
+    if plan.start_at_once {
+        return Some(channel);
+    }
+    let Ok(socket) = stage.take(&Role::StartSocket) else {
+        return hears(&mut channel, &Order::Start).then_some(channel);
+    };
+    if !hears(&mut channel, &Order::Detach) {
+        return None;
+    }
+    drop(channel);
+    loop {
+        match rustix::net::accept_with(&socket, SocketFlags::CLOEXEC) {
+            // One that goes without a word was killed: the next may say it.
+            Ok(connection) => {
+                let mut channel = Channel::new(connection);
+                if hears(&mut channel, &Order::Start) {
+                    return Some(channel);
+                }
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) -> Infallible {

@@ -4,7 +4,7 @@ use super::failure::StepError;
 use super::user::ResolvedUser;
 use super::{mounts, process};
 use crate::capabilities;
-use crate::container::plan::{Action, Role};
+use crate::container::plan::{Action, LaunchPlan, Role};
 use crate::namespaces::mount::{
     self, Masks, Parents, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
 };
@@ -16,6 +16,8 @@ use crate::sys::title::TitleMemory;
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     pub(super) descriptors: Vec<(Role, OwnedFd)>,
+    /// How many descriptors from 3 on the program inherits.
+    pub(super) preserved: u32,
     pub(super) sources: Vec<Option<Source>>,
     pub(super) mountpoint: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
@@ -31,8 +33,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(roles: &[Role], fds: Vec<OwnedFd>) -> Self {
-        Self { descriptors: roles.iter().cloned().zip(fds).collect(), ..Self::default() }
+    pub(super) fn new(plan: &LaunchPlan, fds: Vec<OwnedFd>) -> Self {
+        let descriptors = plan.descriptors.iter().cloned().zip(fds).collect();
+        Self { descriptors, preserved: plan.preserved, ..Self::default() }
     }
 
     /// Returns the container's root: the mount that a step made, or the `/` that an exec finds itself in.
@@ -51,7 +54,7 @@ impl Stage {
         }
     }
 
-    /// Carries one step out. `DieWithParent` and `Execute` belong to the caller, who has the channel.
+    /// Carries one step out. `AwaitHooks`, `DieWithParent` and `Execute` belong to the caller, who has the channel.
     pub(super) fn apply(&mut self, action: &Action) -> Result<(), StepError> {
         match action {
             Action::JoinCgroups => process::join_cgroups(self)?,
@@ -78,7 +81,7 @@ impl Stage {
                 self.directory = Some(mounts::open_directory(self.root()?, path, *make)?);
             }
             Action::EnterDirectory => process::enter_directory(self.directory.take())?,
-            Action::DieWithParent | Action::Execute { .. } => {
+            Action::AwaitHooks | Action::DieWithParent | Action::Execute { .. } => {
                 return Err(StepError::unexpected("this step has no place here"));
             }
             other => self.apply_to_tree(other)?,
