@@ -614,13 +614,15 @@ fn names_are_resolved_inside() {
         client.attach(&networks, "p_default").await;
         let at = web.attach(&networks, "p_default").await;
         let table = NameTable::new();
-        table.insert(NameEntry {
-            network: "p_default".to_owned(),
-            container: web.id.clone(),
-            container_name: "p-web-1".to_owned(),
-            address: at.ip().unwrap(),
-            names: vec!["web".to_owned()],
-        });
+        table
+            .insert(NameEntry {
+                network: "p_default".to_owned(),
+                container: web.id.clone(),
+                container_name: "p-web-1".to_owned(),
+                address: at.ip().unwrap(),
+                names: vec!["web".to_owned()],
+            })
+            .unwrap();
         // A resolver of the host's that answers nothing useful: it echoes the question as a response with NXDOMAIN.
         let upstream = tokio::net::UdpSocket::bind("127.0.0.53:53").await.unwrap();
         let resolv_conf = dir.join("resolv.conf");

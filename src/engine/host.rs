@@ -42,7 +42,7 @@ impl Host {
         Ok(Self {
             hierarchies: Hierarchies::discover()?,
             networks,
-            names: NameTable::new(),
+            names: NameTable::shared(dirs.run()),
             ports: ReservedPorts::default(),
             detacher: Detacher::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),

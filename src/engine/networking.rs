@@ -164,7 +164,7 @@ impl Networking {
                 container_name: guest.name.to_owned(),
                 address,
                 names,
-            });
+            })?;
         }
         if let Some(sockets) = &self.name_server {
             let links = guest.wishes.iter().flat_map(|wish| wish.links.clone());

@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::NetworkError;
+use super::dns::{NAMES, remove_all_names, remove_names, sweep_names};
 use super::record::{Attachment, NetworkRecord};
 use crate::spec::ContainerId;
 use crate::store::{self, Durability, FileLock, Loaded, Record, StoreError};
@@ -36,7 +37,7 @@ impl StateDir {
     /// Opens the directory, made where it is missing.
     pub(super) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
         let root = run_dir.join("networks");
-        for dir in [root.join("records"), root.join("attachments")] {
+        for dir in [root.join("records"), root.join("attachments"), root.join(NAMES)] {
             make_dir(&dir)?;
         }
         Ok(Self { root })
@@ -98,6 +99,7 @@ impl StateDir {
             }
             _ => {}
         }
+        remove_all_names(&self.names_dir(), &record.config.name)?;
         store::remove(&self.record_path(&record.config.name))?;
         Ok(store::remove_set_aside(&self.record_path(&record.config.name))?)
     }
@@ -117,6 +119,7 @@ impl StateDir {
         {
             return Err(NetworkError::State { operation: "remove", path: dir, source });
         }
+        remove_all_names(&self.names_dir(), name)?;
         Ok(store::remove_set_aside(&self.record_path(name))?)
     }
 
@@ -189,8 +192,9 @@ impl StateDir {
         Ok(store::remove_set_aside(&path)?)
     }
 
-    /// Forgets an attachment.
+    /// Forgets an attachment, and the names of a container that could not take them back itself.
     pub(super) fn remove_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        remove_names(&self.names_dir(), &attachment.network_name, &attachment.container)?;
         let path = self.attachment_path(attachment);
         store::remove(&path)?;
         if path.parent().is_some_and(Path::is_dir) {
@@ -219,8 +223,19 @@ impl StateDir {
             let dir = self.attachment_dir(&network.id);
             make_dir(&dir)?;
             store::remove_temporaries(&dir)?;
+            let places = self.containers_on(&network.id)?;
+            sweep_names(&self.names_dir(), &network.config.name, |container| places.contains(container))?;
         }
         Ok(())
+    }
+
+    /// Lists who has a place on a network, from the names of files alone.
+    fn containers_on(&self, network_id: &str) -> Result<BTreeSet<ContainerId>, NetworkError> {
+        let names = file_names(&self.attachment_dir(network_id))?;
+        let place = |name: &String| name.strip_prefix(PLACE)?.strip_suffix(".json")?.parse().ok();
+        let mut found: BTreeSet<ContainerId> = names.iter().filter_map(place).collect();
+        found.extend(self.leases(network_id)?.into_values());
+        Ok(found)
     }
 
     /// Reads a file of this directory, `None` where it is not there or was set aside.
@@ -242,6 +257,10 @@ impl StateDir {
     /// Says whether a file of this directory was damaged and set aside.
     pub(super) fn was_damaged(&self, name: &str) -> Result<bool, NetworkError> {
         Ok(file_names(&self.root)?.iter().any(|file| store::name_before(file) == Some(name)))
+    }
+
+    fn names_dir(&self) -> PathBuf {
+        self.root.join(NAMES)
     }
 
     fn records_dir(&self) -> PathBuf {

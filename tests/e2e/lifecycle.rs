@@ -324,6 +324,7 @@ fn what_stays_when_nothing_is_left(sandbox: &Sandbox) {
         "./networks/allocation.lock",
         "./networks/attachments",
         "./networks/firewall.lock",
+        "./networks/names",
         "./networks/records",
         "./projects",
     ];

@@ -21,6 +21,7 @@ mod harness;
 mod lifecycle;
 mod logs;
 mod names;
+mod neighbours;
 mod network;
 mod polycube;
 mod ports;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         lifecycle::cases(),
         logs::cases(),
         names::cases(),
+        neighbours::cases(),
         network::cases(),
         polycube::cases(),
         ports::cases(),

@@ -29,9 +29,9 @@ pub(crate) fn cases() -> Vec<Case> {
 const CORPUS: &str = include_str!("../dns_corpus.txt");
 const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 11), 53);
 /// Longer than all resolvers together may take.
-const LONG: Duration = Duration::from_secs(8);
+pub(crate) const LONG: Duration = Duration::from_secs(8);
 
-fn query(name: &str, kind: RecordType, edns: bool) -> Message {
+pub(crate) fn query(name: &str, kind: RecordType, edns: bool) -> Message {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
@@ -44,7 +44,7 @@ fn query(name: &str, kind: RecordType, edns: bool) -> Message {
 }
 
 /// One datagram there and one back, in the calling thread's namespace; none where nothing comes back.
-fn datagram(packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
+pub(crate) fn datagram(packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket.set_read_timeout(Some(patience)).expect("a timeout");
     socket.send_to(packet, SERVER).expect("sent");
@@ -54,7 +54,7 @@ fn datagram(packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-fn connection(packet: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn connection(packet: &[u8]) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(SERVER).ok()?;
     stream.set_read_timeout(Some(LONG)).expect("a timeout");
     let length = u16::try_from(packet.len()).expect("short");
@@ -67,23 +67,23 @@ fn connection(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Asks within a service's network namespace.
-fn ask(project: &Project<'_>, service: &str, message: &Message) -> Message {
+pub(crate) fn ask(project: &Project<'_>, service: &str, message: &Message) -> Message {
     let packet = message.to_vec().expect("a packet");
     let reply = within(project, service, move || datagram(&packet, LONG));
     Message::from_vec(&reply.expect("an answer")).expect("a message")
 }
 
-fn within<T: Send>(project: &Project<'_>, service: &str, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn within<T: Send>(project: &Project<'_>, service: &str, work: impl FnOnce() -> T + Send) -> T {
     inside_network(&format!("/proc/{}/ns/net", project.container(service).pid), work)
 }
 
 /// The code of the answer and its data as text.
-fn look(project: &Project<'_>, service: &str, name: &str, kind: RecordType) -> (ResponseCode, Vec<String>) {
+pub(crate) fn look(project: &Project<'_>, service: &str, name: &str, kind: RecordType) -> (ResponseCode, Vec<String>) {
     let reply = ask(project, service, &query(name, kind, false));
     (reply.metadata.response_code, reply.answers.iter().map(|record| record.data.to_string()).collect())
 }
 
-fn addresses(project: &Project<'_>, service: &str, name: &str) -> Vec<String> {
+pub(crate) fn addresses(project: &Project<'_>, service: &str, name: &str) -> Vec<String> {
     let (code, mut found) = look(project, service, name, RecordType::A);
     assert_eq!(code, ResponseCode::NoError, "{name}");
     found.sort();
@@ -156,7 +156,7 @@ fn recorder(project: &Project<'_>, host: &str) -> UdpSocket {
     socket
 }
 
-fn use_resolvers(sandbox: &Sandbox, servers: &[&str]) {
+pub(crate) fn use_resolvers(sandbox: &Sandbox, servers: &[&str]) {
     let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
     // Written in place: what is bound over the host's is the file, not its name.
     std::fs::write(sandbox.dir().join("resolv.conf"), lines).expect("a file of our own");

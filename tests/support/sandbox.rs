@@ -73,6 +73,7 @@ impl Sandbox {
             ("run/projects", 0o700),
             ("run/foreground", 0o700),
             ("run/networks/attachments", 0o700),
+            ("run/networks/names", 0o700),
             ("run/networks/records", 0o700),
             ("data/containers", 0o711),
             ("data/volumes", 0o711),

@@ -166,10 +166,10 @@ mod tests {
 
     fn view() -> NameView {
         let table = NameTable::new();
-        table.insert(entry("p_n", "p-web-1", 2, &["web"]));
-        table.insert(entry("p_other", "p-db-1", 3, &["db", "db.example.test"]));
+        table.insert(entry("p_n", "p-web-1", 2, &["web"])).unwrap();
+        table.insert(entry("p_other", "p-db-1", 3, &["db", "db.example.test"])).unwrap();
         for last in 10..110 {
-            table.insert(entry("p_n", &format!("p-many-{last}"), last, &["many"]));
+            table.insert(entry("p_n", &format!("p-many-{last}"), last, &["many"])).unwrap();
         }
         table.view(["p_n".to_owned()])
     }

@@ -2,13 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Change, NameDirectory};
+use crate::network::NetworkError;
 use crate::spec::ContainerId;
 
+/// The directory of names that all processes share, below that of networks.
+pub(in crate::network) const NAMES: &str = "names";
+
 /// Is one container's place in one network, with all it is called there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameEntry {
     /// The network's name.
     pub network: String,
@@ -33,9 +41,10 @@ pub(super) enum Found<T> {
     Nowhere,
 }
 
-/// Knows the names of all containers of a project.
+/// Knows the names of all containers of a project, and of those of others that are on the same networks.
 #[derive(Debug, Default)]
 pub struct NameTable {
+    directory: Option<NameDirectory>,
     networks: RwLock<BTreeMap<String, Vec<Known>>>,
     /// Counts answers, so that the replicas of a service take turns in being first.
     turn: AtomicUsize,
@@ -49,13 +58,30 @@ struct Known {
 }
 
 impl NameTable {
-    /// Makes an empty table.
+    /// Makes an empty table that nobody shares.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Takes a container's names up, in place of those it had in this network.
-    pub fn insert(&self, entry: NameEntry) {
+    /// Makes a table that is one with those of all other processes that were given this run directory.
+    pub fn shared(run_dir: &Path) -> Arc<Self> {
+        let directory = Some(NameDirectory::new(run_dir.join("networks").join(NAMES)));
+        Arc::new(Self { directory, ..Self::default() })
+    }
+
+    /// Takes a container's names up, in place of those it had in this network. Once it returns they are known to all.
+    ///
+    /// # Errors
+    /// The names cannot be written down; nobody knows them then.
+    pub fn insert(&self, entry: NameEntry) -> Result<(), NetworkError> {
+        if let Some(directory) = &self.directory {
+            directory.write(&entry)?;
+        }
+        self.take_up(entry);
+        Ok(())
+    }
+
+    fn take_up(&self, entry: NameEntry) {
         let mut called = vec![lower(&entry.container_name), entry.container.short().to_owned()];
         called.extend(entry.names.iter().map(|name| lower(name)));
         called.sort();
@@ -66,14 +92,47 @@ impl NameTable {
         known.push(Known { entry, called });
     }
 
-    /// Forgets a container in all networks.
+    /// Forgets a container in all networks. Once it returns it is known to nobody.
     pub fn remove(&self, container: &ContainerId) {
-        self.retain(|entry| entry.container != *container);
+        let mut networks = Vec::new();
+        self.retain(|entry| {
+            let goes = entry.container == *container;
+            networks.extend(goes.then(|| entry.network.clone()));
+            !goes
+        });
+        for (directory, network) in
+            self.directory.iter().flat_map(|directory| networks.iter().map(move |n| (directory, n)))
+        {
+            // What stays is taken away with the container's place.
+            if let Err(error) = directory.remove(network, container) {
+                tracing::warn!(%error, network, container = container.short(), "names stay behind");
+            }
+        }
     }
 
     /// Forgets a container in one network.
-    pub fn remove_from(&self, network: &str, container: &ContainerId) {
+    fn remove_from(&self, network: &str, container: &ContainerId) {
         self.retain(|entry| entry.container != *container || entry.network != network);
+    }
+
+    /// Learns what others have changed.
+    fn refresh(&self, networks: &[String]) {
+        let Some(directory) = &self.directory else { return };
+        for change in directory.changes(networks) {
+            match change {
+                Change::Container(network, container) => match directory.read(&network, &container) {
+                    Some(entry) => self.take_up(entry),
+                    None => self.remove_from(&network, &container),
+                },
+                Change::Network(network) => {
+                    let entries = directory.list(&network);
+                    self.retain(|known| {
+                        known.network != network || entries.iter().any(|entry| entry.container == known.container)
+                    });
+                    entries.into_iter().for_each(|entry| self.take_up(entry));
+                }
+            }
+        }
     }
 
     /// Returns what a container on these networks may see; the first that knows a name answers.
@@ -81,7 +140,7 @@ impl NameTable {
         NameView { table: Arc::clone(self), networks: networks.into_iter().collect(), links: Arc::default() }
     }
 
-    fn retain(&self, keep: impl Fn(&NameEntry) -> bool) {
+    fn retain(&self, mut keep: impl FnMut(&NameEntry) -> bool) {
         let mut networks = self.networks.write().unwrap_or_else(PoisonError::into_inner);
         networks.retain(|_, known| {
             known.retain(|known| keep(&known.entry));
@@ -110,6 +169,7 @@ impl NameView {
     pub(super) fn addresses(&self, name: &str) -> Found<Vec<Ipv4Addr>> {
         let name = lower(name.trim_end_matches('.'));
         let name = self.links.get(&name).map_or(name, |theirs| lower(theirs));
+        self.table.refresh(&self.networks);
         let networks = self.table.networks.read().unwrap_or_else(PoisonError::into_inner);
         for network in self.networks.iter() {
             let bare = name.strip_suffix(&lower(network)).and_then(|rest| rest.strip_suffix('.'));
@@ -135,6 +195,7 @@ impl NameView {
 
     /// Says who has an address: `<container>.<network>`.
     pub(super) fn name_of(&self, address: Ipv4Addr) -> Found<String> {
+        self.table.refresh(&self.networks);
         let networks = self.table.networks.read().unwrap_or_else(PoisonError::into_inner);
         let mut known = networks.values().flatten().map(|known| &known.entry).filter(|entry| entry.address == address);
         match known.clone().find(|entry| self.networks.contains(&entry.network)) {
@@ -168,8 +229,8 @@ pub(super) mod tests {
         let table = NameTable::new();
         let web = entry("p_front", "p-web-1", 2, &["web", "Alias"]);
         let db = entry("p_back", "p-db-1", 3, &["db"]);
-        table.insert(web.clone());
-        table.insert(db.clone());
+        table.insert(web.clone()).unwrap();
+        table.insert(db.clone()).unwrap();
         let front = table.view(["p_front".to_owned()]);
         for name in ["web", "WEB", "alias", "p-web-1", "web.p_front", "web.", web.container.short()] {
             assert_eq!(front.addresses(name), Found::Here(vec![web.address]), "{name}");
@@ -190,8 +251,8 @@ pub(super) mod tests {
     fn replicas_take_turns_and_a_restart_replaces() {
         let table = NameTable::new();
         let mut first = entry("n", "web-1", 2, &["web"]);
-        table.insert(first.clone());
-        table.insert(entry("n", "web-2", 3, &["web"]));
+        table.insert(first.clone()).unwrap();
+        table.insert(entry("n", "web-2", 3, &["web"])).unwrap();
         let view = table.view(["n".to_owned()]);
         let firsts: Vec<u8> = (0..4)
             .map(|_| match view.addresses("web") {
@@ -201,9 +262,66 @@ pub(super) mod tests {
             .collect();
         assert!(firsts == [2, 3, 2, 3] || firsts == [3, 2, 3, 2], "{firsts:?}");
         first.address = Ipv4Addr::new(10, 11, 0, 9);
-        table.insert(first.clone());
+        table.insert(first.clone()).unwrap();
         assert_eq!(view.addresses("web-1"), Found::Here(vec![first.address]));
         table.remove_from("n", &first.container);
         assert_eq!(view.addresses("web-1"), Found::Nowhere);
+    }
+
+    fn last_octets(view: &NameView, name: &str) -> Vec<u8> {
+        match view.addresses(name) {
+            Found::Here(addresses) => {
+                let mut octets: Vec<u8> = addresses.iter().map(|address| address.octets()[3]).collect();
+                octets.sort_unstable();
+                octets
+            }
+            Found::Elsewhere | Found::Nowhere => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tables_of_one_run_directory_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (NameTable::shared(dir.path()), NameTable::shared(dir.path()));
+        let (mut web, other) = (entry("net", "a-web-1", 2, &["web"]), entry("net", "b-web-1", 3, &["web"]));
+        theirs.insert(web.clone()).unwrap();
+        let (us, them) = (ours.view(["net".to_owned()]), theirs.view(["net".to_owned()]));
+        assert_eq!(last_octets(&us, "web"), [2], "what was there before");
+        ours.insert(other.clone()).unwrap();
+        assert_eq!((last_octets(&us, "web"), last_octets(&them, "web")), (vec![2, 3], vec![2, 3]));
+        let first = || match us.addresses("web") {
+            Found::Here(addresses) => addresses[0],
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(first(), first(), "they take turns");
+        assert_eq!(us.name_of(web.address), Found::Here("a-web-1.net".to_owned()));
+        assert_eq!(ours.view(["mine".to_owned()]).addresses("web"), Found::Elsewhere);
+        web.address = Ipv4Addr::new(10, 11, 0, 9);
+        theirs.insert(web.clone()).unwrap();
+        assert_eq!(last_octets(&us, "web"), [3, 9], "it has another address now");
+        theirs.remove(&web.container);
+        assert_eq!((last_octets(&us, "web"), us.addresses("a-web-1")), (vec![3], Found::Nowhere));
+        // Who dies takes nothing along, and who comes later finds it.
+        drop((ours, us));
+        assert_eq!(last_octets(&NameTable::shared(dir.path()).view(["net".to_owned()]), "web"), [3]);
+    }
+
+    #[test]
+    fn more_changes_than_the_kernel_keeps_are_no_loss() {
+        let queued = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let queued: usize = queued.trim().parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (NameTable::shared(dir.path()), NameTable::shared(dir.path()));
+        let (first, second) = (entry("net", "a-1", 2, &["a"]), entry("net", "b-1", 3, &["b"]));
+        theirs.insert(first.clone()).unwrap();
+        let us = ours.view(["net".to_owned()]);
+        assert_eq!(last_octets(&us, "a"), [2]);
+        // Two of different files: equal changes in a row count as one.
+        for _ in 0..=queued / 2 {
+            theirs.insert(first.clone()).unwrap();
+            theirs.insert(second.clone()).unwrap();
+        }
+        theirs.remove(&first.container);
+        assert_eq!((last_octets(&us, "a"), last_octets(&us, "b")), (vec![], vec![3]));
     }
 }
