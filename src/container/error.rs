@@ -86,6 +86,17 @@ pub enum ContainerError {
         #[source]
         source: io::Error,
     },
+    /// A namespace that is to be joined.
+    #[error("join the {kind} namespace {}", .path.display())]
+    Namespace {
+        /// Its kind.
+        kind: crate::namespaces::Namespace,
+        /// Where it is.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The OCI's description could not be built.
     #[error("describe the container as the OCI does")]
     Describe(#[source] oci_spec::OciSpecError),

@@ -8,7 +8,6 @@ use oci_spec::runtime::Spec;
 use super::plan::{Action, LaunchPlan, UserChoice};
 use super::planner::{self, Extras, note};
 use super::{Confinement, ContainerError, StartOptions, checks, describe};
-use crate::spec::ContainerId;
 
 /// Is a command to execute in a running container; the container's own request says the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct ExecCommand {
 /// [`ContainerError`], as [`super::prepare()`].
 pub fn plan_exec(
     spec: &Spec,
-    id: &ContainerId,
+    id: &str,
     command: &ExecCommand,
     confinement: &Confinement,
 ) -> Result<LaunchPlan, ContainerError> {
@@ -49,8 +48,14 @@ pub fn plan_exec(
     process.set_args(Some(command.args.clone()));
     process.set_env(Some(environment(process.env().as_deref().unwrap_or_default(), command)));
     let options = StartOptions { start_at_once: true, ..StartOptions::default() };
-    let extras =
-        Extras { id, overlay: None, confinement, options: &options, deny_setgroups: planner::denies_setgroups(spec) };
+    let extras = Extras {
+        id,
+        overlay: None,
+        bundle: None,
+        confinement,
+        options: &options,
+        deny_setgroups: planner::denies_setgroups(spec),
+    };
     let mut create = Vec::new();
     if planner::has_user_namespace(spec) {
         create.push(Action::BecomeNamespaceRoot);
@@ -74,7 +79,7 @@ pub fn plan_exec(
             *init = false;
         }
     }
-    Ok(LaunchPlan { id: id.clone(), create, start, start_at_once: true, descriptors: Vec::new(), preserved: 0 })
+    Ok(LaunchPlan { id: id.to_owned(), create, start, start_at_once: true, descriptors: Vec::new(), preserved: 0 })
 }
 
 fn environment(container: &[String], command: &ExecCommand) -> Vec<String> {

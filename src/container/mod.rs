@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod bundle;
 mod checks;
 mod describe;
 mod error;
@@ -12,6 +13,7 @@ mod prepare;
 mod protocol;
 pub mod spawn;
 
+pub use bundle::{BundleOptions, Join, prepare_bundle};
 pub use error::{ContainerError, SpawnError};
 pub use exec::{ExecCommand, plan_exec};
 pub use plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};

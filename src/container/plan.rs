@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::namespaces::mount::{BindMount, Device, FilesystemMount, Overlay, Propagation};
-use crate::spec::{CapabilitySet, ContainerId};
+use crate::spec::CapabilitySet;
 
 /// Is everything that a new process does before it becomes the container's program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchPlan {
-    /// The container.
-    pub id: ContainerId,
+    /// The container's id.
+    pub id: String,
     /// Carried out before the process reports that it is created.
     pub create: Vec<Action>,
     /// Carried out after `Start`.

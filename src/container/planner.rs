@@ -9,12 +9,15 @@ use super::plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserCh
 use super::{CgroupView, Confinement, ContainerError, StartOptions};
 use crate::namespaces::mount::{BindMount, Device, DeviceKind, FilesystemMount, MountAttributes, Overlay, Propagation};
 use crate::namespaces::{Namespace, NamespaceSet};
-use crate::spec::{CapabilitySet, ContainerId};
+use crate::spec::CapabilitySet;
 
 /// Is what a plan is made of besides the description.
 pub(super) struct Extras<'a> {
-    pub(super) id: &'a ContainerId,
+    pub(super) id: &'a str,
+    /// What becomes the root; the description's own directory where there is none.
     pub(super) overlay: Option<&'a Overlay>,
+    /// What relative paths of the description start from.
+    pub(super) bundle: Option<&'a Path>,
     pub(super) confinement: &'a Confinement,
     pub(super) options: &'a StartOptions,
     pub(super) deny_setgroups: bool,
@@ -43,7 +46,7 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
     root_steps(spec, linux, created, extras, &mut create)?;
     inside_steps(spec, process, linux, created, extras, &mut create)?;
     Ok(LaunchPlan {
-        id: extras.id.clone(),
+        id: extras.id.to_owned(),
         create,
         start: start_steps(spec, process, extras)?,
         start_at_once: extras.options.start_at_once,
@@ -64,20 +67,22 @@ pub(super) fn joined_namespaces(linux: &Linux) -> Vec<Namespace> {
 
 fn namespaces(linux: &Linux, joined: bool) -> Vec<Namespace> {
     let list = linux.namespaces().iter().flatten().filter(|ns| ns.path().is_some() == joined);
-    let mut kinds: Vec<_> = list
-        .filter_map(|namespace| match namespace.typ() {
-            LinuxNamespaceType::User => Some(Namespace::User),
-            LinuxNamespaceType::Mount => Some(Namespace::Mount),
-            LinuxNamespaceType::Pid => Some(Namespace::Pid),
-            LinuxNamespaceType::Network => Some(Namespace::Network),
-            LinuxNamespaceType::Uts => Some(Namespace::Uts),
-            LinuxNamespaceType::Ipc => Some(Namespace::Ipc),
-            LinuxNamespaceType::Cgroup => Some(Namespace::Cgroup),
-            LinuxNamespaceType::Time => None,
-        })
-        .collect();
+    let mut kinds: Vec<_> = list.filter_map(|namespace| namespace_of(namespace.typ())).collect();
     kinds.sort();
     kinds
+}
+/// Finds the kind of a namespace of the description.
+pub(super) fn namespace_of(kind: LinuxNamespaceType) -> Option<Namespace> {
+    Some(match kind {
+        LinuxNamespaceType::User => Namespace::User,
+        LinuxNamespaceType::Mount => Namespace::Mount,
+        LinuxNamespaceType::Pid => Namespace::Pid,
+        LinuxNamespaceType::Network => Namespace::Network,
+        LinuxNamespaceType::Uts => Namespace::Uts,
+        LinuxNamespaceType::Ipc => Namespace::Ipc,
+        LinuxNamespaceType::Cgroup => Namespace::Cgroup,
+        LinuxNamespaceType::Time => return None,
+    })
 }
 
 /// From the host's tree to the container's own, entered.
@@ -114,7 +119,8 @@ fn root_steps(
         Some(overlay) => steps.push(Action::MountOverlay(overlay.clone())),
         None => {
             let root = spec.root().as_ref().ok_or(missing("root"))?;
-            steps.push(Action::BindRoot { source: root.path().clone() });
+            let below = extras.bundle.unwrap_or(Path::new("/"));
+            steps.push(Action::BindRoot { source: below.join(root.path()) });
         }
     }
     let mut number = 0;

@@ -1,6 +1,7 @@
 //! From a request to everything that is needed to start it, without touching the kernel.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,9 @@ use rustix::process::Pid;
 
 use super::describe::describe;
 use super::planner::{self, Extras};
-use super::{ContainerError, LaunchPlan, SpawnRequest, checks};
+use super::{ContainerError, Join, LaunchPlan, SpawnRequest, checks};
 use crate::namespaces::mount::Overlay;
-use crate::namespaces::user::{OwnedLayers, SetGroups, UserNamespaceError, map_layers, write_maps};
+use crate::namespaces::user::{SetGroups, UserNamespaceError, map_layers, write_maps};
 use crate::spec::{CapabilitySet, ContainerRequest, IdMaps};
 
 /// Says where a container's own files lie on the host.
@@ -73,8 +74,12 @@ pub struct Prepared {
     pub plan: LaunchPlan,
     /// What clone3(2) makes.
     pub spawn: SpawnRequest,
+    /// What is joined, in the order of [`SpawnRequest::join`]; a request's shared network is not among it, for the caller has that open.
+    pub joins: Vec<Join>,
     /// What the parent does for the user namespace, where there is one, before it sends the plan.
     pub user_namespace: Option<UserNamespacePlan>,
+    /// What will be worse than asked.
+    pub warnings: Vec<String>,
 }
 
 /// Is the parent's part of a user namespace: write the maps, map the layers, send those with the plan.
@@ -85,7 +90,7 @@ pub struct UserNamespacePlan {
     /// Whether setgroups(2) works inside.
     pub groups: SetGroups,
     /// The root file system whose layers are to be mapped.
-    pub overlay: Overlay,
+    pub overlay: Option<Overlay>,
 }
 
 impl ContainerPaths {
@@ -168,23 +173,40 @@ pub fn prepare(
     };
     let deny_setgroups = planner::denies_setgroups(&spec);
     let groups = if deny_setgroups { SetGroups::Deny } else { SetGroups::Allow };
-    let extras = Extras { id: &request.id, overlay: Some(&overlay), confinement, options, deny_setgroups };
+    let extras =
+        Extras { id: request.id.as_str(), overlay: Some(&overlay), bundle: None, confinement, options, deny_setgroups };
     let plan = planner::plan(&spec, &extras)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let spawn = SpawnRequest { create: planner::created_namespaces(&linux), join: planner::joined_namespaces(&linux) };
-    let user_namespace = maps.map(|maps| UserNamespacePlan { maps: maps.clone(), groups, overlay });
-    Ok(Prepared { spec, plan, spawn, user_namespace })
+    let user_namespace = maps.map(|maps| UserNamespacePlan { maps: maps.clone(), groups, overlay: Some(overlay) });
+    Ok(Prepared { spec, plan, spawn, joins: Vec::new(), user_namespace, warnings: Vec::new() })
 }
 
-impl UserNamespacePlan {
-    /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it. The result goes with
-    /// the plan: lower, upper, after the `tasks` files.
+impl Prepared {
+    /// Says whether the plan can be sent only after [`Prepared::set_up`].
+    pub fn needs_set_up(&self) -> bool {
+        self.user_namespace.is_some()
+    }
+
+    /// Does what the parent has to do once there is a process: maps of its user namespace, layers mapped through it. The result
+    /// goes with the plan, after the `tasks` files.
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    pub fn set_up(&self, pid: Pid) -> Result<OwnedLayers, UserNamespaceError> {
+    pub fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
+        self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))
+    }
+}
+
+impl UserNamespacePlan {
+    /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it: lower, upper.
+    ///
+    /// # Errors
+    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
+    fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
         write_maps(pid, &self.maps, self.groups)?;
-        map_layers(pid, &self.overlay)
+        let layers = self.overlay.as_ref().map(|overlay| map_layers(pid, overlay)).transpose()?;
+        Ok(layers.map_or_else(Vec::new, |layers| vec![layers.lower, layers.upper]))
     }
 }
 

@@ -110,7 +110,7 @@ pub async fn exec(
         user: job.user.map(str::to_owned),
         tty: job.tty,
     };
-    let plan = plan_exec(&described.spec, &job.request.id, &command, &confinement)?;
+    let plan = plan_exec(&described.spec, job.request.id.as_str(), &command, &confinement)?;
     let entered = described.spawn.join.iter().copied().collect::<NamespaceSet>().union(described.spawn.create);
     let request = ExecRequest { namespaces: entered };
     let (init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;

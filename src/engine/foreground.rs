@@ -220,14 +220,14 @@ fn spawn(
 ) -> Result<MainProcess, LaunchError> {
     let tasks = cgroup.v1_tasks()?;
     let mut plan_fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
-    let Some(user_namespace) = &prepared.user_namespace else {
+    if !prepared.needs_set_up() {
         init.plan_is_known(&prepared.plan);
         return Ok(MainProcess::new(spawn_init_with_plan(&prepared.spawn, fds, &prepared.plan, &plan_fds)?));
-    };
+    }
     // Maps are written into a process that is there, and layers are mapped by its namespace.
     let process = MainProcess::new(spawn_init(&prepared.spawn, fds)?);
-    let layers = user_namespace.set_up(process.raw_pid())?;
-    plan_fds.extend([layers.lower.as_fd(), layers.upper.as_fd()]);
+    let mapped = prepared.set_up(process.raw_pid())?;
+    plan_fds.extend(mapped.iter().map(AsFd::as_fd));
     init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
     Ok(process)
 }

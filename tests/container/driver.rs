@@ -158,16 +158,10 @@ fn wait(child: &Child) -> Result<i32, String> {
 }
 
 fn send_plan(prepared: &Prepared, child: &Child, channel: &mut InitChannel, cgroups: &Cgroups) -> Result<(), String> {
-    match &prepared.user_namespace {
-        None => channel
-            .send_plan(&prepared.plan, &cgroups.tasks()?.iter().map(AsFd::as_fd).collect::<Vec<_>>())
-            .map_err(|e| chain(&e)),
-        Some(user) => {
-            let layers = user.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?;
-            let fds = [layers.lower.as_fd(), layers.upper.as_fd()];
-            channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))
-        }
-    }
+    let tasks = cgroups.tasks()?;
+    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?;
+    let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).chain(mapped.iter().map(AsFd::as_fd)).collect();
+    channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))
 }
 
 /// Reads events until the program runs; returns the terminal's master.
@@ -221,7 +215,7 @@ fn run_exec(
         user: exec.user.clone(),
         tty: exec.tty,
     };
-    let plan = plan_exec(&prepared.spec, &job.request.id, &command, confinement).map_err(|e| chain(&e))?;
+    let plan = plan_exec(&prepared.spec, job.request.id.as_str(), &command, confinement).map_err(|e| chain(&e))?;
     let (mut channel, theirs) = InitChannel::pair().map_err(|e| chain(&e))?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let fds = ExecFds {
