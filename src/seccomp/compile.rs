@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use oci_spec::runtime::LinuxSeccomp;
+
 use super::plan::{BuiltIn, Plan};
 use super::{CompiledFilter, SeccompError, cache, json};
 use crate::spec::{CapabilitySet, SeccompRequest};
@@ -29,6 +31,13 @@ pub fn compile_cached(
     capabilities: &CapabilitySet,
 ) -> Result<Option<CompiledFilter>, SeccompError> {
     find(request, *capabilities, Some(dir))
+}
+
+/// Compiles what a bundle's configuration says.
+pub(super) fn compile_config(config: &LinuxSeccomp, dir: Option<&Path>) -> Result<CompiledFilter, SeccompError> {
+    let profile = serde_json::to_vec(config).unwrap_or_default();
+    let plan = json::parse(Path::new("config.json"), &profile, CapabilitySet::EMPTY)?;
+    get(plan.fingerprint(), dir, || Ok(plan))
 }
 
 fn find(

@@ -74,8 +74,13 @@ struct Filter {
 /// Reads a profile and makes its plan for what a container may do.
 pub(super) fn plan(path: &Path, capabilities: CapabilitySet) -> Result<Plan, SeccompError> {
     let text = fs::read(path).map_err(|source| SeccompError::Read { path: path.to_owned(), source })?;
+    parse(path, &text, capabilities)
+}
+
+/// Makes the plan of a profile's text; `path` names it in errors.
+pub(super) fn parse(path: &Path, text: &[u8], capabilities: CapabilitySet) -> Result<Plan, SeccompError> {
     let profile: Profile =
-        serde_json::from_slice(&text).map_err(|source| SeccompError::Parse { path: path.to_owned(), source })?;
+        serde_json::from_slice(text).map_err(|source| SeccompError::Parse { path: path.to_owned(), source })?;
     let reader = Reader { path, capabilities };
     reader.plan(&profile)
 }
@@ -180,6 +185,7 @@ impl Reader<'_> {
             "SCMP_ACT_TRACE" => Ok(ScmpAction::Trace(errno)),
             "SCMP_ACT_ALLOW" => Ok(ScmpAction::Allow),
             "SCMP_ACT_LOG" => Ok(ScmpAction::Log),
+            "SCMP_ACT_NOTIFY" if self.path == Path::new("config.json") => Ok(ScmpAction::Notify),
             // SCMP_ACT_NOTIFY needs somebody who listens; OCI's listenerPath is not acted on.
             _ => Err(self.bad("an action", name)),
         }

@@ -5,13 +5,17 @@ mod compile;
 mod filter;
 mod guard;
 mod json;
+mod listener;
 mod plan;
 mod profile;
+mod runtime_spec;
 #[cfg(test)]
 mod tests;
 
 pub use compile::{compile, compile_cached};
 pub use filter::CompiledFilter;
+pub use listener::{Listener, send_listener};
+pub use runtime_spec::{SpecFilter, compile_spec};
 
 use std::path::PathBuf;
 
@@ -51,6 +55,23 @@ pub enum SeccompError {
     Architecture {
         /// The machine's architecture.
         arch: &'static str,
+    },
+    /// A bundle's filter asks for what cannot be.
+    #[error("understand linux.seccomp.{key}: {reason}")]
+    Config {
+        /// Where it stands below `linux.seccomp`.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The agent that is to answer for a filter could not be reached.
+    #[error("hand the seccomp listener to {}", .path.display())]
+    Listener {
+        /// `linux.seccomp.listenerPath`.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
     },
     /// libseccomp refused a step.
     #[error("{step} in the seccomp filter")]

@@ -1,6 +1,7 @@
 //! Installing a seccomp filter that was compiled before (seccomp(2), SECCOMP_SET_MODE_FILTER).
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Is the size of one `struct sock_filter`: a 16-bit code, two 8-bit jumps, a 32-bit constant.
 const INSTRUCTION: usize = 8;
@@ -10,6 +11,17 @@ const INSTRUCTION: usize = 8;
 /// The bytes are an array of `struct sock_filter`. The thread needs no_new_privs, or CAP_SYS_ADMIN in its user
 /// namespace, else EACCES. Other threads of the process are not touched (no SECCOMP_FILTER_FLAG_TSYNC).
 pub fn install(filter: &[u8]) -> io::Result<()> {
+    install_with(filter, 0).map(drop)
+}
+
+/// Does what [`install`] does, with flags of seccomp(2): `libc::SECCOMP_FILTER_FLAG_*`.
+///
+/// With `SECCOMP_FILTER_FLAG_NEW_LISTENER` it returns the descriptor, close-on-exec, through which somebody answers what the filter
+/// asks (seccomp_unotify(2)); else `None`.
+///
+/// # Errors
+/// EINVAL for a flag that this kernel does not know, EBUSY where the thread has a filter with a listener already.
+pub fn install_with(filter: &[u8], flags: u64) -> io::Result<Option<OwnedFd>> {
     let (whole, rest) = filter.as_chunks::<INSTRUCTION>();
     let len = u16::try_from(whole.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     if !rest.is_empty() || len == 0 {
@@ -27,8 +39,18 @@ pub fn install(filter: &[u8]) -> io::Result<()> {
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: `program` points at `len` initialized instructions that live until the call returns; the kernel copies
     // and checks them and keeps no pointer.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    let listens = flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+    match i32::try_from(done) {
+        Ok(0) if !listens => Ok(None),
+        Ok(descriptor) if descriptor >= 0 && listens => {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+        }
+        // With TSYNC a positive number is a thread that has filters of its own.
+        Ok(thread) if thread > 0 => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

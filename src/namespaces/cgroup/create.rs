@@ -116,7 +116,7 @@ impl Hierarchies {
     /// Gives a v2 cgroup the controllers it needs, from the root of what we see down to its parent.
     ///
     /// memory and pids are given even where nothing is limited: without them the cgroup counts nothing. That may fail.
-    fn enable(&self, mount: &Mount, leaf: &Path, needed: &[Controller]) -> Result<(), CgroupError> {
+    pub(super) fn enable(&self, mount: &Mount, leaf: &Path, needed: &[Controller]) -> Result<(), CgroupError> {
         let counting =
             [Controller::Memory, Controller::Pids].into_iter().filter(|c| !needed.contains(c) && self.v2_has(*c));
         let wanted: Vec<Controller> = needed.iter().copied().chain(counting).collect();
@@ -190,7 +190,7 @@ fn open_v1(
 }
 
 /// Makes a cgroup's directory and those above it, and notes what was not there before.
-fn make(mount: &Mount, path: &CgroupPath, made: &mut Vec<PathBuf>) -> Result<PathBuf, CgroupError> {
+pub(super) fn make(mount: &Mount, path: &CgroupPath, made: &mut Vec<PathBuf>) -> Result<PathBuf, CgroupError> {
     let leaf = path.below(&mount.point);
     for _ in 0..RACES {
         // The parents are there in all but the first container of a project: one call instead of three.

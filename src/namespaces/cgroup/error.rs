@@ -51,6 +51,35 @@ pub enum CgroupError {
         /// Why it cannot be.
         reason: String,
     },
+    /// The path has systemd's form, `slice:prefix:name`.
+    #[error("make the systemd unit `{path}`: there is no systemd to ask")]
+    Systemd {
+        /// The text.
+        path: String,
+    },
+    /// A cgroup that is to be a new container's has processes already.
+    #[error("take cgroup {} for a new container: {processes} processes are in it", .path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// How many.
+        processes: usize,
+    },
+    /// A cgroup that is to be a new container's is frozen: its first process would never run.
+    #[error("take cgroup {} for a new container: it is frozen", .path.display())]
+    Frozen {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A resource of a bundle could not be set.
+    #[error("set linux.resources.{key}")]
+    Resource {
+        /// Where it stands below `linux.resources`.
+        key: String,
+        /// Why.
+        #[source]
+        source: Box<CgroupError>,
+    },
     /// A cgroup directory could not be made.
     #[error("make cgroup {}", .path.display())]
     Create {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::files::{is_gone, keyed, read_if_there};
-use super::hierarchy::subdirectories;
+use super::hierarchy::{Mount, subdirectories};
 use super::{CgroupError, CgroupPath, Hierarchies};
 
 /// Is a cgroup: the same path in v2, where that is mounted, and in the v1 hierarchies that limit something.
@@ -21,7 +21,9 @@ pub struct Cgroup {
     path: CgroupPath,
     pub(super) v2: Option<V2>,
     pub(super) v1: Vec<V1>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// How many levels above it were made with it.
+    pub(super) parents: usize,
 }
 
 /// Is the directory in the v2 hierarchy.
@@ -51,13 +53,20 @@ impl V2 {
 impl Hierarchies {
     /// Opens a cgroup that was made before; `None` where no hierarchy has it.
     pub fn open(&self, path: &CgroupPath) -> Result<Option<Cgroup>, CgroupError> {
+        self.open_in(path, self.v1.iter())
+    }
+
+    /// Opens a cgroup that was made before, in the v2 hierarchy and in these of v1.
+    pub(super) fn open_in<'a>(
+        &'a self,
+        path: &CgroupPath,
+        v1: impl Iterator<Item = &'a Mount>,
+    ) -> Result<Option<Cgroup>, CgroupError> {
         let v2 = match self.v2.as_ref().map(|mount| V2::open(path.below(&mount.point))) {
             Some(Err(CgroupError::Open { source, .. })) if is_gone(&source) => None,
             other => other.transpose()?,
         };
-        let v1: Vec<V1> = self
-            .v1
-            .iter()
+        let v1: Vec<V1> = v1
             .map(|mount| V1 { dir: path.below(&mount.point), controllers: mount.controllers.clone() })
             .filter(|v1| v1.dir.is_dir())
             .collect();
@@ -67,7 +76,7 @@ impl Hierarchies {
 
 impl Cgroup {
     pub(super) fn new(path: CgroupPath, v2: Option<V2>, v1: Vec<V1>, warnings: Vec<String>) -> Self {
-        Self { path, v2, v1, warnings }
+        Self { path, v2, v1, warnings, parents: 0 }
     }
 
     /// Returns where it lies below each hierarchy's mount point.

@@ -28,6 +28,8 @@ pub(super) struct Mount {
 pub struct Hierarchies {
     pub(super) v2: Option<Mount>,
     pub(super) v1: Vec<Mount>,
+    /// v1 hierarchies that our own containers leave alone; a bundle's cgroup is made in them, too.
+    pub(super) v1_others: Vec<Mount>,
     /// The controllers that v2 offers, read when first asked for.
     v2_controllers: OnceLock<Vec<String>>,
 }
@@ -85,7 +87,7 @@ impl Hierarchies {
 
     /// Returns the v1 hierarchy with a controller.
     pub(super) fn v1_with(&self, controller: &str) -> Option<&Mount> {
-        self.v1.iter().find(|mount| mount.controllers.iter().any(|name| name == controller))
+        self.v1.iter().chain(&self.v1_others).find(|mount| mount.controllers.iter().any(|name| name == controller))
     }
 
     /// Answers whether v2 offers a controller at the root of what we see of it.
@@ -101,7 +103,7 @@ impl Hierarchies {
 
     fn parse(text: &str, below: &Path, real: bool) -> Self {
         let mut v2: Option<Mount> = None;
-        let mut v1: Vec<Mount> = Vec::new();
+        let (mut v1, mut v1_others): (Vec<Mount>, Vec<Mount>) = (Vec::new(), Vec::new());
         for line in text.lines() {
             let Some((point, fstype, options)) = fields(line) else { continue };
             let point = below.join(point.strip_prefix("/").unwrap_or(&point));
@@ -115,21 +117,26 @@ impl Hierarchies {
             match fstype {
                 "cgroup2" if v2.is_none() => v2 = Some(mount(Vec::new(), CGROUP2_MAGIC)),
                 "cgroup" => {
-                    let controllers: Vec<String> =
-                        options.split(',').filter(|o| USED.contains(o)).map(str::to_owned).collect();
-                    if !controllers.is_empty() && !v1.iter().any(|had| had.controllers == controllers) {
-                        v1.push(mount(controllers, CGROUP_MAGIC));
+                    let known = |option: &&str| USED.contains(option) || OTHERS.contains(option);
+                    let controllers: Vec<String> = options.split(',').filter(known).map(str::to_owned).collect();
+                    let used = controllers.iter().any(|name| USED.contains(&name.as_str()));
+                    let place = if used { &mut v1 } else { &mut v1_others };
+                    if !controllers.is_empty() && !place.iter().any(|had| had.controllers == controllers) {
+                        place.push(mount(controllers, CGROUP_MAGIC));
                     }
                 }
                 _ => {}
             }
         }
-        Self { v2, v1, v2_controllers: OnceLock::new() }
+        Self { v2, v1, v1_others, v2_controllers: OnceLock::new() }
     }
 }
 
-/// The v1 controllers that we have a use for.
+/// The v1 controllers that every container may have a use for.
 const USED: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"];
+
+/// What else a bundle's cgroup is made in: engines look for their containers in any of these.
+const OTHERS: [&str; 8] = ["devices", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc", "name=systemd"];
 
 impl Mount {
     /// Checks, once, that a cgroup file system is mounted here: a directory or a tmpfs in its place would take every write

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod bundle;
 mod create;
 mod error;
 mod files;
@@ -9,11 +10,13 @@ mod kill;
 mod limits;
 mod path;
 mod remove;
+mod resources;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod v1;
 
+pub use bundle::{CgroupRecord, bundle_path};
 pub use error::CgroupError;
 pub use handle::Cgroup;
 pub use hierarchy::Hierarchies;

@@ -136,18 +136,23 @@ impl V1Controller for Pids {
     }
 }
 
-impl V1Controller for Cpuset {
-    fn apply(&self, cgroup: &V1Cgroup<'_>, limits: &ResourceLimits, _: &mut Vec<String>) -> Result<(), CgroupError> {
-        // A new v1 cpuset has no CPU and no memory node, and takes no process until it has both: they come from above.
-        let mut path = lineage(cgroup.mount, cgroup.dir);
-        path.push(cgroup.dir.to_owned());
-        for pair in path.windows(2) {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                if read(&pair[1].join(file))?.trim().is_empty() {
-                    write(&pair[1].join(file), read(&pair[0].join(file))?.trim())?;
-                }
+/// Gives a new v1 cpuset its CPUs and memory nodes, which come from above: it takes no process until it has both.
+pub(super) fn inherit_cpuset(mount: &Mount, dir: &Path) -> Result<(), CgroupError> {
+    let mut path = lineage(mount, dir);
+    path.push(dir.to_owned());
+    for pair in path.windows(2) {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if read(&pair[1].join(file))?.trim().is_empty() {
+                write(&pair[1].join(file), read(&pair[0].join(file))?.trim())?;
             }
         }
+    }
+    Ok(())
+}
+
+impl V1Controller for Cpuset {
+    fn apply(&self, cgroup: &V1Cgroup<'_>, limits: &ResourceLimits, _: &mut Vec<String>) -> Result<(), CgroupError> {
+        inherit_cpuset(cgroup.mount, cgroup.dir)?;
         let Some(cpus) = &limits.cpuset else { return Ok(()) };
         let cpuset = CpuSetController::new(cgroup.dir.to_owned(), false);
         cpuset.set_cpus(cpus).map_err(cgroup.failed("cpuset.cpus", cpus))
