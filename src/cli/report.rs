@@ -104,6 +104,14 @@ pub enum CliError {
     /// A terminal is asked for and stdin is none.
     #[error("the input device is not a TTY")]
     NotATerminal,
+    /// A signal ended the command.
+    #[error("interrupted{}", .left.as_ref().map(|left| format!(": {left}")).unwrap_or_default())]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+        /// What stays behind, where anything does.
+        left: Option<String>,
+    },
     /// What was named is not there.
     #[error("{0}")]
     NoSuch(String),
@@ -141,6 +149,7 @@ impl CliError {
             Self::Usage(error) => error.family.usage(),
             Self::File { .. } => family.usage(),
             Self::Refused(failure) if failure.code != 0 => failure.code,
+            Self::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(exit::INTERRUPTED),
             Self::Launch(error) => u8::try_from(error.exit_code()).unwrap_or(exit::OURS),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => exit::BROKEN_PIPE,
             _ => family.failed(),

@@ -2,6 +2,10 @@
 
 use std::future::Future;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio_stream::StreamExt;
+
 use super::report::CliError;
 
 /// Runs a future to its end.
@@ -13,4 +17,17 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     result
+}
+
+/// Runs a future until it ends, or until SIGINT or SIGTERM: then it is dropped, and the plugin that it waited for is killed.
+///
+/// # Errors
+/// The future's own; [`CliError::Interrupted`].
+pub async fn unless_interrupted<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let signals = Signals::new([SIGINT, SIGTERM]);
+    let mut signals = signals.map_err(|source| CliError::Terminal { operation: "listen for signals", source })?;
+    tokio::select! {
+        outcome = work => outcome,
+        Some(signal) = signals.next() => Err(CliError::Interrupted { signal, left: None }),
+    }
 }

@@ -104,6 +104,12 @@ pub enum LaunchError {
     /// The talk with the new process.
     #[error("talk with the container's new process")]
     Channel(#[source] io::Error),
+    /// Its networks were not given up.
+    #[error("interrupted: its places in networks are on record, and the next start takes them away")]
+    Left,
+    /// It was to be stopped before it ran.
+    #[error("the container is to be stopped: its creation was given up")]
+    GivenUp,
     /// It took too long.
     #[error("the container was not created within {} s", .0.as_secs())]
     Deadline(Duration),

@@ -37,6 +37,8 @@ use crate::store::Directories;
 /// The network of `run` where none is named, and its bridge.
 pub const DEFAULT_NETWORK: &str = "bridge";
 const DEFAULT_BRIDGE: &str = "brg0";
+/// The label of networks that a run has made.
+pub const PASSING: &str = "mydocker.passing";
 
 /// Within this time a program runs, or the attempt is given up and reported.
 const CREATE_DEADLINE: Duration = Duration::from_secs(30);
@@ -52,6 +54,8 @@ pub struct ForegroundJob<'a> {
     pub cgroup_parent: &'a str,
     /// Its networks, in the order of their interfaces. [`DEFAULT_NETWORK`] is made where it is missing.
     pub networks: &'a [NetworkWish],
+    /// Networks that are made where they are missing, and go with the last run that is on them.
+    pub passing_networks: &'a [NetworkConfig],
     /// How the firewall's rules are made.
     pub firewall: &'a FirewallOptions,
     /// Names under which every network knows it.
@@ -95,7 +99,7 @@ pub fn run(dirs: &Directories, job: &ForegroundJob<'_>, console: &mut dyn Consol
     let mut run = Run::claim(dirs, job)?;
     let outcome = run.live(job, &signals, console);
     console.disconnect();
-    for error in run.clear(job) {
+    for error in run.clear(job, &signals) {
         console.warn(&format!("clearing container {}: {}", job.request.id, error.chain().join(": ")));
     }
     outcome
@@ -166,10 +170,10 @@ impl<'a> Run<'a> {
     }
 
     /// Takes away everything; goes on over errors.
-    fn clear(self, job: &ForegroundJob<'_>) -> Vec<LaunchError> {
+    fn clear(self, job: &ForegroundJob<'_>, signals: &MainSignals) -> Vec<LaunchError> {
         let mut errors = Vec::new();
         if let Some(network) = self.network {
-            errors.extend(network.finish());
+            errors.extend(network.finish(signals.as_fd(), || signals.take_ending()));
         }
         if let Some(cgroup) = &self.cgroup {
             errors.extend(cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
@@ -262,10 +266,17 @@ fn start_network(
     let work = NetworkWork {
         host: Host::open(dirs.clone(), job.firewall.clone())?,
         stale: std::mem::take(stale),
-        default_network: default_network(),
+        passing: std::iter::once(default_network()).chain(job.passing_networks.iter().map(passing)).collect(),
         container,
     };
     NetworkThread::start(work).map(Some)
+}
+
+/// Marks a network that a run has made: it goes with the last.
+fn passing(config: &NetworkConfig) -> NetworkConfig {
+    let mut config = config.clone();
+    config.labels.insert(PASSING.to_owned(), "run".to_owned());
+    config
 }
 
 fn default_network() -> NetworkConfig {

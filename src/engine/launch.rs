@@ -111,7 +111,8 @@ pub struct Created {
 
 /// Creates a container: all namespaces, mounts, limits and networks are in place when this returns.
 ///
-/// `spawned` is called as soon as there is a process, before anything is given to it: it writes down who that is.
+/// `spawned` is called as soon as there is a process, before anything is given to it: it writes down who that is. Once
+/// `given_up` resolves nothing is waited for any more: plugins of networks may take long.
 ///
 /// # Errors
 /// [`LaunchError`]; what had been made is undone.
@@ -120,6 +121,7 @@ pub async fn create(
     shim: &ShimLink,
     job: &Job<'_>,
     spawned: impl FnOnce(&ProcessIdentity) -> Result<(), StoreError>,
+    given_up: impl Future<Output = ()>,
 ) -> Result<Created, LaunchError> {
     let files = ContainerFiles::create(&host.dirs, job.request, resolver(job))?;
     let cgroup = host.create_cgroup(job.cgroup, &job.request.limits)?;
@@ -135,8 +137,12 @@ pub async fn create(
             return Err(error);
         }
     };
-    let outcome = tokio::time::timeout(CREATE_DEADLINE, attempt.carry_on(host, job, &files, &cgroup, spawned)).await;
-    match outcome.unwrap_or(Err(LaunchError::Deadline(CREATE_DEADLINE))) {
+    let outcome = tokio::select! {
+        outcome = attempt.carry_on(host, job, &files, &cgroup, spawned) => outcome,
+        () = tokio::time::sleep(CREATE_DEADLINE) => Err(LaunchError::Deadline(CREATE_DEADLINE)),
+        () = given_up => Err(LaunchError::GivenUp),
+    };
+    match outcome {
         Ok(()) => Ok(attempt.finish(cgroup)),
         Err(error) => {
             attempt.undo(host, job).await;

@@ -67,6 +67,8 @@ pub struct Networking {
     name_server: Option<DnsSockets>,
     ports: Vec<(PublishedPort, OwnedFd)>,
     servers: JoinSet<()>,
+    /// Whether an attachment was begun: who stops waiting in the middle of one has not heard of it.
+    is_begun: bool,
 }
 
 impl Networking {
@@ -92,6 +94,7 @@ impl Networking {
                 ports.push(reservation.mapping());
                 self.ports.push((reservation.port(), reservation.into_fd()));
             }
+            self.is_begun = true;
             let attachment = host
                 .networks
                 .attach(AttachRequest {
@@ -147,7 +150,8 @@ impl Networking {
             };
             ports.push((*port, socket));
         }
-        let mut networking = Self { netns, attachments, name_server, ports, servers: JoinSet::new() };
+        let is_begun = !attachments.is_empty();
+        let mut networking = Self { netns, attachments, name_server, ports, servers: JoinSet::new(), is_begun };
         networking.serve(host, guest)?;
         Ok(networking)
     }
@@ -218,7 +222,7 @@ impl Networking {
     pub async fn detach(mut self, host: &Host, container: &ContainerId) -> Result<(), LaunchError> {
         self.fall_silent(host, container).await;
         // The namespace ends with its last descriptor; its interfaces are taken away before that, and by us.
-        if self.attachments.is_empty() { Ok(()) } else { host.detacher.detach(host, container).await }
+        if !self.is_begun { Ok(()) } else { host.detacher.detach(host, container).await }
     }
 
     /// Gives up names and ports; the places are taken away with their networks.

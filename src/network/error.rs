@@ -230,6 +230,11 @@ impl NetworkError {
             Self::Namespace { source, .. } => source.hint(),
             Self::Store(source) => source.hint(),
             Self::Cni(source) => source.hint(),
+            Self::UnknownNetwork(_) => Some(
+                "`mydocker network ls` lists networks; a CNI configuration list of that name would lie in cni/, in `--cni-conf-dir` or in \
+                 /etc/cni/net.d"
+                    .to_owned(),
+            ),
             Self::Netlink { source, operation } => netlink_hint(source, operation),
             Self::ToolMissing("nft") => {
                 Some("nft is part of the package nftables: `apt install nftables`, `dnf install nftables`".to_owned())

@@ -141,6 +141,7 @@ impl Networks {
         name: &str,
         ended: &(dyn Fn(&ContainerId) -> bool + Sync),
     ) -> Result<bool, NetworkError> {
+        let emptied = self.empty(name, ended).await;
         let lock = self.state.lock(ALLOCATION).await?;
         let Some(network) = self.state.find(name)? else {
             // A kill may have come between the parts of an earlier removal.
@@ -170,7 +171,18 @@ impl Networks {
         // Nothing is left to do here, unless the rules could not be changed: then this says why.
         self.firewall.reconcile(&self.state, false).await?;
         forget_flows(ports).await;
-        Ok(true)
+        emptied.map(|()| true)
+    }
+
+    /// Takes containers that have ended off a network that plugins make, before anybody waits for the lock: plugins are other
+    /// people's programs, and may take long.
+    async fn empty(&self, name: &str, ended: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
+        let Some(network) = self.state.find(name)?.filter(|network| network.cni.is_some()) else { return Ok(()) };
+        let leaving = self.state.attachments(&network.id)?;
+        if leaving.is_empty() || leaving.iter().any(|place| !ended(&place.container)) {
+            return Ok(());
+        }
+        self.drop_attachments(&network, &leaving).await
     }
 
     /// Lists all networks, by name.
@@ -203,7 +215,6 @@ impl Networks {
     pub async fn reconcile(&self, live: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
         let mut errors = Vec::new();
         errors.extend(self.drop_dead(live).await.err());
-        errors.extend(self.take_back_lost(live).await.err());
         let lock = self.state.lock(ALLOCATION).await?;
         self.state.sweep()?;
         let networks = self.state.networks()?;

@@ -149,19 +149,31 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
 /// somebody else's where any project, or a `run` in the foreground, has a record of its container.
 async fn forget_gone_places(links: &Shared) {
     let networks = &links.host.networks;
-    if !networks.list().is_ok_and(|networks| !networks.is_empty()) && !networks.has_cni_attachments() {
+    let has_attachments = networks.has_cni_attachments();
+    if !networks.list().is_ok_and(|networks| !networks.is_empty()) && !has_attachments {
         return;
     }
-    let dirs = &links.host.dirs;
-    let projects = dirs.projects().unwrap_or_default();
-    let live = |id: &ContainerId| {
-        let record = format!("containers/{}.json", id.as_str());
-        projects.iter().any(|project| dirs.project(project).join(&record).exists())
-            || dirs.run().join("foreground").join(id.as_str()).exists()
-    };
-    if let Err(error) = networks.reconcile(&live).await {
+    if let Err(error) = networks.reconcile(&|id| is_recorded(links, id)).await {
         tracing::warn!(%error, "looking at the networks again");
     }
+    if has_attachments {
+        // Plugins that hang, or whose daemon is away, must not keep anybody waiting.
+        let owner = links.clone();
+        links.later(Duration::ZERO, async move {
+            if let Err(error) = owner.host.networks.take_back_lost(&|id| is_recorded(&owner, id)).await {
+                tracing::warn!(%error, "trying DEL again");
+            }
+        });
+    }
+}
+
+/// Says whether any project, or a `run` in the foreground, has a record of a container.
+fn is_recorded(links: &Shared, id: &ContainerId) -> bool {
+    let dirs = &links.host.dirs;
+    let record = format!("containers/{}.json", id.as_str());
+    let projects = dirs.projects().unwrap_or_default();
+    projects.iter().any(|project| dirs.project(project).join(&record).exists())
+        || dirs.run().join("foreground").join(id.as_str()).exists()
 }
 
 /// What the records had to tell: the last `up`, the containers, what was damaged.

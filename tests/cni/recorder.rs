@@ -193,11 +193,11 @@ fn a_failed_del_is_owed_and_paid_later_even_by_another_process() {
         std::fs::write(host.dir.join("net.conflist"), "{").unwrap();
         drop(container);
         let other = Networks::open(&host.dir.join("run")).unwrap();
-        assert!(other.reconcile(&|_| true).await.is_err());
+        assert!(other.take_back_lost(&|_| true).await.is_err());
         assert_eq!(host.cached(), 1);
         host.behave("two", "");
         host.forget_calls();
-        other.reconcile(&|_| true).await.unwrap();
+        other.take_back_lost(&|_| true).await.unwrap();
         assert_eq!(host.calls(), ["three DEL", "two DEL", "one DEL"]);
         assert_eq!(host.input("one", "DEL")["own"], json!({"a": [1]}), "with the configuration that was used");
         assert!(host.read("one.DEL.env").contains("CNI_NETNS=\n"), "a namespace that is gone is not named");

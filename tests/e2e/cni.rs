@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -15,6 +16,13 @@ pub(crate) fn cases() -> Vec<Case> {
         a_list_that_cannot_be_used_is_told_before_anything_runs,
         all_of_ours_are_killed_and_del_is_run,
         the_time_limit_ends_a_plugin_that_hangs,
+        ctrl_c_ends_a_plugin_that_hangs_in_up,
+        ctrl_c_ends_a_plugin_that_hangs_in_run,
+        ctrl_c_ends_a_plugin_that_hangs_by_hand,
+        a_stop_of_one_service_ends_its_hanging_plugin,
+        a_plugin_that_outlives_its_supervisor_is_ended_before_del,
+        what_is_owed_holds_nobody_up_and_is_paid_by_any_later_start,
+        run_takes_the_name_of_a_list,
         networks_by_hand: Bridge,
         any_process_is_attached: Bridge,
         plugins_by_hand,
@@ -211,6 +219,226 @@ fn the_time_limit_ends_a_plugin_that_hangs(sandbox: &Sandbox) {
     project.rewrite(&ONE.replace("conflist: recorded", "conflist: recorded, timeout: 0.5"));
     project.compose(&["up", "-d"]).refused(1, &["recorder", "ADD", "0.5 s", "timeout"]);
     assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+}
+
+/// A recorder that hangs in one command, with a process of its own: both note themselves in `pids`.
+fn hang(bin: &str, command: &str) {
+    let hangs = format!(
+        r#"if [ $CNI_COMMAND = {command} ]; then
+            sleep 600 <&- >&- 2>&- & echo $! >>"$here/pids"; echo $$ >>"$here/pids"
+            wait
+        fi
+        case $CNI_COMMAND in"#
+    );
+    fs::write(format!("{bin}/recorder"), RECORDER.replace("case $CNI_COMMAND in", &hangs)).expect("ours");
+}
+
+fn wait_for_hang(bin: &str) {
+    eventually("a plugin hangs", || {
+        (fs::read_to_string(format!("{bin}/pids")).ok()?.lines().count() == 2).then_some(())
+    });
+}
+
+/// Waits until none of a hanging plugin's processes is left.
+fn expect_ended(bin: &str) {
+    let pids = fs::read_to_string(format!("{bin}/pids")).expect("written");
+    eventually("the plugin's process group is gone", || {
+        let runs = |pid: &str| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+        };
+        (!pids.lines().any(runs)).then_some(())
+    });
+    fs::remove_file(format!("{bin}/pids")).expect("there");
+}
+
+/// Less than the plugin's time limit by far, and than a second where the machine is not busy.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+fn ctrl_c_ends_a_plugin_that_hangs_in_up(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("cancelled", ONE);
+    write_list(&project, "recorded");
+    hang(&bin, "ADD");
+    let up = project.spawn(&["up"]);
+    wait_for_hang(&bin);
+    let begun = Instant::now();
+    up.signal(Signal::SIGINT);
+    up.wait_within(AT_ONCE).expect_code(0).without_panic();
+    assert!(begun.elapsed() < AT_ONCE);
+    expect_ended(&bin);
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    project.down();
+    assert_eq!(calls(&bin).len(), 2, "nothing was left");
+}
+
+fn ctrl_c_ends_a_plugin_that_hangs_in_run(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let list = sandbox.dir().join("lists");
+    fs::create_dir(&list).expect("ours");
+    fs::write(list.join("recorded.conf"), r#"{"cniVersion": "1.1.0", "name": "recorded", "type": "recorder"}"#)
+        .expect("ours");
+    sandbox.set_env("MYDOCKER_CNI_CONF_DIR", list.as_os_str());
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        hang(&bin, "ADD");
+        let run = sandbox.spawn(&["run", "--network", "recorded", "root_fs", "true"]);
+        wait_for_hang(&bin);
+        run.signal(signal);
+        run.wait_within(AT_ONCE).expect_code(code).without_panic();
+        expect_ended(&bin);
+        assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+        fs::remove_file(format!("{bin}/calls")).expect("there");
+    }
+    // One that hangs in DEL is left by a second Ctrl-C, and its turn comes with the next run.
+    hang(&bin, "DEL");
+    let run = sandbox.spawn(&["run", "--network", "recorded", "root_fs", "true"]);
+    wait_for_hang(&bin);
+    eventually("a second Ctrl-C leaves", || {
+        run.signal(Signal::SIGINT);
+        (run.stderr().contains("the next start takes them away")).then_some(())
+    });
+    run.wait_within(AT_ONCE).expect_code(0).without_panic();
+    expect_ended(&bin);
+    fs::write(format!("{bin}/recorder"), RECORDER).expect("ours");
+    fs::remove_file(format!("{bin}/calls")).expect("there");
+    sandbox.mydocker(&["run", "--network", "none", "root_fs", "true"]).ok();
+    assert_eq!(calls(&bin), ["DEL eth0 "], "the namespace is gone by now");
+    sandbox.mydocker(&["network", "prune"]).ok();
+}
+
+fn ctrl_c_ends_a_plugin_that_hangs_by_hand(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let conf = sandbox.dir().join("recorded.conf");
+    fs::write(&conf, r#"{"cniVersion": "1.1.0", "name": "recorded", "type": "recorder"}"#).expect("ours");
+    let conf = conf.display().to_string();
+    let sleeper = sandbox.spawn_shell("exec unshare --net sleep 1000");
+    let comm = format!("/proc/{}/comm", sleeper.pid());
+    eventually("it sleeps", || (fs::read_to_string(&comm).ok()?.trim() == "sleep").then_some(()));
+    let netns = format!("/proc/{}/ns/net", sleeper.pid());
+    hang(&bin, "ADD");
+    let add = sandbox.spawn(&["cni", "add", "--netns", &netns, "--container-id", "c1", &conf]);
+    wait_for_hang(&bin);
+    add.signal(Signal::SIGINT);
+    let ended = add.wait_within(AT_ONCE).expect_code(130).without_panic();
+    assert!(ended.stderr.contains("interrupted"), "{}", ended.describe());
+    expect_ended(&bin);
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    sandbox.mydocker(&["cni", "del", "--container-id", "c1"]).refused(1, &["c1"]);
+    // In DEL, too: it is known what is left.
+    hang(&bin, "DEL");
+    sandbox.mydocker(&["cni", "add", "--netns", &netns, "--container-id", "c1", &conf]).ok();
+    let del = sandbox.spawn(&["cni", "del", "--container-id", "c1"]);
+    wait_for_hang(&bin);
+    del.signal(Signal::SIGTERM);
+    del.wait_within(AT_ONCE).expect_code(143).without_panic();
+    expect_ended(&bin);
+    fs::write(format!("{bin}/recorder"), RECORDER).expect("ours");
+    sandbox.mydocker(&["cni", "del", "--container-id", "c1"]).ok();
+    sleeper.signal(Signal::SIGKILL);
+    sleeper.wait();
+}
+
+fn a_stop_of_one_service_ends_its_hanging_plugin(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("stopped", ONE);
+    write_list(&project, "recorded");
+    hang(&bin, "ADD");
+    let up = project.spawn(&["up", "-d"]);
+    wait_for_hang(&bin);
+    project.compose(&["stop", "web"]).ok();
+    let up = up.wait_within(AT_ONCE).expect_code(1).without_panic();
+    assert!(up.stderr.contains("given up"), "{}", up.describe());
+    expect_ended(&bin);
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    fs::write(format!("{bin}/recorder"), RECORDER).expect("ours");
+    // A stop that is over is in nobody's way.
+    project.compose(&["start"]).ok();
+    project.wait_running("web");
+    project.down();
+}
+
+fn a_plugin_that_outlives_its_supervisor_is_ended_before_del(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("outlived", ONE);
+    write_list(&project, "recorded");
+    hang(&bin, "ADD");
+    let up = project.spawn(&["up", "-d"]);
+    wait_for_hang(&bin);
+    let hanging = fs::read_to_string(format!("{bin}/pids")).expect("written");
+    let is_plugin = |pid: &nix::unistd::Pid| hanging.lines().any(|line| line == pid.to_string());
+    for pid in sandbox.processes().into_iter().filter(|pid| !is_plugin(pid)) {
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+    assert_ne!(up.wait_within(AT_ONCE).code, 0);
+    fs::write(format!("{bin}/recorder"), RECORDER).expect("ours");
+    project.down();
+    expect_ended(&bin);
+    let seen = calls(&bin);
+    assert_eq!(seen[..2], ["ADD eth0 netns", "DEL eth0 "], "{seen:?}");
+}
+
+fn what_is_owed_holds_nobody_up_and_is_paid_by_any_later_start(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("owing", ONE);
+    write_list(&project, "recorded");
+    project.up();
+    fs::write(format!("{bin}/fail"), "DEL\n").expect("ours");
+    let down = project.compose(&["down", "-t", "1"]).expect_code(1);
+    assert!(down.stderr.contains("not today"), "{}", down.describe());
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    // The network has gone all the same; only DEL is owed.
+    assert_eq!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout, "");
+    fs::remove_file(format!("{bin}/fail")).expect("ours");
+    // Now the plugin hangs in DEL: another project starts beside that, at once, and stops.
+    hang(&bin, "DEL");
+    let other = sandbox.project(
+        "other",
+        "services: {a: {image: root_fs, init: true, network_mode: none, command: [sleep, infinity]}}",
+    );
+    let begun = Instant::now();
+    other.up();
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    wait_for_hang(&bin);
+    other.down();
+    expect_ended(&bin);
+    // Killed in the middle of all that, it is still known; the next start pays.
+    fs::write(format!("{bin}/recorder"), RECORDER).expect("ours");
+    let _ = fs::remove_file(format!("{bin}/calls"));
+    other.up();
+    eventually("DEL is made up for", || (calls(&bin) == ["DEL eth0 "]).then_some(()));
+    other.down();
+    project.down();
+    assert_eq!(calls(&bin).len(), 1, "and once");
+}
+
+fn run_takes_the_name_of_a_list(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let list = sandbox.dir().join("lists");
+    fs::create_dir(&list).expect("ours");
+    sandbox.set_env("MYDOCKER_CNI_CONF_DIR", list.as_os_str());
+    let run = ["run", "--network", "recorded", "root_fs", "true"];
+    sandbox.mydocker(&run).refused(125, &["recorded", "cni-conf-dir"]);
+    let conf = list.join("50-any.conflist");
+    fs::write(&conf, r#"{"cniVersion": "1.1.0", "name": "recorded", "plugins": [{"type": "recorder"}]}"#)
+        .expect("ours");
+    sandbox.mydocker(&run).ok();
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    assert_eq!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout, "", "it goes with the last that is on it");
+    let path = conf.display().to_string();
+    sandbox.mydocker(&["run", "--network", &path, "root_fs", "true"]).ok();
+    assert_eq!(calls(&bin).len(), 4);
+    // What somebody made by hand stays.
+    sandbox.mydocker(&["network", "create", "--driver", "cni", "recorded"]).ok();
+    sandbox.mydocker(&run).ok();
+    assert_eq!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout, "recorded\n");
+    sandbox.mydocker(&["network", "rm", "recorded"]).ok();
+    sandbox
+        .mydocker(&["run", "--network", "recorded", "-p", "8095:80", "root_fs", "true"])
+        .refused(125, &["portMappings"]);
+    fs::write(&conf, "{").expect("ours");
+    sandbox.mydocker(&["run", "--network", "50-any", "root_fs", "true"]).refused(125, &["50-any.conflist"]);
+    sandbox.mydocker(&run).refused(125, &["recorded", "50-any.conflist"]);
+    assert_eq!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout, "");
 }
 
 fn networks_by_hand(sandbox: &Sandbox) {

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::cli::args::{CniAddArgs, CniArgs, CniCommand, CniList, UsageError, shown};
 use crate::cli::cni;
-use crate::cli::report::{CliError, print};
-use crate::cli::runtime::block_on;
+use crate::cli::report::{CliError, print, say};
+use crate::cli::runtime::{block_on, unless_interrupted};
 use crate::cli::settings::Settings;
+use crate::cli::style::Palette;
 use crate::network::cni::{
     CachedAttachment, CniError, NetworkList, PLUGINS, Runtime, RuntimeConfig, SpecVersion, load_list, split_path,
 };
@@ -28,23 +29,23 @@ pub fn run(args: CniArgs, settings: &Settings) -> Result<ExitCode, CliError> {
         CniCommand::Add(args) => add(&args, settings, &networks)?,
         CniCommand::Del(target) => {
             let (id, ifname) = (&target.container_id, target.ifname.as_str());
-            if !block_on(async { driver.del(id, ifname).await.map_err(wrapped) })? {
+            if !interruptible(async { driver.del(id, ifname).await.map_err(wrapped) })? {
                 return Err(wrapped(not_attached(id, ifname)));
             }
         }
         CniCommand::Check(target) => {
             let (id, ifname) = (&target.container_id, target.ifname.as_str());
-            let asked = block_on(async { driver.check_attachment(id, ifname).await.map_err(wrapped) })?;
+            let asked = interruptible(async { driver.check_attachment(id, ifname).await.map_err(wrapped) })?;
             print(if asked { "as it was attached\n" } else { "not asked: the configuration has `disableCheck`\n" })?;
         }
         CniCommand::Gc(args) => {
             let (runtime, list) = open(&args, settings)?;
-            let asked = block_on(async { driver.gc(&runtime, &list).await.map_err(wrapped) })?;
+            let asked = interruptible(async { driver.gc(&runtime, &list).await.map_err(wrapped) })?;
             print(&answered("GC", &asked))?;
         }
         CniCommand::Status(args) => {
             let (runtime, list) = open(&args, settings)?;
-            let text = block_on(async { status(&runtime, &list).await.map_err(wrapped) })?;
+            let text = interruptible(async { status(&runtime, &list).await.map_err(wrapped) })?;
             print(&text)?;
         }
     }
@@ -70,20 +71,23 @@ fn add(args: &CniAddArgs, settings: &Settings, networks: &Networks) -> Result<()
         result: None,
         is_complete: false,
         owed: None,
+        plugin: None,
     };
     let (id, ifname) = (entry.container_id.clone(), entry.ifname.clone());
     let driver = networks.cni();
     let result = block_on(async {
-        match driver.add(entry).await {
+        let added = unless_interrupted(async { driver.add(entry).await.map_err(wrapped) }).await;
+        match added {
             Ok(result) => Ok(result),
             // It is another's: nothing of ours is there to be taken back.
-            Err(error @ CniError::Attached { .. }) => Err(wrapped(error)),
+            Err(error) if is_others(&error) => Err(error),
             Err(error) => {
-                let undone = driver.del(&id, &ifname).await;
-                Err(wrapped(match undone {
-                    Ok(_) => error,
-                    Err(second) => CniError::Several(vec![error, second]),
-                }))
+                let undone = unless_interrupted(async { driver.del(&id, &ifname).await.map_err(wrapped) }).await;
+                if let Err(second) = undone {
+                    say(&second.render(Palette::PLAIN));
+                    say(&format!("hint: `mydocker cni del --container-id {id} --ifname {ifname}` tries it again\n"));
+                }
+                Err(error)
             }
         }
     })?;
@@ -130,6 +134,14 @@ fn capabilities(words: &[String]) -> Result<RuntimeConfig, CliError> {
     }
     let typed = serde_json::from_value(Value::Object(members));
     typed.map_err(|error| UsageError::new(format!("`--capability`: {error}")).into())
+}
+
+fn interruptible<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    block_on(unless_interrupted(work))
+}
+
+fn is_others(error: &CliError) -> bool {
+    matches!(error, CliError::Network(NetworkError::Cni(error)) if matches!(**error, CniError::Attached { .. }))
 }
 
 fn not_attached(container: &str, ifname: &str) -> CniError {

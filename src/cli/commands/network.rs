@@ -14,7 +14,7 @@ use crate::cli::args::{
 };
 use crate::cli::cni;
 use crate::cli::report::{CliError, print, say};
-use crate::cli::runtime::block_on;
+use crate::cli::runtime::{block_on, unless_interrupted};
 use crate::cli::settings::Settings;
 use crate::cli::style::harmless;
 use crate::network::cni::{OPTION_LIST, OPTION_PATH};
@@ -115,12 +115,12 @@ fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) ->
     if networks.find(&args.name).is_ok() {
         return Err(CliError::NoSuch(format!("make the network {}: there is one of this name", args.name)));
     }
-    let record = block_on(async { networks.ensure(&config).await.map_err(CliError::from) })?;
+    let record = block_on(unless_interrupted(async { networks.ensure(&config).await.map_err(CliError::from) }))?;
     Ok(format!("{}\n", record.id))
 }
 
 fn remove(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
-    block_on(async {
+    block_on(unless_interrupted(async {
         tell(networks.drop_ended_processes().await);
         let mut code = ExitCode::SUCCESS;
         for name in names {
@@ -139,11 +139,11 @@ fn remove(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
             }
         }
         Ok(code)
-    })
+    }))
 }
 
 fn prune(networks: &Networks) -> Result<ExitCode, CliError> {
-    block_on(async {
+    block_on(unless_interrupted(async {
         let mut failed = tell(networks.drop_ended_processes().await);
         failed |= tell(networks.cni().retry(|entry| entry.owed.is_some()).await.map_err(NetworkError::from));
         for record in networks.list()?.into_iter().filter(|record| record.config.project.is_none()) {
@@ -154,7 +154,7 @@ fn prune(networks: &Networks) -> Result<ExitCode, CliError> {
             }
         }
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    })
+    }))
 }
 
 fn check(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
@@ -165,7 +165,7 @@ fn check(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
     for name in names {
         records.push(networks.find(name)?);
     }
-    block_on(async {
+    block_on(unless_interrupted(async {
         let mut code = ExitCode::SUCCESS;
         for record in &records {
             for finding in networks.examine(record).await? {
@@ -179,7 +179,7 @@ fn check(networks: &Networks, names: &[String]) -> Result<ExitCode, CliError> {
             }
         }
         Ok(code)
-    })
+    }))
 }
 
 fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {

@@ -22,14 +22,16 @@ use crate::engine::foreground::{self, ForegroundJob};
 /// # Errors
 /// [`CliError`], with the codes of the family of `run`.
 pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitCode, CliError> {
-    let plan = plan(args, settings, &|name| std::env::var(name).ok())?;
+    let mut plan = plan(args, settings, &|name| std::env::var(name).ok())?;
     let dirs = &settings.directories;
+    let passing_networks = network::configurations(&mut plan.networks, settings)?;
     prepare_volumes(&plan, settings)?;
     let mut console = TerminalConsole::new(&plan.request, palette);
     let job = ForegroundJob {
         request: &plan.request,
         cgroup_parent: &settings.cgroup_parent,
         networks: &plan.networks,
+        passing_networks: &passing_networks,
         firewall: &settings.firewall,
         names: &plan.names,
         own_volumes: &plan.own_volumes,

@@ -4,18 +4,23 @@
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use std::sync::mpsc;
-use tokio::sync::oneshot;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::watch;
 
 use super::claim::Stale;
 use crate::engine::files::Addresses;
 use crate::engine::launch::clear_remains;
 use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking};
 use crate::namespaces::cgroup::CgroupPath;
-use crate::network::{NetworkConfig, NetworkError};
+use crate::network::{NetworkConfig, NetworkError, NetworkRecord};
 use crate::spec::{ContainerId, DnsRequest};
 
+/// A wish to leave counts after this time of waiting: what takes as long as it always does is not left half-done.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a network that was removed between its making and the attachment is made again.
 const ATTEMPTS: usize = 8;
 
@@ -24,8 +29,8 @@ const ATTEMPTS: usize = 8;
 pub(super) struct NetworkWork {
     pub(super) host: Host,
     pub(super) stale: Vec<Stale>,
-    /// The network that is made when the first container needs it and removed when the last has left.
-    pub(super) default_network: NetworkConfig,
+    /// Networks that are made when the first container needs them and removed when the last has left.
+    pub(super) passing: Vec<NetworkConfig>,
     pub(super) container: Option<Attaching>,
 }
 
@@ -48,23 +53,41 @@ pub(super) struct NetworkThread {
     thread: JoinHandle<Vec<LaunchError>>,
     attached: mpsc::Receiver<Attached>,
     ready: PipeReader,
-    stop: oneshot::Sender<()>,
+    /// Its end shows that the thread has ended.
+    over: PipeReader,
+    wish: watch::Sender<Wish>,
+}
+
+/// Says what the thread is to do about the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    /// Attach it, and serve it.
+    Serve,
+    /// Take it off its networks, attached or not.
+    Detach,
+    /// Leave the rest to the next start.
+    Leave,
 }
 
 impl NetworkThread {
     /// Starts it.
     pub(super) fn start(work: NetworkWork) -> Result<Self, LaunchError> {
         let (reader, writer) = io::pipe().map_err(LaunchError::Channel)?;
+        let (over, running) = io::pipe().map_err(LaunchError::Channel)?;
         let (told, attached) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
+        let (wish, heard) = watch::channel(Wish::Serve);
         let tell = move |outcome: Attached| {
             let _ = told.send(outcome);
             // Its end is what the main thread polls for.
             drop(writer);
         };
-        let body = move || carry_out(work, tell, stopped);
+        let body = move || {
+            let errors = carry_out(work, tell, heard);
+            drop(running);
+            errors
+        };
         let thread = thread::Builder::new().name("network".into()).spawn(body).map_err(LaunchError::Channel)?;
-        Ok(Self { thread, attached, ready: reader, stop })
+        Ok(Self { thread, attached, ready: reader, over, wish })
     }
 
     /// Returns what becomes readable when the container is attached, or cannot be.
@@ -78,15 +101,31 @@ impl NetworkThread {
         self.attached.recv().unwrap_or_else(|_| Err(ended()))
     }
 
-    /// Gives up the container's places and waits until that is done.
-    pub(super) fn finish(self) -> Vec<LaunchError> {
-        drop(self.stop);
+    /// Gives up the container's places and waits until that is done, or until `is_hurried` says that the user does not want to wait
+    /// (it is asked when `signals` is readable): what is left then is on record, and the next start takes it away.
+    pub(super) fn finish(self, signals: BorrowedFd<'_>, mut is_hurried: impl FnMut() -> bool) -> Vec<LaunchError> {
+        self.wish.send_replace(Wish::Detach);
+        let begun = Instant::now();
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.over.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(signals, PollFlags::IN),
+            ];
+            let _ = poll(&mut fds, None);
+            if !fds[0].revents().is_empty() {
+                break;
+            }
+            if !fds[1].revents().is_empty() && is_hurried() && begun.elapsed() > PATIENCE {
+                self.wish.send_replace(Wish::Leave);
+                break;
+            }
+        }
         let panicked = || vec![LaunchError::Channel(io::Error::other("the thread of the networks panicked"))];
         self.thread.join().unwrap_or_else(|_| panicked())
     }
 }
 
-fn carry_out(work: NetworkWork, tell: impl FnOnce(Attached), stopped: oneshot::Receiver<()>) -> Vec<LaunchError> {
+fn carry_out(work: NetworkWork, tell: impl FnOnce(Attached), mut wish: watch::Receiver<Wish>) -> Vec<LaunchError> {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -94,13 +133,26 @@ fn carry_out(work: NetworkWork, tell: impl FnOnce(Attached), stopped: oneshot::R
             return Vec::new();
         }
     };
-    let errors = runtime.block_on(work.run(tell, stopped));
+    let errors = runtime.block_on(async {
+        let mut hurried = wish.clone();
+        tokio::select! {
+            errors = work.run(tell, &mut wish) => errors,
+            // Whatever plugin is at work is killed.
+            () = wished(&mut hurried, Wish::Leave) => vec![LaunchError::Left],
+        }
+    });
     runtime.shutdown_background();
     errors
 }
 
+/// Waits until this is wished for, or more.
+async fn wished(wish: &mut watch::Receiver<Wish>, wanted: Wish) {
+    // Who can wish no more has gone, and wants everything undone.
+    let _ = wish.wait_for(|wish| *wish >= wanted).await;
+}
+
 impl NetworkWork {
-    async fn run(mut self, tell: impl FnOnce(Attached), stopped: oneshot::Receiver<()>) -> Vec<LaunchError> {
+    async fn run(mut self, tell: impl FnOnce(Attached), wish: &mut watch::Receiver<Wish>) -> Vec<LaunchError> {
         let mut errors = Vec::new();
         // First: their published ports would lead to nobody.
         if !self.stale.is_empty() {
@@ -111,17 +163,28 @@ impl NetworkWork {
         }
         match self.container.take() {
             None => tell(Ok(Addresses::default())),
-            Some(container) => match self.attach(&container).await {
-                Err(error) => tell(Err(error)),
-                Ok(networking) => {
-                    tell(Ok(networking.addresses()));
-                    // Its sender is dropped, not used.
-                    let _ = stopped.await;
-                    errors.extend(networking.detach(&self.host, &container.id).await.err());
+            Some(container) => {
+                let attached = tokio::select! {
+                    attached = self.attach(&container) => attached,
+                    // Nobody waits for the container any more: neither do we.
+                    () = wished(wish, Wish::Detach) => Err(LaunchError::GivenUp),
+                };
+                match attached {
+                    Err(error) => {
+                        if matches!(error, LaunchError::GivenUp) {
+                            errors.extend(self.host.detacher.detach(&self.host, &container.id).await.err());
+                        }
+                        tell(Err(error));
+                    }
+                    Ok(networking) => {
+                        tell(Ok(networking.addresses()));
+                        wished(wish, Wish::Detach).await;
+                        errors.extend(networking.detach(&self.host, &container.id).await.err());
+                    }
                 }
-            },
+            }
         }
-        errors.extend(self.remove_default_network().await);
+        errors.extend(self.remove_passing().await);
         errors
     }
 
@@ -151,8 +214,10 @@ impl NetworkWork {
         };
         let mut attempt = 1;
         loop {
-            if container.wishes.iter().any(|wish| wish.network == self.default_network.name) {
-                self.host.networks.ensure(&self.default_network).await?;
+            for network in
+                self.passing.iter().filter(|network| container.wishes.iter().any(|wish| wish.network == network.name))
+            {
+                self.host.networks.ensure(network).await?;
             }
             let netns = container.netns.try_clone().map_err(LaunchError::Channel)?;
             let mut networking = Networking::of(netns);
@@ -163,7 +228,7 @@ impl NetworkWork {
                         tracing::warn!(container = %container.id, %error, "undoing an attachment");
                     }
                     let removed = matches!(&error, LaunchError::Network(NetworkError::UnknownNetwork(name))
-                        if *name == self.default_network.name);
+                        if self.passing.iter().any(|network| network.name == *name));
                     if !removed || attempt == ATTEMPTS {
                         return Err(error);
                     }
@@ -173,11 +238,22 @@ impl NetworkWork {
         }
     }
 
-    /// Removes the default network if nobody is on it.
-    async fn remove_default_network(&self) -> Option<LaunchError> {
-        match self.host.networks.remove(&self.default_network.name).await {
-            Ok(_) | Err(NetworkError::InUse { .. }) => None,
-            Err(error) => Some(error.into()),
+    /// Removes the default network, and others that runs have made, if nobody is on them.
+    async fn remove_passing(&self) -> Vec<LaunchError> {
+        let networks = &self.host.networks;
+        let mut errors = Vec::new();
+        for wanted in &self.passing {
+            let is_passing =
+                |found: &NetworkRecord| wanted.labels.keys().all(|label| found.config.labels.contains_key(label));
+            // One that was made by hand has no such label, and stays.
+            if !networks.find(&wanted.name).is_ok_and(|found| is_passing(&found)) && !wanted.labels.is_empty() {
+                continue;
+            }
+            match networks.remove(&wanted.name).await {
+                Ok(_) | Err(NetworkError::InUse { .. }) => {}
+                Err(error) => errors.push(error.into()),
+            }
         }
+        errors
     }
 }

@@ -31,6 +31,17 @@ impl MainSignals {
     }
 }
 
+impl MainSignals {
+    /// Takes what has been sent; says whether somebody wants an end.
+    pub(super) fn take_ending(&self) -> bool {
+        let mut is_ending = false;
+        while let Ok(Some(signal)) = self.0.take() {
+            is_ending |= ENDING.contains(&signal);
+        }
+        is_ending
+    }
+}
+
 impl AsFd for MainSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

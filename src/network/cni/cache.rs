@@ -5,9 +5,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::capability::RuntimeConfig;
 use super::error::CniError;
@@ -15,7 +19,12 @@ use super::list::NetworkList;
 use super::result::AttachResult;
 use super::runtime::Target;
 use super::version::SpecVersion;
-use crate::store::{self, Durability, Loaded, Record};
+use crate::store::{self, Durability, Loaded, ProcessIdentity, Record};
+
+/// The file whose bytes are locked, one for each attachment (fcntl(2), "Open file description locks"). It is there for a lock of
+/// the whole file by flock(2); the two kinds do not see each other.
+const OWNERS: &str = "allocation.lock";
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Is one attachment as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +63,9 @@ pub struct CachedAttachment {
     /// Why DEL failed; then it is still owed, and tried again.
     #[serde(default)]
     pub owed: Option<String>,
+    /// The plugin at work: whoever was killed meanwhile has not ended that one.
+    #[serde(default)]
+    pub plugin: Option<ProcessIdentity>,
 }
 
 impl Record for CachedAttachment {
@@ -70,6 +82,12 @@ impl CachedAttachment {
             args: self.args.clone(),
             runtime: self.runtime.clone(),
         }
+    }
+
+    /// Says whether both are records of one attachment, and not of a later one in its place.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let of = |entry: &Self| (entry.netns.clone(), entry.netns_inode, entry.owed.is_some());
+        of(self) == of(other)
     }
 
     /// Returns the path of the namespace, where it still leads to that one: good enough to ask, not to change anything, because
@@ -137,6 +155,32 @@ impl Cache {
         // The last one takes the directory along; a writer that comes just then makes it anew or fails and says so.
         let _ = fs::remove_dir(&self.directory);
         Ok(())
+    }
+
+    /// Takes one attachment for oneself, over all processes: DEL by who read the record of an earlier one would take the
+    /// interface of the one that has been made since.
+    pub(super) async fn own(&self, container: &str, ifname: &str) -> Result<File, CniError> {
+        let path = self.lock.join(OWNERS);
+        let failed = |source| CniError::Cache { operation: "lock", path: path.clone(), source };
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        // A byte for each attachment; two that share one wait for each other, and that is all.
+        let digest = Sha256::digest(format!("{container}@{ifname}"));
+        let byte = digest.iter().take(7).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
+        let range = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&range)) {
+                Ok(_) => return Ok(file),
+                // No thread waits in the kernel: nobody could call it back.
+                Err(Errno::EAGAIN | Errno::EACCES) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        }
     }
 
     /// Waits for the lock: shared for ADD and DEL, alone for GC.

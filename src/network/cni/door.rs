@@ -89,15 +89,20 @@ impl Networks {
     }
 
     /// Tries DEL again where it is owed, and where the container is gone and no record of a network knows of it any more (after a
-    /// boot).
-    pub(in crate::network) async fn take_back_lost(
-        &self,
-        live: &(dyn Fn(&ContainerId) -> bool + Sync),
-    ) -> Result<(), NetworkError> {
-        let is_dead = |id: &str| id.parse::<ContainerId>().is_ok_and(|id| !live(&id));
-        let retried = self
-            .cni
-            .retry(|entry| entry.owed.is_some() || (entry.network_id.is_some() && is_dead(&entry.container_id)));
+    /// boot). It may take long: nobody should wait for it who has something else to do.
+    ///
+    /// # Errors
+    /// All; they stay owed.
+    pub async fn take_back_lost(&self, live: &(dyn Fn(&ContainerId) -> bool + Sync)) -> Result<(), NetworkError> {
+        // A place that a network has on record is that network's to give up.
+        let is_dead = |network: &str, id: &str| {
+            let id = id.parse::<ContainerId>().ok().filter(|id| !live(id));
+            id.is_some_and(|id| matches!(self.state.attachment(network, &id), Ok(None)))
+        };
+        let retried = self.cni.retry(|entry| {
+            entry.owed.is_some()
+                || entry.network_id.as_deref().is_some_and(|network| is_dead(network, &entry.container_id))
+        });
         Ok(retried.await?)
     }
 }

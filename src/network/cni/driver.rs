@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use super::cache::{Cache, CachedAttachment};
 use super::capability::{PortMap, RuntimeConfig};
 use super::error::CniError;
+use super::exec;
 use super::list::NetworkList;
 use super::request::ValidAttachment;
 use super::result::AttachResult;
-use super::runtime::{Runtime, Target};
+use super::runtime::{Note, Runtime, Target};
 use super::settings::CniSettings;
 use crate::namespaces::network as netns;
 use crate::network::NetworkError;
@@ -27,6 +28,7 @@ use crate::network::driver::{DriverFuture, NetworkDriver};
 use crate::network::polycube;
 use crate::network::record::{Attachment, NetworkRecord};
 use crate::spec::ContainerId;
+use crate::store::ProcessIdentity;
 
 /// How many containers are detached at once: each costs a process or several.
 const AT_ONCE: usize = 8;
@@ -40,7 +42,7 @@ pub struct CniDriver {
     cache: Cache,
     run_dir: PathBuf,
     /// Namespaces of containers that are attached: they stay, and stay to be named to plugins, until DEL.
-    held: Mutex<BTreeMap<String, OwnedFd>>,
+    held: Arc<Mutex<BTreeMap<String, OwnedFd>>>,
     runtimes: Mutex<Runtimes>,
 }
 
@@ -49,7 +51,7 @@ impl CniDriver {
     /// our own plugin keeps its records.
     pub(in crate::network) fn new(run_dir: &Path, directory: PathBuf, lock: PathBuf) -> Self {
         let run_dir = run_dir.to_owned();
-        Self { cache: Cache { directory, lock }, run_dir, held: Mutex::default(), runtimes: Mutex::default() }
+        Self { cache: Cache { directory, lock }, run_dir, held: Arc::default(), runtimes: Mutex::default() }
     }
 
     /// Keeps attachments elsewhere.
@@ -92,6 +94,7 @@ impl CniDriver {
         let failed = |source| CniError::Read { path: PathBuf::from(&target.netns), source };
         entry.netns_inode = std::fs::metadata(&target.netns).map_err(failed)?.ino();
         entry.version = runtime.negotiate(&entry.list).await?;
+        let _own = self.cache.own(&entry.container_id, &entry.ifname).await?;
         let _shared = self.cache.lock(false).await?;
         if let Some(other) = self.cache.find(&entry.container_id, &entry.ifname)? {
             let (container, ifname) = (other.container_id, other.ifname);
@@ -99,8 +102,12 @@ impl CniDriver {
         }
         self.cache.write(&entry)?;
         let (list, version) = (entry.list.clone(), entry.version);
-        let write_down = |result: &AttachResult| {
-            entry.result = Some(result.clone());
+        let write_down = |note: Note<'_>| {
+            entry.plugin = None;
+            match note {
+                Note::Began(pid) => entry.plugin = ProcessIdentity::of(pid)?,
+                Note::Made(result) => entry.result = Some(result.clone()),
+            }
             self.cache.write(&entry)
         };
         let result = runtime.add(&list, version, &target, write_down).await?;
@@ -114,6 +121,10 @@ impl CniDriver {
     /// # Errors
     /// Those of the plugins.
     pub async fn del(&self, container: &str, ifname: &str) -> Result<bool, CniError> {
+        if self.cache.find(container, ifname)?.is_none() {
+            return Ok(false);
+        }
+        let _own = self.cache.own(container, ifname).await?;
         match self.cache.find(container, ifname)? {
             Some(entry) => {
                 let held = self.held().remove(container);
@@ -168,17 +179,15 @@ impl CniDriver {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
         for (container, entries) in by_container {
-            let held = self.held().remove(&container);
             let work: Vec<_> = entries.into_iter().map(|entry| (self.runtime(&entry), entry)).collect();
-            let (cache, places) = (self.cache.clone(), Arc::clone(&places));
+            let (cache, places, held) = (self.cache.clone(), Arc::clone(&places), Arc::clone(&self.held));
             tasks.spawn(async move {
                 let _place = places.acquire().await;
                 let mut errors = Vec::new();
+                let mut held = Holding { all: held, container, taken: None };
                 for (runtime, entry) in work {
-                    let netns = del_netns(&entry, held.as_ref());
-                    errors.extend(take_back(&cache, &runtime, entry, netns).await.err());
+                    errors.extend(pay(&cache, &runtime, &entry, &mut held).await.err());
                 }
-                drop(held);
                 errors
             });
         }
@@ -309,6 +318,7 @@ impl CniDriver {
             result: None,
             is_complete: false,
             owed: None,
+            plugin: None,
         };
         Ok(self.add(entry).await.map(drop)?)
     }
@@ -328,15 +338,59 @@ fn held_path(held: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), held.as_raw_fd())
 }
 
+/// Runs DEL for an attachment that was found on record, unless it is another by now, or gone.
+async fn pay(cache: &Cache, runtime: &Runtime, found: &CachedAttachment, held: &mut Holding) -> Result<(), CniError> {
+    let _own = cache.own(&found.container_id, &found.ifname).await?;
+    match cache.find(&found.container_id, &found.ifname)?.filter(|entry| entry.is_same(found)) {
+        Some(entry) => {
+            let netns = del_netns(&entry, held.take());
+            take_back(cache, runtime, entry, netns).await
+        }
+        None => Ok(()),
+    }
+}
+
+/// Is the namespace that a leaving container is held by, taken when the first of its attachments goes, for all of them.
+struct Holding {
+    all: Arc<Mutex<BTreeMap<String, OwnedFd>>>,
+    container: String,
+    taken: Option<OwnedFd>,
+}
+
+impl Holding {
+    fn take(&mut self) -> Option<&OwnedFd> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        self.taken = self.taken.take().or_else(|| all.remove(&self.container));
+        self.taken.as_ref()
+    }
+}
+
 /// Runs DEL; what works is forgotten, what does not is written down.
-async fn take_back(cache: &Cache, runtime: &Runtime, entry: CachedAttachment, netns: String) -> Result<(), CniError> {
+async fn take_back(
+    cache: &Cache,
+    runtime: &Runtime,
+    mut entry: CachedAttachment,
+    netns: String,
+) -> Result<(), CniError> {
     let _shared = cache.lock(false).await?;
+    if let Some(plugin) = entry.plugin.take() {
+        exec::end_leftover(&plugin).await;
+    }
+    let (list, version) = (entry.list.clone(), entry.version);
     let target: Target = entry.target(netns);
     let result = entry.result_for(&target);
-    match runtime.del(&entry.list, entry.version, &target, result.as_ref()).await {
+    let write_down = |note: Note<'_>| {
+        if let Note::Began(pid) = note {
+            entry.plugin = ProcessIdentity::of(pid)?;
+        }
+        // Where it cannot be written the plugin works all the same: a full disk must not keep anything attached.
+        let _ = cache.write(&entry);
+        Ok(())
+    };
+    match runtime.del(&list, version, &target, result.as_ref(), write_down).await {
         Ok(()) => cache.remove(&entry),
         Err(error) => {
-            cache.write(&CachedAttachment { owed: Some(error.to_string()), ..entry })?;
+            cache.write(&CachedAttachment { owed: Some(error.to_string()), plugin: None, ..entry })?;
             Err(error)
         }
     }
@@ -384,17 +438,9 @@ impl NetworkDriver for CniDriver {
         Ok(())
     }
 
-    /// Plugins make what the first attachment needs; here only what is owed is tried again.
-    fn setup<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a> {
-        Box::pin(async move {
-            let name = network.cni.as_ref().map(|list| list.name.clone());
-            if let Err(error) =
-                self.retry(|entry| entry.owed.is_some() && Some(&entry.list.name) == name.as_ref()).await
-            {
-                tracing::warn!(network = %network.config.name, %error, "trying DEL again");
-            }
-            Ok(())
-        })
+    /// Plugins make what each attachment needs.
+    fn setup<'a>(&'a self, _: &'a NetworkRecord) -> DriverFuture<'a> {
+        Box::pin(async { Ok(()) })
     }
 
     fn attach<'a>(

@@ -1,21 +1,30 @@
 //! One run of a plugin: bounded in time and in what it prints, and nothing of it left afterwards.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::error::CniError;
 use super::request::Parameters;
+use crate::store::ProcessIdentity;
 
 /// What a plugin may print on standard output, in bytes.
 const MOST_OUTPUT: usize = 1 << 20;
 /// What is kept of standard error, in bytes.
 const KEPT_STDERR: usize = 2 << 10;
+/// So long the kernel may take to end what has SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// So long is waited for the rest of a group: a process group has no descriptor, and some hosts never reap orphans.
+const GROUP_DEADLINE: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// What a plugin's own tools (iptables, tc) are found by.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -35,6 +44,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) enum Failed {
     Start(io::Error),
+    NotNoted(CniError),
     TimedOut { stderr: String },
     TooMuch { stderr: String },
 }
@@ -51,8 +61,43 @@ impl Drop for Running {
     }
 }
 
-/// Runs a plugin. Whoever stops waiting, kills it.
-pub(super) async fn run(file: &Path, parameters: &Parameters, input: &[u8], limit: Duration) -> Result<Ended, Failed> {
+/// Kills what a run has left, and waits until it is gone: whoever was killed while a plugin worked has not ended that, and what
+/// undoes its work must not run beside it.
+pub(super) async fn end_leftover(plugin: &ProcessIdentity) {
+    let Ok(Some(pidfd)) = plugin.open_pidfd() else { return };
+    let group = Pid::from_raw(plugin.pid);
+    let _ = killpg(group, Signal::SIGKILL);
+    let leader = async {
+        while !has_ended(&pidfd) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if tokio::time::timeout(KILL_DEADLINE, leader).await.is_err() {
+        tracing::warn!(pid = plugin.pid, "a CNI plugin does not end after SIGKILL");
+        return;
+    }
+    let others = async {
+        while killpg(group, None).is_ok() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    let _ = tokio::time::timeout(GROUP_DEADLINE, others).await;
+}
+
+/// Says whether a process has ended, whoever reaps it: its pidfd is readable then.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+}
+
+/// Runs a plugin. Whoever stops waiting, kills it. `begun` hears who it is before it is told anything: it has done nothing yet.
+pub(super) async fn run(
+    file: &Path,
+    parameters: &Parameters,
+    input: &[u8],
+    limit: Duration,
+    begun: impl FnOnce(i32) -> Result<(), CniError>,
+) -> Result<Ended, Failed> {
     let mut command = Command::new(file);
     command.env_clear().env("PATH", PATH).envs(parameters.environment()).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -60,6 +105,9 @@ pub(super) async fn run(file: &Path, parameters: &Parameters, input: &[u8], limi
     command.process_group(0);
     let mut running = Running(start(&mut command).await.map_err(Failed::Start)?);
     let child = &mut running.0;
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        begun(pid).map_err(Failed::NotNoted)?;
+    }
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut words = Vec::new();
     let talk = async {

@@ -26,7 +26,7 @@ pub use list::{Additions, ListError, NetworkList, PluginConfig};
 pub use object::{ErrorObject, VersionObject, code};
 pub use request::{Operation, Parameters, PluginRequest, VALID_ATTACHMENTS, ValidAttachment};
 pub use result::{AttachResult, Dns, Interface, IpConfig, ResultError, Route};
-pub use runtime::{Runtime, TIME_LIMIT, Target};
+pub use runtime::{Note, Runtime, TIME_LIMIT, Target};
 pub use search::{CONFIGURATIONS, PLUGINS, configurations, find_list, load_list, split_path};
 pub use settings::{OPTION_CAPABILITY, OPTION_LIST, OPTION_PATH, OPTION_TIMEOUT};
 pub use version::{SpecVersion, UnknownVersion};

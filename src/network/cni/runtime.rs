@@ -113,7 +113,7 @@ impl Runtime {
         Err(CniError::NoCapability { network: list.name.clone(), wanted: wanted.join(", "), capabilities: missing })
     }
 
-    /// Attaches: ADD of each plugin in order. `made` hears each plugin's result, to be written down.
+    /// Attaches: ADD of each plugin in order. `note` hears who works and what came of it, to be written down.
     ///
     /// # Errors
     /// The first; whoever calls this calls [`del`](Self::del) then.
@@ -122,20 +122,21 @@ impl Runtime {
         list: &NetworkList,
         version: SpecVersion,
         target: &Target,
-        mut made: impl FnMut(&AttachResult) -> Result<(), CniError> + Send,
+        mut note: impl FnMut(Note<'_>) -> Result<(), CniError> + Send,
     ) -> Result<AttachResult, CniError> {
         let mut previous: Option<AttachResult> = None;
         for plugin in &list.plugins {
             let call = Call { list, plugin, operation: Operation::Add, version, target };
-            let ended = self.call(&call, previous.as_ref(), None).await?;
+            let request = Request { previous: previous.as_ref(), valid: None };
+            let ended = self.call(&call, request, |pid| note(Note::Began(pid))).await?;
             let result = parse_result(&call, &ended)?;
-            made(&result)?;
+            note(Note::Made(&result))?;
             previous = Some(result);
         }
         previous.ok_or_else(|| CniError::NoPlugins(list.name.clone()))
     }
 
-    /// Detaches: DEL of each plugin in reverse order. One that fails does not keep the others from it.
+    /// Detaches: DEL of each plugin in reverse order. One that fails does not keep the others from it. `note` hears who works.
     ///
     /// # Errors
     /// All; it is to be called again then.
@@ -145,12 +146,14 @@ impl Runtime {
         version: SpecVersion,
         target: &Target,
         result: Option<&AttachResult>,
+        mut note: impl FnMut(Note<'_>) -> Result<(), CniError> + Send,
     ) -> Result<(), CniError> {
         let previous = result.filter(|_| version.has_check());
         let mut errors = Vec::new();
         for plugin in list.plugins.iter().rev() {
             let call = Call { list, plugin, operation: Operation::Del, version, target };
-            match self.call(&call, previous, None).await {
+            let request = Request { previous, valid: None };
+            match self.call(&call, request, |pid| note(Note::Began(pid))).await {
                 // There is no such container: nothing is left to do.
                 Ok(_) => {}
                 Err(error) if error.code() == Some(code::UNKNOWN_CONTAINER) => {}
@@ -179,7 +182,8 @@ impl Runtime {
             return Err(CniError::NoOperation { operation, network: list.name.clone(), version });
         }
         for plugin in &list.plugins {
-            self.call(&Call { list, plugin, operation, version, target }, Some(result), None).await?;
+            let request = Request { previous: Some(result), valid: None };
+            self.call(&Call { list, plugin, operation, version, target }, request, |_| Ok(())).await?;
         }
         Ok(true)
     }
@@ -220,7 +224,7 @@ impl Runtime {
         let parameters = self.parameters(Operation::Version, &Target::default());
         let input = json!({ "cniVersion": SpecVersion::V1_1_0 }).to_string();
         let about = About { plugin: plugin_type, operation: Operation::Version, network: &list.name };
-        let ended = self.run(&file, &parameters, &input, &about).await?;
+        let ended = self.run(&file, &parameters, &input, &about, |_| Ok(())).await?;
         let versions = match ended.code {
             Some(0) => match serde_json::from_slice::<VersionObject>(&ended.stdout) {
                 Ok(answer) => answer.known(),
@@ -255,7 +259,8 @@ impl Runtime {
             match self.versions(list, plugin.plugin_type()).await {
                 Ok(versions) if is_allowed && versions.contains(&version) => {
                     let call = Call { list, plugin, operation, version, target: &target };
-                    errors.extend(self.call(&call, None, valid.clone()).await.err());
+                    let request = Request { previous: None, valid: valid.clone() };
+                    errors.extend(self.call(&call, request, |_| Ok(())).await.err());
                     asked.push(plugin.plugin_type().to_owned());
                 }
                 Ok(_) => {}
@@ -268,19 +273,19 @@ impl Runtime {
     async fn call(
         &self,
         call: &Call<'_>,
-        previous: Option<&AttachResult>,
-        valid: Option<Value>,
+        request: Request<'_>,
+        begun: impl FnOnce(i32) -> Result<(), CniError>,
     ) -> Result<Ended, CniError> {
         let plugin = call.plugin;
         let file = self.find(call.list, plugin.plugin_type())?;
         let additions = Additions {
             runtime: call.target.runtime.for_plugin(&plugin.capabilities()),
-            previous: previous.filter(|_| call.version.has_chains()),
-            valid_attachments: valid,
+            previous: request.previous.filter(|_| call.version.has_chains()),
+            valid_attachments: request.valid,
         };
-        let request = plugin.request(call.version, &call.list.name, additions).to_string();
+        let input = plugin.request(call.version, &call.list.name, additions).to_string();
         let about = call.about();
-        let ended = self.run(&file, &self.parameters(call.operation, call.target), &request, &about).await?;
+        let ended = self.run(&file, &self.parameters(call.operation, call.target), &input, &about, begun).await?;
         tracing::debug!(plugin = about.plugin, operation = %about.operation, network = about.network, how = %ended.how, "a CNI plugin ended");
         if ended.code == Some(0) { Ok(ended) } else { Err(about.refused(&ended)) }
     }
@@ -291,8 +296,10 @@ impl Runtime {
         parameters: &Parameters,
         input: &str,
         about: &About<'_>,
+        begun: impl FnOnce(i32) -> Result<(), CniError>,
     ) -> Result<Ended, CniError> {
-        exec::run(file, parameters, input.as_bytes(), self.limit).await.map_err(|failed| match failed {
+        exec::run(file, parameters, input.as_bytes(), self.limit, begun).await.map_err(|failed| match failed {
+            Failed::NotNoted(error) => error,
             Failed::Start(source) => CniError::Start { path: file.to_owned(), source },
             Failed::TooMuch { stderr } => about.broken("it printed more than 1 MiB and was killed".to_owned(), &stderr),
             Failed::TimedOut { stderr } => CniError::TimedOut {
@@ -324,6 +331,21 @@ impl Runtime {
             path: path.join(":"),
         }
     }
+}
+
+/// Is what happens while plugins work, for whoever keeps a record.
+#[derive(Clone, Copy, Debug)]
+pub enum Note<'a> {
+    /// A plugin has been started, with this process id, and has not been told anything yet.
+    Began(i32),
+    /// A plugin has ended well; this is the attachment so far.
+    Made(&'a AttachResult),
+}
+
+/// Is what one invocation has beside the configuration.
+struct Request<'a> {
+    previous: Option<&'a AttachResult>,
+    valid: Option<Value>,
 }
 
 /// Is one invocation of a plugin of a list.

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::command::{ContainerCommand, ContainerHandle, EndSource, Outcome};
+use super::command::{ContainerCommand, ContainerHandle, EndSource, Outcome, PendingStops};
 use super::probe::ProbeEnded;
 use super::run::Run;
 use crate::compose::model::Logging;
@@ -37,6 +37,7 @@ pub struct Container {
     status: watch::Sender<ContainerStatus>,
     inbox: mpsc::Receiver<ContainerCommand>,
     own_inbox: mpsc::WeakSender<ContainerCommand>,
+    pub(super) stops: PendingStops,
     backoff: Backoff,
     retry_at: Option<Instant>,
     stop_deadline: Option<Instant>,
@@ -72,7 +73,9 @@ impl Container {
             config_hash: record.desired.config_hash.clone(),
             commands: commands.clone(),
             status: receiver,
+            stops: PendingStops::default(),
         };
+        let stops = handle.stops.clone();
         let container = Self {
             links,
             run: None,
@@ -81,6 +84,7 @@ impl Container {
             status: sender,
             inbox,
             own_inbox: commands.downgrade(),
+            stops,
             backoff: Backoff::resumed(record.restarts_in_a_row),
             retry_at: None,
             stop_deadline: None,
@@ -116,7 +120,10 @@ impl Container {
                 let outcome = self.start().await;
                 let _ = reply.send(outcome);
             }
-            ContainerCommand::Stop { timeout, places, reply } => self.stop(timeout, places, reply),
+            ContainerCommand::Stop { timeout, places, notice, reply } => {
+                drop(notice);
+                self.stop(timeout, places, reply);
+            }
             ContainerCommand::Kill { signal, reply } => {
                 let _ = reply.send(self.kill(signal));
             }

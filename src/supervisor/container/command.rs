@@ -1,4 +1,5 @@
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +22,8 @@ pub enum ContainerCommand {
         timeout: Option<Duration>,
         /// What becomes of its places in networks.
         places: Places,
+        /// Has a launch that is under way give up.
+        notice: StopNotice,
         /// The answer.
         reply: oneshot::Sender<Outcome>,
     },
@@ -77,6 +80,36 @@ pub struct ExecRunning {
     pub ended: oneshot::Receiver<ExitStatus>,
 }
 
+/// Counts the stops that are on their way to a container: while it launches it hears nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct PendingStops(Arc<watch::Sender<usize>>);
+
+/// Is one stop on its way, until it is dropped.
+#[derive(Debug)]
+pub struct StopNotice(Arc<watch::Sender<usize>>);
+
+impl PendingStops {
+    /// Announces one.
+    fn announce(&self) -> StopNotice {
+        self.0.send_modify(|count| *count += 1);
+        StopNotice(Arc::clone(&self.0))
+    }
+
+    /// Waits for one.
+    pub async fn any(&self) {
+        if self.0.subscribe().wait_for(|count| *count > 0).await.is_err() {
+            // The sender is ours.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for StopNotice {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
 /// Is the way to a container.
 #[derive(Clone, Debug)]
 pub struct ContainerHandle {
@@ -88,12 +121,20 @@ pub struct ContainerHandle {
     pub commands: mpsc::Sender<ContainerCommand>,
     /// Its state, always the latest.
     pub status: watch::Receiver<ContainerStatus>,
+    /// Stops on their way to it.
+    pub stops: PendingStops,
 }
 
 impl ContainerHandle {
     /// Returns its state.
     pub fn status(&self) -> ContainerStatus {
         self.status.borrow().clone()
+    }
+
+    /// Has it stop, also where it is only being made, and waits for the answer.
+    pub async fn stop(&self, timeout: Option<Duration>, places: Places) -> Outcome {
+        let notice = self.stops.announce();
+        self.ask(|reply| ContainerCommand::Stop { timeout, places, notice, reply }).await
     }
 
     /// Gives a command and waits for the answer.

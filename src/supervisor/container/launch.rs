@@ -50,7 +50,8 @@ impl Container {
             note.process = Some(process.clone());
             links.records.write_container(&note)
         };
-        let mut created = engine::create(&links.host, &links.shim, &job, note_process).await?;
+        let stops = self.stops.clone();
+        let mut created = engine::create(&links.host, &links.shim, &job, note_process, stops.any()).await?;
         self.record.process = Some(created.live.process.clone());
         self.warn(&created.warnings);
         // What is read before the start cannot be lost after it.

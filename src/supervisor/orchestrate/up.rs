@@ -148,7 +148,7 @@ impl Work {
             (Change::Replace(_, desired), Some(old)) => {
                 let name = desired.name.clone();
                 self.report.container(&name, Step::Recreate);
-                old.ask(|reply| ContainerCommand::Stop { timeout, places: Places::GivenUp, reply }).await?;
+                old.stop(timeout, Places::GivenUp).await?;
                 old.ask(ContainerCommand::Remove).await?;
                 let handle = self.adopt(desired).await?;
                 self.report.container(&name, Step::Recreated);

@@ -42,13 +42,12 @@ impl Work {
     ) -> Result<(), Failure> {
         let status = handle.status();
         let name = &status.name;
-        let stop = |reply| ContainerCommand::Stop { timeout, places, reply };
         if matches!(status.state, State::Created | State::Exited | State::Dead) {
             // It may be between two states: the container itself knows.
-            return handle.ask(stop).await;
+            return handle.stop(timeout, places).await;
         }
         self.report.container(name, Step::Stopping);
-        let outcome = handle.ask(stop).await;
+        let outcome = handle.stop(timeout, places).await;
         self.report.container(name, if outcome.is_ok() { Step::Stopped } else { Step::Error });
         outcome
     }

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::cli::args::{RunOptions, UsageError, shown};
+use crate::cli::cni;
+use crate::cli::report::CliError;
+use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
-use crate::engine::foreground::DEFAULT_NETWORK;
-use crate::network::{PortMapping, Protocol};
+use crate::engine::foreground::{DEFAULT_NETWORK, PASSING};
+use crate::network::cni::{CniError, OPTION_LIST, OPTION_PATH, load_list};
+use crate::network::{DriverKind, NetworkConfig, NetworkError, PortMapping, Protocol};
 use crate::spec::{HostAddress, NetworkNamespace};
 
 /// More ports than this in one option are a mistake: each costs a rule.
@@ -55,6 +59,47 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
         return Err(super::request::wrong(format!("`{option}` has no meaning with `--network {mode}`")));
     }
     Ok(Networks { namespace, wishes: Vec::new() })
+}
+
+/// Finds the CNI configurations that networks are named by, where there is no network of such a name. A PATH is one, too: then the
+/// network has the name that stands in the file.
+pub(super) fn configurations(wishes: &mut [NetworkWish], settings: &Settings) -> Result<Vec<NetworkConfig>, CliError> {
+    let mut found = Vec::new();
+    for wish in wishes.iter_mut().filter(|wish| wish.network != DEFAULT_NETWORK) {
+        settings.directories.create()?;
+        let networks = crate::network::Networks::open(settings.directories.run())?;
+        // One that another run has made goes with the last of them.
+        if networks.find(&wish.network).is_ok_and(|known| !known.config.labels.contains_key(PASSING)) {
+            continue;
+        }
+        let here = std::env::current_dir()
+            .map_err(|source| CliError::Read { file: "the working directory".to_owned(), source })?;
+        let path = match cni::find(&wish.network, &here, settings) {
+            Ok(path) => path,
+            // Then it is a network, or none.
+            Err(CliError::Network(NetworkError::Cni(error))) if is_elsewhere(&error, &networks, &wish.network) => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if wish.network.contains('/') {
+            wish.network = load_list(&path).map_err(NetworkError::from)?.name;
+        }
+        let mut options = BTreeMap::from([(OPTION_LIST.to_owned(), path.display().to_string())]);
+        options.extend(settings.cni_path.iter().map(|path| (OPTION_PATH.to_owned(), path.clone())));
+        let (name, driver) = (wish.network.clone(), DriverKind::Cni);
+        found.push(NetworkConfig { name, driver, options, ..NetworkConfig::default() });
+    }
+    Ok(found)
+}
+
+/// Says whether a name that no configuration has may still be a network's. A file that cannot be read may be the one that is meant.
+fn is_elsewhere(error: &CniError, networks: &crate::network::Networks, name: &str) -> bool {
+    match error {
+        CniError::NoList { unread, .. } => unread.is_empty() || networks.find(name).is_ok(),
+        CniError::Value(_) => true,
+        _ => false,
+    }
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, UsageError> {
