@@ -10,15 +10,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mydocker::namespaces::network::{in_namespace, open_current, raise_loopback_here};
 use mydocker::network::dns::{NameEntry, NameTable, Resolvers, open_dns_sockets, serve};
 use mydocker::network::{
-    AttachRequest, Attachment, DriverKind, NetworkConfig, NetworkError, Networks, PortMapping, PortReservation,
-    Protocol, serve_proxy,
+    AttachRequest, Attachment, DriverKind, FirewallChoice, FirewallOptions, NetworkConfig, NetworkError, Networks,
+    PortMapping, PortReservation, Protocol, serve_proxy,
 };
 use mydocker::spec::ContainerId;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, netlink, recv, socket_with};
 use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -662,4 +664,121 @@ fn names_are_resolved_inside() {
         .unwrap();
         assert_eq!(dig(&["+short", "p-web-1"]).await.unwrap().trim(), at.ip().unwrap().to_string());
     });
+}
+
+/// Has programs of iptables in front of the host's own that write down who is called.
+struct CountedIptables(tempfile::TempDir);
+
+impl CountedIptables {
+    fn make() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Written by a process of its own: one that another test forks at this moment would hold the files open, and what
+        // is open for writing is not executed.
+        let script = r#"cd "$0" && for name in iptables iptables-save iptables-restore ip6tables-save ip6tables-restore; do
+            printf '#!/bin/sh\necho %s >>%s/calls\nPATH=/usr/sbin:/sbin:/usr/bin:/bin exec %s "$@"\n' $name "$0" $name >$name
+            chmod +x $name
+        done"#;
+        output("sh", &["-c", script, dir.path().to_str().unwrap()]);
+        Self(dir)
+    }
+
+    fn options(&self) -> FirewallOptions {
+        FirewallOptions { choice: FirewallChoice::Iptables, iptables: Some(self.0.path().join("iptables")) }
+    }
+
+    /// Lists whose rules were changed since the last question, one entry a transaction.
+    fn transactions(&self) -> Vec<String> {
+        let path = self.0.path().join("calls");
+        let calls = std::fs::read_to_string(&path).unwrap_or_default();
+        let _ = std::fs::remove_file(&path);
+        calls.lines().filter_map(|name| name.strip_suffix("-restore")).map(str::to_owned).collect()
+    }
+}
+
+/// Hears of links that are deleted in the network namespace of the calling thread.
+struct DeletedLinks(OwnedFd);
+
+impl DeletedLinks {
+    fn listen() -> Self {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).unwrap();
+        // The protocol NETLINK_ROUTE is 0; the group is RTMGRP_LINK of linux/rtnetlink.h.
+        bind(&socket, &netlink::SocketAddrNetlink::new(0, 1)).unwrap();
+        Self(socket)
+    }
+
+    /// Counts the links that went since the last question and the requests that took them: the kernel takes all links of a
+    /// request down before it deletes the first.
+    fn count(&self) -> (usize, usize) {
+        const RTM_NEWLINK: u16 = 16;
+        const RTM_DELLINK: u16 = 17;
+        let (mut links, mut requests, mut deleting) = (0, 0, true);
+        let (mut down, mut buffer) = (BTreeSet::new(), vec![0; 1 << 16]);
+        while let Ok((length, _)) = recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+            // One datagram is one message here: nlmsghdr, then ifinfomsg, whose family is AF_BRIDGE where a port leaves.
+            let message = &buffer[..length];
+            let number = |at: usize| u32::from_ne_bytes(message[at..at + 4].try_into().unwrap());
+            let (kind, family, index, flags) = (number(4) as u16, i32::from(message[16]), number(20), number(24));
+            let goes_down = kind == RTM_NEWLINK && flags & libc::IFF_UP as u32 == 0 && down.insert(index);
+            if family == libc::AF_UNSPEC && goes_down {
+                requests += usize::from(deleting);
+                deleting = false;
+            } else if family == libc::AF_UNSPEC && kind == RTM_DELLINK {
+                links += 1;
+                deleting = true;
+            }
+        }
+        (links, requests)
+    }
+}
+
+#[test]
+fn twenty_containers_cost_one_transaction_and_one_deletion() {
+    on_a_host(|networks, _dir| async move {
+        let iptables = CountedIptables::make();
+        let networks = Arc::new(networks.with_firewall(iptables.options()));
+        networks.ensure(&config("p_many")).await.unwrap();
+        assert_eq!(iptables.transactions(), ["iptables"], "the network's chains");
+        let containers = attach_with_ports(&networks, 20).await;
+        let ids: Vec<_> = containers.iter().map(|container| container.id.clone()).collect();
+        let made = iptables.transactions();
+        assert!(made.len() < 10, "attached at once, they share transactions: {}", made.len());
+        assert_eq!(output("iptables-save", &["-t", "nat"]).matches("--to-destination").count(), 20);
+
+        output("iptables", &["-t", "nat", "-F"]);
+        networks.reconcile(&|_| true).await.unwrap();
+        assert_eq!(iptables.transactions(), ["iptables"], "flushed rules");
+        networks.reconcile(&|_| true).await.unwrap();
+        assert!(iptables.transactions().is_empty(), "nothing to do");
+
+        let deleted = DeletedLinks::listen();
+        networks.detach_many(&ids[..10]).await.unwrap();
+        assert_eq!(deleted.count(), (10, 1), "links and requests of detach_many");
+        assert_eq!(iptables.transactions(), ["iptables"], "ten leave");
+        // As `down` does it: containers have ended, their places go with the network.
+        assert!(networks.remove_with("p_many", &|_| true).await.unwrap());
+        assert_eq!(deleted.count(), (11, 1), "ten links and their bridge");
+        assert_eq!(iptables.transactions(), ["iptables"], "the network goes");
+    });
+}
+
+/// Attaches containers at the same time, each with a port.
+async fn attach_with_ports(networks: &Arc<Networks>, count: u16) -> Vec<Container> {
+    let mut pending = JoinSet::new();
+    for number in 0..count {
+        let networks = Arc::clone(networks);
+        pending.spawn(async move {
+            let container = Container::new();
+            let port = PortMapping {
+                host_ip: None,
+                host_port: Some(8000 + number),
+                host_port_to: None,
+                container_port: 80,
+                protocol: Protocol::Tcp,
+            };
+            networks.attach(container.request("p_many", "eth0", vec![port])).await.unwrap();
+            container
+        });
+    }
+    pending.join_all().await
 }
