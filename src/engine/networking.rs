@@ -200,7 +200,7 @@ impl Networking {
             let netns = netns.try_clone().map_err(LaunchError::Channel)?;
             return Ok(Some(Resolvers::inside(netns, dns.servers.clone())));
         }
-        let leads_out = self.attachments.iter().any(|place| place.default_route && place.gateway.is_some());
+        let leads_out = self.attachments.iter().any(Attachment::leads_out);
         Ok(leads_out.then(|| Resolvers::from_file(host.resolv_conf.clone())))
     }
 

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::Ipv4Network;
 
 use super::config::{DriverKind, NetworkConfig, PortMapping};
-use super::record::{AttachRequest, Attachment, HostLink, NetworkRecord, PublishedPort};
+use super::lan::{self, LanSettings};
+use super::record::{AttachRequest, Attachment, HostLink, LanRecord, NetworkRecord, OwnParent, PublishedPort};
 use super::settings::BridgeSettings;
 use super::{NetworkError, Networks, bridge, ipam};
 use crate::spec::{MacAddress, SpecError, random_hex};
@@ -28,15 +29,15 @@ impl Networks {
     /// Chooses all that the configuration leaves open; the caller holds the lock.
     pub(super) async fn allocate(&self, config: &NetworkConfig) -> Result<NetworkRecord, NetworkError> {
         let id = random_hex();
-        let bridge = match config.driver {
-            DriverKind::Bridge => {
-                let settings = BridgeSettings::check(config)?;
-                let others = self.state.networks()?;
-                Some(bridge::allocate(self.bridge.links()?, &settings, &id, &others, &config.name).await?)
-            }
-            _ => None,
-        };
-        Ok(NetworkRecord { id, config: config.clone(), bridge, cni: self.read_list(config)? })
+        let (mut bridge, mut lan) = (None, None);
+        if config.driver == DriverKind::Bridge {
+            let settings = BridgeSettings::check(config)?;
+            let others = self.state.networks()?;
+            bridge = Some(bridge::allocate(self.bridge.links()?, &settings, &id, &others, &config.name).await?);
+        } else if lan::has_parent(config.driver) {
+            lan = Some(lan::allocate(self.bridge.links()?, config, &id, &self.state.networks()?).await?);
+        }
+        Ok(NetworkRecord { id, config: config.clone(), bridge, lan, cni: self.read_list(config)? })
     }
 
     /// Says what the attachment is to be; the caller holds the lock.
@@ -56,6 +57,7 @@ impl Networks {
             mac: None,
             default_route: request.default_route && !network.config.internal,
             host_link: None,
+            parent: None,
             ports: Vec::new(),
             process: request.process.clone(),
         };
@@ -64,11 +66,35 @@ impl Networks {
             attachment.mac = request.mac;
             attachment.ports = published(&request.ports, None);
         }
-        let Some(bridge) = &network.bridge else { return Ok(attachment) };
+        let (Some(subnet), Some(gateway)) = (network.subnet(), network.gateway()) else { return Ok(attachment) };
         let settings = BridgeSettings::check(&network.config)?;
+        let address = self.plan_address(network, request, (subnet, gateway), settings.range)?;
+        attachment.address = Ipv4Network::new(address, subnet.prefix()).ok();
+        attachment.gateway = Some(gateway);
+        let own = MacAddress::of(address);
+        if let Some(lan) = &network.lan {
+            return self.plan_on_lan(network, lan, request, Attachment { mac: Some(own), ..attachment });
+        }
+        let name = bridge::host_link_name(&request.container, &network.id);
+        let name =
+            name.parse().map_err(|error: SpecError| NetworkError::LinkClash { name, reason: error.to_string() })?;
+        attachment.mac = Some(request.mac.unwrap_or(own));
+        attachment.host_link = Some(HostLink { name });
+        attachment.ports = published(&request.ports, settings.host_ip);
+        Ok(attachment)
+    }
+
+    /// Says which address the container gets: the one that it asks for, that it has already, or the lowest free one.
+    fn plan_address(
+        &self,
+        network: &NetworkRecord,
+        request: &AttachRequest<'_>,
+        (subnet, gateway): (Ipv4Network, Ipv4Addr),
+        range: Option<Ipv4Network>,
+    ) -> Result<Ipv4Addr, NetworkError> {
         let leases = self.state.leases(&network.id)?;
         let held = leases.iter().find(|(_, holder)| **holder == request.container).map(|(address, _)| *address);
-        let range = settings.range.unwrap_or(bridge.subnet);
+        let range = range.unwrap_or(subnet);
         let no_address = || NetworkError::NoFreeAddress { network: network.config.name.clone(), subnet: range };
         let address = match (request.ipv4, held) {
             (Some(wanted), _) => {
@@ -78,21 +104,44 @@ impl Networks {
             (None, Some(held)) => held,
             (None, None) => {
                 let taken = leases.into_keys().chain(network.config.reserved.values().copied()).collect();
-                ipam::choose_address(bridge.subnet, range, bridge.gateway, &taken).ok_or_else(no_address)?
+                ipam::choose_address(subnet, range, gateway, &taken).ok_or_else(no_address)?
             }
         };
         if let Some(held) = held.filter(|held| *held != address) {
             self.state.remove_lease(&network.id, held, &request.container)?;
         }
-        let name = bridge::host_link_name(&request.container, &network.id);
-        let name =
-            name.parse().map_err(|error: SpecError| NetworkError::LinkClash { name, reason: error.to_string() })?;
-        attachment.address = Ipv4Network::new(address, bridge.subnet.prefix()).ok();
-        attachment.gateway = Some(bridge.gateway);
-        attachment.mac = Some(request.mac.unwrap_or_else(|| MacAddress::of(address)));
-        attachment.host_link = Some(HostLink { name });
-        attachment.ports = published(&request.ports, settings.host_ip);
-        Ok(attachment)
+        Ok(address)
+    }
+
+    /// Completes the place of a container that shares an interface of the host.
+    fn plan_on_lan(
+        &self,
+        network: &NetworkRecord,
+        lan: &LanRecord,
+        request: &AttachRequest<'_>,
+        attachment: Attachment,
+    ) -> Result<Attachment, NetworkError> {
+        let settings = LanSettings::check(&network.config)?;
+        let refused = |reason: String| NetworkError::Refused {
+            network: network.config.name.clone(),
+            container: request.container_name.clone(),
+            reason,
+        };
+        let others = self.state.leases(&network.id)?.into_values().any(|holder| holder != request.container);
+        if settings.holds_one() && others {
+            return Err(refused(format!(
+                "with macvlan_mode `passthru` the interface {} has one user, and has it",
+                lan.parent
+            )));
+        }
+        let leads_out = lan.own != Some(OwnParent::Isolated);
+        Ok(Attachment {
+            default_route: attachment.default_route && leads_out,
+            mac: settings.mac(request.mac, attachment.mac).map_err(refused)?,
+            gateway: attachment.gateway.filter(|_| settings.has_gateway()),
+            parent: Some(lan.parent.clone()),
+            ..attachment
+        })
     }
 
     fn check_wanted(
@@ -101,14 +150,14 @@ impl Networks {
         request: &AttachRequest<'_>,
         wanted: Ipv4Addr,
     ) -> Result<(), NetworkError> {
-        let Some(bridge) = &network.bridge else { return Ok(()) };
+        let (Some(subnet), Some(gateway)) = (network.subnet(), network.gateway()) else { return Ok(()) };
         let refused = |reason: String| NetworkError::Address {
             network: network.config.name.clone(),
             container: request.container_name.clone(),
             address: wanted,
             reason,
         };
-        if let Some(reason) = ipam::refusal(bridge.subnet, bridge.gateway, wanted) {
+        if let Some(reason) = ipam::refusal(subnet, gateway, wanted) {
             return Err(refused(reason.to_owned()));
         }
         if let Some((host, _)) = network.config.reserved.iter().find(|(_, reserved)| **reserved == wanted) {

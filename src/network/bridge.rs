@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use ipnetwork::Ipv4Network;
 use sha2::{Digest, Sha256};
 
 use super::NetworkError;
 use super::config::NetworkConfig;
+use super::connection::{HostLinks, until_free, with_links};
 use super::driver::{DriverFuture, NetworkDriver};
 use super::ipam;
-use super::link::{LinkThread, LinkView, Links, VethPair, failed, with_links};
+use super::link::{LinkView, Links, VethPair, failed};
 use super::record::{Attachment, BridgeRecord, NetworkRecord};
 use super::settings::BridgeSettings;
 use crate::namespaces::network::{self as netns, NetnsError};
@@ -116,22 +117,20 @@ pub(super) fn host_link_name(container: &ContainerId, network_id: &str) -> Strin
 }
 
 /// Makes bridges and veth pairs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BridgeDriver {
-    thread: OnceLock<LinkThread>,
-    starting: Mutex<()>,
+    links: Arc<HostLinks>,
 }
 
 impl BridgeDriver {
-    /// Returns the connection to the kernel, opened at the first use: who needs no network pays for none.
+    /// Works through the connection `links`.
+    pub(super) fn new(links: Arc<HostLinks>) -> Self {
+        Self { links }
+    }
+
+    /// Returns the connection to the kernel.
     pub(super) fn links(&self) -> Result<&Links, NetworkError> {
-        if self.thread.get().is_none() {
-            let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.thread.get().is_none() {
-                let _ = self.thread.set(LinkThread::start()?);
-            }
-        }
-        self.thread.get().map(LinkThread::links).ok_or(NetworkError::WorkerLost("open a netlink socket"))
+        self.links.get()
     }
 
     async fn make_sure(&self, network: &NetworkRecord) -> Result<(), NetworkError> {
@@ -319,7 +318,7 @@ async fn make_pair(links: &Links, pair: &VethPair<'_>) -> Result<(), NetworkErro
 }
 
 /// Sets up the inner end on a short-lived thread inside the namespace: `lo`, address, up, default route.
-async fn configure_inside(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+pub(super) async fn configure_inside(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
     let outer = |source| NetworkError::Namespace { container: attachment.container_name.clone(), source };
     let netns: OwnedFd = namespace.try_clone_to_owned().map_err(|source| outer(NetnsError::Thread(source)))?;
     let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -339,9 +338,11 @@ async fn inside(links: Links, attachment: Arc<Attachment>) -> Result<(), Network
     if let Some(address) = attachment.address {
         links.add_address(&link, address).await?;
     }
-    links.raise(&link).await?;
+    // The kernel may still be taking apart the namespace of whoever had this address on the same parent before.
+    until_free(&[libc::EADDRINUSE, libc::EBUSY], || links.raise(&link)).await?;
     match attachment.gateway {
         Some(gateway) if attachment.default_route => links.add_default_route(gateway).await,
+        None if attachment.leads_out() => links.add_link_route(&link).await,
         _ => Ok(()),
     }
 }

@@ -22,6 +22,10 @@ pub enum DriverKind {
     Cni,
     /// Polycube's cubes.
     Polycube,
+    /// Interfaces with Ethernet addresses of their own on one of the host's.
+    Macvlan,
+    /// Interfaces with IP addresses of their own on one of the host's.
+    Ipvlan,
 }
 
 impl fmt::Display for DriverKind {
@@ -32,6 +36,8 @@ impl fmt::Display for DriverKind {
             Self::Host => "host",
             Self::Cni => "cni",
             Self::Polycube => "polycube",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
         })
     }
 }

@@ -81,6 +81,16 @@ pub enum NetworkError {
         /// Why not.
         reason: String,
     },
+    /// The container cannot be on this network.
+    #[error("attach {container} to the network {network}: {reason}")]
+    Refused {
+        /// The network.
+        network: String,
+        /// The container's name.
+        container: String,
+        /// Why not.
+        reason: String,
+    },
     /// An interface of that name exists and is not ours.
     #[error("make the interface {name}: {reason}")]
     LinkClash {
@@ -88,6 +98,16 @@ pub enum NetworkError {
         name: String,
         /// What stands there.
         reason: String,
+    },
+    /// This kernel has no interfaces or queues of that kind.
+    #[error("{operation}: this kernel knows no {module}")]
+    Unsupported {
+        /// The operation and its object.
+        operation: String,
+        /// The kernel's module.
+        module: &'static str,
+        /// The option it is built by.
+        config: &'static str,
     },
     /// A netlink request failed.
     #[error("{operation}")]
@@ -235,6 +255,9 @@ impl NetworkError {
                  /etc/cni/net.d"
                     .to_owned(),
             ),
+            Self::Unsupported { module, config, .. } => {
+                Some(format!("load the module (`modprobe {module}`), or use a kernel that was built with {config}"))
+            }
             Self::Netlink { source, operation } => netlink_hint(source, operation),
             Self::ToolMissing("nft") => {
                 Some("nft is part of the package nftables: `apt install nftables`, `dnf install nftables`".to_owned())

@@ -1,14 +1,9 @@
-//! The kernel's links, addresses and routes through rtnetlink(7), on a thread of their own.
-//!
-//! A netlink request is carried out inside sendto(2): deleting a veth pair waits there for an RCU grace period, 17 ms. So
-//! the connection lives on its own thread with its own small runtime, and the caller's runtime never waits in the kernel.
+//! The kernel's links, addresses and routes, by requests of rtnetlink(7).
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::pin;
-use std::thread::JoinHandle;
 
 use ipnetwork::Ipv4Network;
 use rtnetlink::packet_route::AddressFamily;
@@ -19,7 +14,6 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 
 use super::NetworkError;
@@ -29,15 +23,6 @@ use crate::spec::MacAddress;
 #[derive(Clone, Debug)]
 pub(super) struct Links {
     pub(super) handle: Handle,
-}
-
-/// Owns the thread that the connection to the host's own namespace lives on.
-#[derive(Debug)]
-pub(super) struct LinkThread {
-    links: Links,
-    /// Ends the thread when it is dropped.
-    open: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// Is what the kernel tells of one link.
@@ -70,81 +55,6 @@ pub(super) struct VethPair<'a> {
     pub(super) inner_name: &'a str,
     pub(super) inner_mac: MacAddress,
     pub(super) mtu: Option<u32>,
-}
-
-impl LinkThread {
-    /// Opens a connection to the namespace that the calling thread stands in.
-    pub(super) fn start() -> Result<Self, NetworkError> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let (open, closed) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("netlink".to_owned())
-            .spawn(move || {
-                let answer = |opened| drop(sender.send(opened));
-                serve_connection(answer, closed);
-            })
-            .map_err(|source| failed("start the netlink thread", source))?;
-        let links = receiver.recv().map_err(|_| NetworkError::WorkerLost("open a netlink socket"))??;
-        Ok(Self { links, open: Some(open), thread: Some(thread) })
-    }
-
-    /// Returns the connection.
-    pub(super) fn links(&self) -> &Links {
-        &self.links
-    }
-}
-
-impl Drop for LinkThread {
-    /// Ends the thread; the connection alone would live on although all its handles are gone.
-    fn drop(&mut self) {
-        self.open = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve_connection(answer: impl FnOnce(Result<Links, NetworkError>), closed: oneshot::Receiver<()>) {
-    let runtime = match small_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return answer(Err(error)),
-    };
-    runtime.block_on(async {
-        match rtnetlink::new_connection() {
-            Ok((connection, handle, _)) => {
-                answer(Ok(Links { handle }));
-                tokio::select! {
-                    () = connection => {}
-                    _ = closed => {}
-                }
-            }
-            Err(source) => answer(Err(failed("open a netlink socket", source))),
-        }
-    });
-}
-
-fn small_runtime() -> Result<tokio::runtime::Runtime, NetworkError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(|source| failed("start the netlink runtime", source))
-}
-
-/// Does `work` with a connection to the calling thread's namespace and blocks until it is done.
-///
-/// This is for the short-lived threads that enter a container's namespace.
-pub(super) fn with_links<T, F: Future<Output = T>>(work: impl FnOnce(Links) -> F) -> Result<T, NetworkError> {
-    let runtime = small_runtime()?;
-    runtime.block_on(async {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| failed("open a netlink socket", source))?;
-        let work = work(Links { handle });
-        tokio::select! {
-            biased;
-            () = connection => Err(NetworkError::WorkerLost("send a netlink request")),
-            done = work => Ok(done),
-        }
-    })
 }
 
 impl Links {
@@ -272,6 +182,13 @@ impl Links {
         let message = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
         let request = self.handle.route().add(message).replace().execute();
         request.await.map_err(|error| failed(format!("route everything through {gateway}"), errno(error)))
+    }
+
+    /// Makes a default route that leads through the link and to no gateway.
+    pub(super) async fn add_link_route(&self, link: &LinkView) -> Result<(), NetworkError> {
+        let message = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link.index).build();
+        let request = self.handle.route().add(message).replace().execute();
+        request.await.map_err(|error| failed(format!("route everything through {}", link.name), errno(error)))
     }
 
     /// Deletes a link; one that is gone already is fine.

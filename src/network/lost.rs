@@ -85,6 +85,7 @@ impl Networks {
                 gateway: None,
                 mac: None,
                 default_route: false,
+                parent: None,
                 host_link: bridge::host_link_name(&container, &network.id).parse().ok().map(|name| HostLink { name }),
                 ports: Vec::new(),
                 process: None,
@@ -138,7 +139,7 @@ impl Networks {
         };
         let mtu = Some(remains.bridge.mtu).filter(|mtu| settings.mtu.is_none() && *mtu != bridge::USUAL_MTU);
         let bridge = BridgeRecord { name, subnet, gateway, group, ours: true, mtu };
-        Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge), cni: None }))
+        Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge), lan: None, cni: None }))
     }
 
     async fn clear_remains(&self, name: &str, remains: Remains) -> Result<(), NetworkError> {

@@ -3,6 +3,7 @@
 mod allocate;
 mod bridge;
 mod config;
+mod connection;
 mod conntrack;
 mod datagram;
 mod dead;
@@ -12,6 +13,7 @@ mod examine;
 mod firewall;
 mod forwarding;
 mod ipam;
+mod lan;
 mod link;
 mod lost;
 mod networks;
@@ -36,4 +38,6 @@ pub use networks::Networks;
 pub use ports::PortReservation;
 pub use proxy::{serve_proxy, serve_udp_proxy};
 pub use readiness::watch;
-pub use record::{AttachRequest, Attachment, BridgeRecord, HostLink, NetworkRecord, PublishedPort};
+pub use record::{
+    AttachRequest, Attachment, BridgeRecord, HostLink, LanRecord, NetworkRecord, OwnParent, PublishedPort,
+};

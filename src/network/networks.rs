@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::bridge::BridgeDriver;
 use super::cni::CniDriver;
 use super::config::{DriverKind, NetworkConfig};
+use super::connection::HostLinks;
 use super::conntrack::forget_flows;
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::{Firewall, FirewallOptions, RuleWatch};
+use super::lan::LanDriver;
 use super::record::{AttachRequest, Attachment, NetworkRecord};
 use super::state::StateDir;
 use super::{NetworkError, forwarding};
@@ -26,6 +29,7 @@ pub struct Networks {
     pub(super) bridge: BridgeDriver,
     none: PlainDriver,
     host: PlainDriver,
+    pub(super) lan: LanDriver,
     pub(super) cni: CniDriver,
     firewall: Firewall,
 }
@@ -34,10 +38,12 @@ impl Networks {
     /// Opens `<run_dir>/networks`, made where it is missing. The kernel is not asked before the first use.
     pub fn open(run_dir: &Path) -> Result<Self, NetworkError> {
         let below = run_dir.join("networks");
+        let (state, links) = (StateDir::open(run_dir)?, Arc::new(HostLinks::default()));
         Ok(Self {
-            state: StateDir::open(run_dir)?,
             cni: CniDriver::new(run_dir, below.join("cni"), below),
-            bridge: BridgeDriver::default(),
+            bridge: BridgeDriver::new(Arc::clone(&links)),
+            lan: LanDriver::new(links, state.clone()),
+            state,
             none: PlainDriver(DriverKind::None),
             host: PlainDriver(DriverKind::Host),
             firewall: Firewall::default(),
@@ -92,7 +98,7 @@ impl Networks {
         let network = self.find(&request.network)?;
         let driver = self.driver(&network.config)?;
         let attachment = self.plan_attachment(&network, &request)?;
-        if network.bridge.is_some() || network.cni.is_some() {
+        if network.bridge.is_some() || network.lan.is_some() || network.cni.is_some() {
             self.state.write_attachment(&attachment)?;
         }
         drop(lock);
@@ -251,6 +257,7 @@ impl Networks {
             DriverKind::None => Ok(&self.none),
             DriverKind::Host => Ok(&self.host),
             DriverKind::Cni | DriverKind::Polycube => Ok(&self.cni),
+            DriverKind::Macvlan | DriverKind::Ipvlan => Ok(&self.lan),
         }
     }
 

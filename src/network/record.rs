@@ -20,6 +20,9 @@ pub struct NetworkRecord {
     pub config: NetworkConfig,
     /// The bridge and its addresses; `None` for drivers that have none.
     pub bridge: Option<BridgeRecord>,
+    /// The parent and the addresses, for the drivers `macvlan` and `ipvlan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lan: Option<LanRecord>,
     /// The CNI configuration as it was read when the network was made.
     #[serde(default)]
     pub cni: Option<Box<NetworkList>>,
@@ -44,6 +47,34 @@ pub struct BridgeRecord {
     pub mtu: Option<u32>,
 }
 
+/// Is what the drivers `macvlan` and `ipvlan` chose for one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanRecord {
+    /// The interface of the host that the containers share.
+    pub parent: InterfaceName,
+    /// What the parent is, where we make it and take it away; `None` where it was there before us.
+    pub own: Option<OwnParent>,
+    /// All addresses of the network.
+    pub subnet: Ipv4Network,
+    /// The router of the LAN, the containers' default gateway.
+    pub gateway: Ipv4Addr,
+}
+
+/// Is a parent that we make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnParent {
+    /// An interface that leads nowhere.
+    Isolated,
+    /// A VLAN of an interface of the host.
+    Vlan {
+        /// That interface.
+        base: InterfaceName,
+        /// The VLAN's id, 1 to 4094.
+        id: u16,
+    },
+}
+
 impl NetworkRecord {
     /// Returns the bridge's name.
     pub fn bridge_name(&self) -> Option<&InterfaceName> {
@@ -52,12 +83,14 @@ impl NetworkRecord {
 
     /// Returns the addresses of the network.
     pub fn subnet(&self) -> Option<Ipv4Network> {
-        self.bridge.as_ref().map(|bridge| bridge.subnet)
+        let of_lan = || self.lan.as_ref().map(|lan| lan.subnet);
+        self.bridge.as_ref().map(|bridge| bridge.subnet).or_else(of_lan)
     }
 
-    /// Returns the bridge's own address.
+    /// Returns the containers' default gateway: the bridge's own address, or that of the LAN's router.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        self.bridge.as_ref().map(|bridge| bridge.gateway)
+        let of_lan = || self.lan.as_ref().map(|lan| lan.gateway);
+        self.bridge.as_ref().map(|bridge| bridge.gateway).or_else(of_lan)
     }
 
     /// Returns the 12 digits that people see.
@@ -114,6 +147,9 @@ pub struct Attachment {
     pub default_route: bool,
     /// The host's end of the pair.
     pub host_link: Option<HostLink>,
+    /// The interface of the host that it shares, with the drivers `macvlan` and `ipvlan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<InterfaceName>,
     /// Ports that are published.
     pub ports: Vec<PublishedPort>,
     /// The process that was attached by its pid: while it lives, the place is its own.
@@ -125,6 +161,16 @@ impl Attachment {
     /// Says whether it is the place of a process that was attached by its pid and still runs.
     pub fn is_of_live_process(&self) -> bool {
         self.process.as_ref().is_some_and(ProcessIdentity::is_alive)
+    }
+
+    /// Says whether the address is one that we gave, so that no other may have it.
+    pub fn is_lease(&self) -> bool {
+        (self.host_link.is_some() || self.parent.is_some()) && self.address.is_some()
+    }
+
+    /// Says whether the container's way out of its networks leads through it.
+    pub fn leads_out(&self) -> bool {
+        self.default_route && (self.gateway.is_some() || self.parent.is_some())
     }
 
     /// Returns the container's address without its prefix.

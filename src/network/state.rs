@@ -276,9 +276,9 @@ impl StateDir {
     }
 
     fn attachment_path(&self, attachment: &Attachment) -> PathBuf {
-        let name = match (&attachment.host_link, attachment.ip()) {
-            (Some(_), Some(address)) => lease_name(address, &attachment.container),
-            _ => place_name(&attachment.container),
+        let name = match attachment.ip().filter(|_| attachment.is_lease()) {
+            Some(address) => lease_name(address, &attachment.container),
+            None => place_name(&attachment.container),
         };
         self.attachment_dir(&attachment.network).join(name)
     }
@@ -347,7 +347,7 @@ mod tests {
 
     fn record(name: &str) -> NetworkRecord {
         let config = NetworkConfig { name: name.to_owned(), ..NetworkConfig::default() };
-        NetworkRecord { id: crate::spec::random_hex(), config, bridge: None, cni: None }
+        NetworkRecord { id: crate::spec::random_hex(), config, bridge: None, lan: None, cni: None }
     }
 
     #[test]

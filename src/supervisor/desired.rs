@@ -303,17 +303,13 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
     }
     let mut order: Vec<_> = service.networks.iter().collect();
     order.sort_by_key(|(name, network)| (-network.priority, (*name).clone()));
-    let leads_out = |name: &str| project.networks.get(name).is_none_or(|network| !network.internal);
-    let gateway = order
-        .iter()
-        .filter(|(name, _)| leads_out(name))
-        .min_by_key(|(name, network)| (-network.gw_priority, (*name).clone()))
-        .map(|(name, _)| (*name).clone());
+    let is_on_lan = |name: &str| project.networks.get(name).is_some_and(Network::is_on_lan);
+    let gateway = service.gateway_network(&project.networks);
     let mut wishes = Vec::new();
     for (index, (name, network)) in order.into_iter().enumerate() {
         let ServiceNetwork { aliases, ipv4_address, mac_address, interface_name, priority: _, gw_priority: _ } =
             network;
-        let default_route = gateway.as_ref() == Some(name);
+        let default_route = gateway == Some(name);
         let ifname = interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
         let Some(ifname) = ifname else { continue };
         wishes.push(NetworkWish {
@@ -324,7 +320,7 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             ipv4: *ipv4_address,
             mac: *mac_address,
             default_route,
-            ports: if default_route { port_mappings(service) } else { Vec::new() },
+            ports: if default_route && !is_on_lan(name) { port_mappings(service) } else { Vec::new() },
         });
     }
     wishes
@@ -427,6 +423,8 @@ pub fn network_config(project: &Project, key: &str, network: &Network) -> Result
         Some("host") => DriverKind::Host,
         Some("cni") => DriverKind::Cni,
         Some("polycube") => DriverKind::Polycube,
+        Some("macvlan") => DriverKind::Macvlan,
+        Some("ipvlan") => DriverKind::Ipvlan,
         Some(other) => {
             return Err(DesiredError::Driver { network: key.to_owned(), driver: other.to_owned() });
         }

@@ -165,7 +165,7 @@ pub(crate) fn port(host: u16, container: u16) -> PortMapping {
     }
 }
 
-fn run(program: &str, args: &[&str]) -> (bool, String) {
+pub(crate) fn run(program: &str, args: &[&str]) -> (bool, String) {
     let output = Command::new(program).args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)

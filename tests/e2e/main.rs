@@ -18,6 +18,7 @@ mod examples;
 mod faults;
 mod firewall;
 mod harness;
+mod lan;
 mod lifecycle;
 mod logs;
 mod names;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         faults::cases(),
         firewall::cases(),
         harness::cases(),
+        lan::cases(),
         lifecycle::cases(),
         logs::cases(),
         names::cases(),

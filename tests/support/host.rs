@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Nftables,
     /// Memory, cpu and pids controllers in any hierarchy.
     Controllers,
+    /// Interfaces of the kind macvlan.
+    Macvlan,
     /// The reference CNI plugins where Debian puts them.
     Plugins,
 }
@@ -25,7 +27,7 @@ pub(crate) enum Need {
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 7] = [const { OnceLock::new() }; 7];
+        static FOUND: [OnceLock<Option<String>>; 8] = [const { OnceLock::new() }; 8];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -51,6 +53,12 @@ impl Need {
                               nft add rule inet x c dnat ip to meta l4proto . th dport map '{ tcp . 1 : 10.0.0.1 . 1 }'";
                 (!succeeds("unshare", &["--net", "sh", "-c", script]))
                     .then(|| format!("nft cannot make a map of ports here ({script})"))
+            }
+            Self::Macvlan => {
+                let script =
+                    "ip link add probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type macvlan";
+                (!succeeds("unshare", &["--net", "sh", "-c", script]))
+                    .then(|| format!("this kernel has no macvlan ({script})"))
             }
             Self::Plugins => (!std::path::Path::new("/usr/lib/cni/bridge").exists())
                 .then(|| "needs the package containernetworking-plugins".to_owned()),

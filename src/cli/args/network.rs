@@ -72,13 +72,13 @@ pub struct NetworkCheckArgs {
 /// `network create`.
 #[derive(Debug, Args)]
 pub struct NetworkCreateArgs {
-    /// Who makes it: bridge, cni, none
-    #[arg(short, long, default_value = "bridge", value_parser = ["bridge", "cni", "none"])]
+    /// Who makes it: bridge, macvlan, ipvlan, cni, none
+    #[arg(short, long, default_value = "bridge", value_parser = ["bridge", "macvlan", "ipvlan", "cni", "none"])]
     pub driver: String,
     /// Its addresses
     #[arg(long, value_name = "ADDRESS/PREFIX")]
     pub subnet: Option<Ipv4Network>,
-    /// The bridge's own address
+    /// The containers' gateway: the bridge's own address, or that of the LAN's router
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Option<Ipv4Addr>,
     /// The part of the subnet that containers get

@@ -72,7 +72,7 @@ fn list(networks: &Networks, args: &NetworkListArgs) -> Result<String, CliError>
 }
 
 fn inspect(networks: &Networks, name: &str) -> Result<Value, CliError> {
-    let NetworkRecord { id, config, bridge, cni } = networks.find(name)?;
+    let NetworkRecord { id, config, bridge, lan, cni } = networks.find(name)?;
     let places = networks.attachments(&id)?;
     let attached = |place: &Attachment| {
         json!({
@@ -81,13 +81,15 @@ fn inspect(networks: &Networks, name: &str) -> Result<Value, CliError> {
         })
     };
     let attached: Vec<Value> = places.iter().map(attached).collect();
-    Ok(json!({"Id": id, "Config": config, "Bridge": bridge, "Cni": cni, "Attachments": attached}))
+    Ok(json!({"Id": id, "Config": config, "Bridge": bridge, "Lan": lan, "Cni": cni, "Attachments": attached}))
 }
 
 fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) -> Result<String, CliError> {
     let driver = match args.driver.as_str() {
         "cni" => DriverKind::Cni,
         "none" => DriverKind::None,
+        "macvlan" => DriverKind::Macvlan,
+        "ipvlan" => DriverKind::Ipvlan,
         _ => DriverKind::Bridge,
     };
     let mut options = pairs("--opt", &args.options)?;

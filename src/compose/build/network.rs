@@ -10,7 +10,7 @@ use super::super::yaml::{Node, Value};
 use super::reader::Reader;
 use crate::spec::{InterfaceName, MacAddress};
 
-const DRIVERS: [&str; 5] = ["bridge", "cni", "polycube", "host", "none"];
+const DRIVERS: [&str; 7] = ["bridge", "macvlan", "ipvlan", "cni", "polycube", "host", "none"];
 
 /// Builds one network.
 pub(super) fn network(reader: &mut Reader<'_>) -> Network {
@@ -52,6 +52,9 @@ const BRIDGE_OPTIONS: [&str; 5] = [
     "com.docker.network.bridge.host_binding_ipv4",
     "com.docker.network.driver.mtu",
 ];
+/// Docker's options of networks whose containers share an interface of the host.
+const MACVLAN_OPTIONS: [&str; 3] = ["parent", "macvlan_mode", "com.docker.network.driver.mtu"];
+const IPVLAN_OPTIONS: [&str; 4] = ["parent", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu"];
 /// These say who reaches whom.
 const GATEWAY_MODES: [&str; 2] =
     ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
@@ -62,9 +65,15 @@ fn check_options(reader: &mut Reader<'_>) {
         return;
     }
     let bridge = matches!(driver, "" | "bridge");
+    let known: &[&str] = match driver {
+        "" | "bridge" => &BRIDGE_OPTIONS,
+        "macvlan" => &MACVLAN_OPTIONS,
+        "ipvlan" => &IPVLAN_OPTIONS,
+        _ => &[],
+    };
     for (key, entry) in reader.get("driver_opts").and_then(Node::as_map).into_iter().flatten() {
         let path = format!("driver_opts.{key}");
-        if bridge && BRIDGE_OPTIONS.contains(&key.as_str()) {
+        if known.contains(&key.as_str()) {
             let text = entry.node.value.scalar_text().unwrap_or_default();
             if let Some((wrong, help)) = option_fault(key, &text) {
                 reader.fault(&entry.node, &path, wrong, Some(help));
@@ -79,11 +88,11 @@ fn check_options(reader: &mut Reader<'_>) {
             continue;
         }
         let message = format!("the option `{key}` is none that this network has, and is left out");
-        reader.warn(&entry.node, &path, message, suggest(key, BRIDGE_OPTIONS).as_deref().filter(|_| bridge));
+        reader.warn(&entry.node, &path, message, suggest(key, known.iter().copied()).as_deref());
     }
 }
 
-/// Says what is wrong with the value of one of [`BRIDGE_OPTIONS`], and what to write.
+/// Says what is wrong with the value of an option that a driver of ours acts on, and what to write.
 fn option_fault(key: &str, text: &str) -> Option<(String, &'static str)> {
     let (_, short) = key.rsplit_once('.').unwrap_or(("", key));
     let (good, what, help) = match short {
@@ -95,6 +104,18 @@ fn option_fault(key: &str, text: &str) -> Option<(String, &'static str)> {
         "mtu" => {
             (text.parse().is_ok_and(|mtu: u32| (68..=65535).contains(&mtu)), "an MTU", "a number from 68 to 65535")
         }
+        "parent" => (
+            text.is_empty() || text != "lo" && text.parse::<InterfaceName>().is_ok(),
+            "an interface that can be a parent",
+            "one of the host's: eth0; or eth0.20 for a VLAN of it",
+        ),
+        "macvlan_mode" => (
+            matches!(text, "bridge" | "private" | "vepa" | "passthru"),
+            "a mode of macvlan",
+            "bridge, private, vepa, passthru",
+        ),
+        "ipvlan_mode" => (matches!(text, "l2" | "l3" | "l3s"), "a mode of ipvlan", "l2, l3, l3s"),
+        "ipvlan_flag" => (matches!(text, "bridge" | "private" | "vepa"), "a flag of ipvlan", "bridge, private, vepa"),
         "host_binding_ipv4" => (text.parse::<Ipv4Addr>().is_ok(), "an IPv4 address", "for example 127.0.0.1"),
         _ => (matches!(text, "true" | "false" | "1" | "0"), "true or false", "write \"true\" or \"false\""),
     };
@@ -361,6 +382,33 @@ pub(super) fn check_addresses(
                 None => finding,
             });
         }
+    }
+}
+
+/// Nothing is published for containers that are reached at addresses of their own.
+pub(super) fn check_ports_on_lan(
+    tree: &Node,
+    networks: &BTreeMap<String, Network>,
+    services: &BTreeMap<String, Service>,
+    loader: &mut Loader,
+) {
+    for (name, service) in services.iter().filter(|(_, service)| !service.ports.is_empty()) {
+        let gateway = service.gateway_network(networks);
+        let Some((key, network)) = gateway.and_then(|key| Some((key, networks.get(key)?))) else { continue };
+        if !network.is_on_lan() {
+            continue;
+        }
+        let driver = network.driver.as_deref().unwrap_or_default();
+        let message = format!(
+            "the ports of service `{name}` are not published: its way out is the {driver} network `{key}`, where it is reached at \
+             its own address"
+        );
+        let finding = Finding::warning(message).path(format!("services.{name}.ports"));
+        let place = tree.get("services").and_then(|services| services.get(name)?.get("ports"));
+        loader.report.push(match place {
+            Some(node) => finding.at(node.span),
+            None => finding,
+        });
     }
 }
 

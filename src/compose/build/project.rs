@@ -39,6 +39,7 @@ pub(in super::super) fn project(
         }
     }
     super::network::check_addresses(tree, &networks, &services, loader);
+    super::network::check_ports_on_lan(tree, &networks, &services, loader);
     super::network::check_overlaps(tree, &networks, loader);
     let mut volumes = BTreeMap::new();
     for (name, node) in group(tree, "volumes") {

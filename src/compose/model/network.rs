@@ -28,6 +28,17 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether its containers are neighbours of the host, on an interface that they share with it.
+    pub fn is_on_lan(&self) -> bool {
+        matches!(self.driver.as_deref(), Some("macvlan" | "ipvlan"))
+    }
+
+    /// Whether there is a way out of it.
+    pub fn leads_out(&self) -> bool {
+        let has_parent = self.driver_opts.get("parent").is_some_and(|parent| !parent.is_empty());
+        !self.internal && (!self.is_on_lan() || has_parent || self.external)
+    }
+
     /// Hashes what makes two networks different, for the label `com.docker.compose.config-hash`.
     pub fn config_hash(&self) -> String {
         hash_of(self)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::project::hash_of;
-use super::{NetworkMode, ServiceNetwork, VolumeMount};
+use super::{Network, NetworkMode, ServiceNetwork, VolumeMount};
 use crate::spec::{
     ByteSize, DnsRequest, Healthcheck, HostAddress, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
 };
@@ -109,6 +109,14 @@ impl Service {
         essence.profiles = Vec::new();
         essence.attach = true;
         hash_of(&essence)
+    }
+
+    /// Returns the network that the default route goes through: of those that lead out, the one with the greatest gateway
+    /// priority, then the first by name.
+    pub fn gateway_network(&self, networks: &BTreeMap<String, Network>) -> Option<&String> {
+        let leads_out = |name: &str| networks.get(name).is_none_or(Network::leads_out);
+        let candidates = self.networks.iter().filter(|(name, _)| leads_out(name));
+        candidates.min_by_key(|(name, network)| (-i64::from(network.gw_priority), *name)).map(|(name, _)| name)
     }
 
     /// Returns the program and its arguments: entrypoint and command joined; empty where the file names neither.

@@ -34,6 +34,9 @@ impl Networks {
     /// # Errors
     /// [`NetworkError::Cni`].
     pub fn resume(&self, container: &ContainerId, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+        for place in self.attachments_of(container)?.iter().filter(|place| place.parent.is_some()) {
+            self.lan.hold(place, namespace)?;
+        }
         Ok(self.cni.resume(container, namespace)?)
     }
 

@@ -162,7 +162,7 @@ pub(super) mod tests {
         let gateway = format!("10.11.{number}.1").parse().unwrap();
         let name = format!("br-{number}").parse().unwrap();
         let bridge = Some(BridgeRecord { name, subnet, gateway, group: 1, ours: true, mtu: None });
-        NetworkRecord { id: number.to_string().repeat(64), config, bridge, cni: None }
+        NetworkRecord { id: number.to_string().repeat(64), config, bridge, lan: None, cni: None }
     }
 
     pub(in crate::network::firewall) fn attachment(
@@ -187,6 +187,7 @@ pub(super) mod tests {
             mac: None,
             default_route: true,
             host_link: None,
+            parent: None,
             ports: ports.iter().map(port).collect(),
             process: None,
         }

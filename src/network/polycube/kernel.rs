@@ -13,7 +13,8 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use super::PolycubeError;
 use crate::namespaces::network::in_namespace;
 use crate::network::NetworkError;
-use crate::network::link::{Links, collect, errno, failed, with_links};
+use crate::network::connection::with_links;
+use crate::network::link::{Links, collect, errno, failed};
 use crate::spec::MacAddress;
 
 /// Is a link as the kernel tells of it.
