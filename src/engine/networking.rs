@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -65,7 +66,7 @@ pub struct Networking {
     /// Its places.
     pub attachments: Vec<Attachment>,
     name_server: Option<DnsSockets>,
-    ports: Vec<(PublishedPort, OwnedFd)>,
+    ports: Vec<(PublishedPort, Arc<OwnedFd>)>,
     servers: JoinSet<()>,
     /// Whether an attachment was begun: who stops waiting in the middle of one has not heard of it.
     is_begun: bool,
@@ -92,7 +93,7 @@ impl Networking {
                     None => host.networks.reserve(mapping)?,
                 };
                 ports.push(reservation.mapping());
-                self.ports.push((reservation.port(), reservation.into_fd()));
+                self.ports.push((reservation.port(), Arc::new(reservation.into_fd())));
             }
             self.is_begun = true;
             let attachment = host
@@ -148,7 +149,7 @@ impl Networking {
                 Some(socket) => socket,
                 None => PortReservation::bind(&mapping(port))?.into_fd(),
             };
-            ports.push((*port, socket));
+            ports.push((*port, Arc::new(socket)));
         }
         let is_begun = !attachments.is_empty();
         let mut networking = Self { netns, attachments, name_server, ports, servers: JoinSet::new(), is_begun };
@@ -178,6 +179,7 @@ impl Networking {
             let sockets = sockets.try_clone().map_err(LaunchError::Channel)?;
             self.servers.spawn(dns::serve(sockets, view, resolvers)?);
         }
+        host.ports.note(guest.id, &self.ports);
         for (port, socket) in &self.ports {
             let Some(ip) = self.attachments.iter().find(|place| place.ports.contains(port)).and_then(Attachment::ip)
             else {

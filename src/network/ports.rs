@@ -49,6 +49,43 @@ impl PortReservation {
         Ok(Self { port, socket })
     }
 
+    /// Takes a port over from another container that has it, with a duplicate of its socket: there is no moment in which
+    /// somebody else could take it. `None` where it is not the same place of the host.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn of_predecessor(
+        mapping: &PortMapping,
+        port: &PublishedPort,
+        socket: BorrowedFd<'_>,
+    ) -> std::io::Result<Option<Self>> {
+        let ports = mapping.host_port.map(|first| first..=mapping.host_port_to.unwrap_or(first));
+        let within = ports.is_some_and(|ports| ports.contains(&port.host_port));
+        if !within || (port.host_ip, port.protocol) != (mapping.host_ip, mapping.protocol) {
+            return Ok(None);
+        }
+        let port = PublishedPort { container_port: mapping.container_port, ..*port };
+        Ok(Some(Self { port, socket: socket.try_clone_to_owned()? }))
+    }
+
+    /// Refuses a port that a process has by a socket that is none of `known`. Nothing is bound: who has those sockets has the
+    /// port, or a part of it, at present.
+    ///
+    /// # Errors
+    /// [`NetworkError::PortTaken`] with that process.
+    pub fn check_beside(mapping: &PortMapping, known: &[BorrowedFd<'_>]) -> Result<(), NetworkError> {
+        let (ip, port) = (mapping.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), mapping.host_port.unwrap_or(0));
+        let known: Vec<u64> =
+            known.iter().filter_map(|socket| rustix::fs::fstat(socket).ok()).map(|stat| stat.st_ino).collect();
+        let mut others = holders(ip, port, mapping.protocol);
+        others.retain(|inode| !known.contains(inode));
+        if others.is_empty() {
+            return Ok(());
+        }
+        let host = SocketAddr::new(ip, port).to_string();
+        Err(NetworkError::PortTaken { host, protocol: mapping.protocol, owner: process_with(&others) })
+    }
+
     /// Takes up a socket that was handed over.
     pub fn from_fd(port: PublishedPort, socket: OwnedFd) -> Self {
         Self { port, socket }
@@ -77,29 +114,45 @@ impl Networks {
     pub fn reserve(&self, mapping: &PortMapping) -> Result<PortReservation, NetworkError> {
         PortReservation::bind(mapping).map_err(|error| match error {
             NetworkError::PortTaken { host, protocol, owner } => {
-                let publisher = self.publisher_of(mapping).map(|place| PortOwner::Container(place.container_name));
+                let publisher = self.publishers_of(mapping).into_iter().next();
+                let publisher = publisher.map(|place| PortOwner::Container(place.container_name));
                 NetworkError::PortTaken { host, protocol, owner: publisher.or(owner) }
             }
             error => error,
         })
     }
 
-    /// Finds the container of ours whose published port clashes with this one.
-    pub fn publisher_of(&self, mapping: &PortMapping) -> Option<Attachment> {
-        mapping.host_port.filter(|_| mapping.host_port_to.is_none())?;
+    /// Finds the containers of ours whose published ports clash with this one.
+    pub fn publishers_of(&self, mapping: &PortMapping) -> Vec<Attachment> {
+        if mapping.host_port.is_none() || mapping.host_port_to.is_some() {
+            return Vec::new();
+        }
         let networks = self.state.networks().unwrap_or_default();
         let places = networks.iter().flat_map(|network| self.state.attachments(&network.id).unwrap_or_default());
-        places.into_iter().find(|place| place.ports.iter().any(|port| port.clashes_with(mapping)))
+        places.into_iter().filter(|place| place.ports.iter().any(|port| port.clashes_with(mapping))).collect()
     }
 }
 
 impl PublishedPort {
     /// Whether both cannot be published at once.
     pub fn clashes_with(&self, mapping: &PortMapping) -> bool {
-        let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
-        let same_address = any(self.host_ip) || any(mapping.host_ip) || self.host_ip == mapping.host_ip;
-        same_address && self.protocol == mapping.protocol && Some(self.host_port) == mapping.host_port
+        let host_port = mapping.host_port.filter(|_| mapping.host_port_to.is_none());
+        overlap(self.host_ip, mapping.host_ip) && self.protocol == mapping.protocol && Some(self.host_port) == host_port
     }
+}
+
+impl PortMapping {
+    /// Whether both ask for the same port of the host, and for no other.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let fixed = self.host_port_to.is_none() && other.host_port_to.is_none() && self.host_port.is_some();
+        let same = (self.protocol, self.host_port) == (other.protocol, other.host_port);
+        fixed && same && overlap(self.host_ip, other.host_ip)
+    }
+}
+
+fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+    any(one) || any(other) || one == other
 }
 
 impl AsFd for PortReservation {
@@ -165,7 +218,7 @@ fn refused(mapping: &PortMapping, errno: Errno) -> NetworkError {
         (Errno::ADDRINUSE, None) => NetworkError::PortTaken {
             host: host.to_string(),
             protocol: mapping.protocol,
-            owner: owner(ip, host.port(), mapping.protocol),
+            owner: process_with(&holders(ip, host.port(), mapping.protocol)),
         },
         (errno, _) => NetworkError::Socket {
             operation: format!("publish {} port {host}", mapping.protocol),
@@ -174,16 +227,18 @@ fn refused(mapping: &PortMapping, errno: Errno) -> NetworkError {
     }
 }
 
-/// Looks for the process that holds the port: the socket's inode from /proc/net, then whose descriptor shows it.
-fn owner(ip: IpAddr, port: u16, protocol: Protocol) -> Option<PortOwner> {
-    let inodes: Vec<String> = ["", "6"]
-        .iter()
-        // Not /proc/net: that is the namespace of the thread group leader.
-        .filter_map(|family| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")).ok())
-        .flat_map(|table| table.lines().skip(1).filter_map(|line| holder(line, ip, port, protocol)).collect::<Vec<_>>())
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
-    if inodes.is_empty() {
+/// Lists the sockets that hold the port, by their inodes.
+fn holders(ip: IpAddr, port: u16, protocol: Protocol) -> Vec<u64> {
+    // Not /proc/net: that is the namespace of the thread group leader.
+    let tables = ["", "6"].map(|family| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")));
+    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    lines.filter_map(|line| holder(line, ip, port, protocol)?.parse().ok()).collect()
+}
+
+/// Looks for the process of which a descriptor shows one of these sockets.
+fn process_with(inodes: &[u64]) -> Option<PortOwner> {
+    let sockets: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    if sockets.is_empty() {
         return None;
     }
     let processes =
@@ -191,7 +246,7 @@ fn owner(ip: IpAddr, port: u16, protocol: Protocol) -> Option<PortOwner> {
     for pid in processes {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        if links.any(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str())) {
+        if links.any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str())) {
             return Some(PortOwner::Process { pid, command: command(pid) });
         }
     }

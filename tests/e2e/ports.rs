@@ -15,7 +15,10 @@ pub(crate) fn cases() -> Vec<Case> {
         a_udp_flow_finds_the_next_container: Internet + Bridge,
         ranges_and_free_ports_are_shown: Bridge,
         a_conflict_is_found_before_anything_starts: Bridge,
+        a_conflict_is_found_before_anything_stops: Bridge,
         a_port_goes_from_one_service_to_another: Bridge,
+        a_port_is_never_free_while_its_container_is_replaced: Bridge,
+        what_is_stopped_has_no_ports: Bridge,
         ports_survive_the_supervisor: Bridge,
     ]
 }
@@ -341,6 +344,131 @@ fn a_port_goes_from_one_service_to_another(sandbox: &Sandbox) {
     project.up();
     assert_eq!(project.compose(&["port", "a", "80"]).ok().stdout, "0.0.0.0:8081\n");
     assert_eq!(project.compose(&["port", "b", "80"]).ok().stdout, "0.0.0.0:8082\n");
+}
+
+/// The sandbox's own network namespace, by way of a service that has it.
+const HOST_SERVICE: &str = "host: {image: root_fs, init: true, network_mode: host, command: [sleep, infinity]}";
+
+fn a_conflict_is_found_before_anything_stops(sandbox: &Sandbox) {
+    let yaml = format!(
+        r#"
+        x-s: &s {{image: root_fs, init: true, command: [sleep, infinity], stop_grace_period: 1s}}
+        services:
+          web: {{<<: *s, ports: ["127.0.0.1:8080:80"]}}
+          other: {{<<: *s}}
+          {HOST_SERVICE}
+    "#
+    );
+    let project = sandbox.project("upheld", &yaml);
+    project.up();
+    let host = namespace(&project, "host");
+    let listen = |address: &'static str| inside_network(&host, || TcpListener::bind(address).expect("a free port"));
+    let us = std::process::id().to_string();
+    let identities = || project.containers().iter().map(|one| (one.id.clone(), one.identity())).collect::<Vec<_>>();
+    let before = identities();
+    // A port more, which somebody has; and one that the container has itself, to be had at all addresses.
+    let taken = listen("127.0.0.1:8090");
+    project.rewrite(&yaml.replace("127.0.0.1:8080:80\"", "127.0.0.1:8080:80\", \"8090:81\""));
+    project.compose(&["up", "-d"]).refused(1, &[":8090", "upheld-web-1", &us, "e2e"]);
+    assert_eq!(identities(), before, "nothing was stopped");
+    drop(taken);
+    let taken = listen("127.0.0.2:8080");
+    project.rewrite(&yaml.replace("127.0.0.1:8080:80", "8080:80"));
+    project.compose(&["up", "-d"]).refused(1, &[":8080", "upheld-web-1", &us, "e2e"]);
+    assert_eq!(identities(), before, "nothing was stopped");
+    drop(taken);
+    // Two of one file, in place of one that has the port.
+    project.rewrite(&yaml.replace("other: {<<: *s}", "other: {<<: *s, ports: [\"8080:80\"]}"));
+    project.compose(&["up", "-d", "--force-recreate"]).refused(1, &[":8080"]);
+    assert_eq!(identities(), before, "nothing was stopped");
+    project.rewrite(&yaml.replace("127.0.0.1:8080:80", "8080:80"));
+    project.up();
+    assert_eq!(project.compose(&["port", "web", "80"]).ok().stdout, "0.0.0.0:8080\n");
+    // A `start` of several begins none where one cannot be.
+    project.compose(&["stop", "-t", "1", "web", "other"]).ok();
+    let _taken = listen("0.0.0.0:8080");
+    for command in ["start", "restart"] {
+        project.compose(&[command, "other", "web"]).refused(1, &[":8080", "upheld-web-1", &us]);
+        for service in ["web", "other"] {
+            assert_eq!(project.container(service).state, "exited", "{command} {service}");
+        }
+    }
+}
+
+fn a_port_is_never_free_while_its_container_is_replaced(sandbox: &Sandbox) {
+    let yaml = format!(
+        r#"
+        x-s: &s {{image: root_fs, init: true, command: [sleep, infinity], stop_grace_period: 1s}}
+        services:
+          web: {{<<: *s, ports: ["8080:80", "8081:81/udp", "127.0.0.1:8082:82"]}}
+          all: {{<<: *s, scale: 3, ports: ["8000-8002:80"]}}
+          along: {{<<: *s, ports: ["8083:83"], depends_on: {{web: {{condition: service_started, restart: true}}}}}}
+          {HOST_SERVICE}
+    "#
+    );
+    let project = sandbox.project("seamless", &yaml);
+    project.up();
+    let host = namespace(&project, "host");
+    // Somebody who waits for his chance, over and over.
+    let (stop, attempts) = (AtomicBool::new(false), std::sync::atomic::AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _stopper = Stopper(&stop);
+        let thief = scope.spawn(|| {
+            inside_network(&host, || {
+                let mut stolen = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    for port in [8080, 8082, 8083, 8000, 8001, 8002] {
+                        stolen.extend(TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port));
+                    }
+                    stolen.extend(UdpSocket::bind(("127.0.0.1", 8081)).is_ok().then_some(8081));
+                    attempts.fetch_add(1, Ordering::SeqCst);
+                }
+                stolen
+            })
+        });
+        for command in [
+            &["up", "-d", "--force-recreate", "web", "along"][..],
+            &["up", "-d", "--force-recreate", "all"],
+            &["restart", "-t", "1"],
+        ] {
+            let before = attempts.load(Ordering::SeqCst);
+            project.compose(command).ok();
+            assert!(attempts.load(Ordering::SeqCst) > before + 10, "{command:?}");
+        }
+        project.rewrite(&yaml.replace("8080:80", "8080:90"));
+        project.up();
+        stop.store(true, Ordering::SeqCst);
+        assert_eq!(thief.join().expect("no panic"), Vec::<u16>::new());
+    });
+    assert_eq!(project.compose(&["port", "web", "90"]).ok().stdout, "0.0.0.0:8080\n");
+    let _echo = Echo::start(&namespace(&project, "web"), 90, "web");
+    let host = namespace(&project, "host");
+    eventually("the new one is reached", || tcp(&host, (Ipv4Addr::LOCALHOST, 8080)));
+}
+
+fn what_is_stopped_has_no_ports(sandbox: &Sandbox) {
+    let yaml = format!(
+        r#"
+        services:
+          web: {{image: root_fs, init: true, command: [sleep, infinity], ports: ["8080:80", "8080:80/udp"]}}
+          {HOST_SERVICE}
+    "#
+    );
+    let project = sandbox.project("freed", &yaml);
+    project.up();
+    let host = namespace(&project, "host");
+    for _ in 0..5 {
+        project.compose(&["stop", "-t", "1", "web"]).ok();
+        inside_network(&host, || {
+            TcpListener::bind("0.0.0.0:8080").expect("a free port");
+            UdpSocket::bind("0.0.0.0:8080").expect("a free port");
+        });
+        project.compose(&["start", "web"]).ok();
+    }
+    project.compose(&["stop", "-t", "1", "web"]).ok();
+    let ps = project.compose(&["ps", "-a", "web"]).ok().stdout;
+    assert!(ps.contains("Exited") && !ps.contains("8080"), "{ps}");
+    project.compose(&["port", "web", "80"]).refused(1, &["web"]);
 }
 
 fn ports_survive_the_supervisor(sandbox: &Sandbox) {

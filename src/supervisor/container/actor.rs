@@ -211,6 +211,7 @@ impl Container {
         self.record.process = None;
         self.record.status.health = None;
         self.record.status.addresses.clear();
+        self.record.status.ports.clear();
         self.decide_restart(status, ran, ended_at);
         self.save();
         for waiting in self.waiting_for_stop.drain(..) {

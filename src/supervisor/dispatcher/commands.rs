@@ -131,13 +131,10 @@ impl Dispatcher {
         match self.select(services) {
             Ok(containers) => {
                 let dependencies = self.dependencies();
-                self.begin(
-                    client,
-                    number,
-                    false,
-                    false,
-                    |work| async move { work.start(&dependencies, containers).await },
-                );
+                self.begin(client, number, false, false, |work| async move {
+                    let _held = work.hold_ports_of(&containers, false)?;
+                    work.start(&dependencies, containers).await
+                });
             }
             Err(failure) => self.reply(client, number, ReplyBody::Failed(failure), None),
         }
@@ -161,6 +158,8 @@ impl Dispatcher {
                 }
                 let dependencies = self.dependencies();
                 self.begin(client, number, false, false, |work| async move {
+                    // Nobody else is to take its ports while it does not run.
+                    let _held = if and_start { Some(work.hold_ports_of(&containers, true)?) } else { None };
                     work.stop(&dependencies, containers.clone(), timeout, Places::GivenUp).await?;
                     if and_start { work.start(&dependencies, containers).await } else { Ok(()) }
                 });

@@ -10,7 +10,8 @@ use crate::supervisor::desired::Desired;
 use crate::supervisor::links::Shared;
 
 /// Holds ports of containers that are about to start; those that did not take theirs give them up when it is dropped.
-pub(super) struct HeldPorts {
+#[derive(Debug)]
+pub struct HeldPorts {
     links: Shared,
     containers: Vec<ContainerId>,
 }
@@ -31,30 +32,53 @@ struct Wish {
 }
 
 impl Work {
-    /// Takes the ports of all containers that are about to start, so that a conflict is found before anything is made. A port
-    /// of a container that is about to go is taken when that has gone.
+    /// Takes the ports of all containers that `up` is about to start, so that a conflict is found before anything is made
+    /// or stopped.
     pub(super) fn hold_ports(
         &self,
         up: &Up,
         plan: &Convergence,
         handles: &BTreeMap<String, ContainerHandle>,
     ) -> Result<HeldPorts, Failure> {
-        let mut held = HeldPorts { links: self.links.clone(), containers: Vec::new() };
         if up.no_start {
-            return Ok(held);
+            return self.hold(Vec::new(), &BTreeSet::new());
         }
-        let leaving = leaving(up, plan);
-        let mut wishes = self.wishes(plan, handles);
+        let again = self.stopped_along(up, plan, handles);
+        let mut wishes = Vec::new();
+        let mut kept: BTreeSet<&ContainerId> = again.iter().map(|handle| &handle.id).collect();
+        for change in plan.services.values().flatten() {
+            match change {
+                Change::Create(desired) | Change::Replace(_, desired) => {
+                    wishes.extend(of(&desired.request.id, desired))
+                }
+                Change::Keep(id) => kept.extend(handles.get(id.as_str()).is_none_or(is_still).then_some(id)),
+            }
+        }
+        wishes.extend(self.wishes_of(&kept));
+        let leaving = leaving(up, plan).chain(again.iter().map(|handle| &handle.id)).cloned().collect();
+        self.hold(wishes, &leaving)
+    }
+
+    /// Takes the ports of containers that are about to be started, or stopped and started.
+    ///
+    /// # Errors
+    /// A port that somebody else has.
+    pub fn hold_ports_of(&self, containers: &[ContainerHandle], with_running: bool) -> Result<HeldPorts, Failure> {
+        let wanted = containers.iter().filter(|handle| with_running || is_still(handle));
+        let wishes = self.wishes_of(&wanted.map(|handle| &handle.id).collect());
+        let leaving =
+            if with_running { containers.iter().map(|handle| handle.id.clone()).collect() } else { BTreeSet::new() };
+        self.hold(wishes, &leaving)
+    }
+
+    fn hold(&self, mut wishes: Vec<Wish>, leaving: &BTreeSet<ContainerId>) -> Result<HeldPorts, Failure> {
+        let mut held = HeldPorts { links: self.links.clone(), containers: Vec::new() };
         // What can be only one port comes first, what may be any last.
         wishes.sort_by_key(|wish| (wish.mapping.host_port.is_none(), wish.mapping.host_port_to));
         let host = &self.links.host;
         for Wish { container, name, mapping } in wishes {
-            let publisher = host.networks.publisher_of(&mapping);
-            if publisher.is_some_and(|place| leaving.contains(&place.container)) {
-                continue;
-            }
             held.containers.push(container.clone());
-            host.ports.hold(&host.networks, &container, &name, mapping).map_err(|error| Failure {
+            host.ports.hold(&host.networks, &container, &name, mapping, leaving).map_err(|error| Failure {
                 hint: error.hint(),
                 ..Failure::caused(format!("start container {name}"), &error)
             })?;
@@ -62,38 +86,30 @@ impl Work {
         Ok(held)
     }
 
-    fn wishes(&self, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) -> Vec<Wish> {
-        let mut wishes = Vec::new();
-        let mut stopped = BTreeSet::new();
-        for change in plan.services.values().flatten() {
-            match change {
-                Change::Create(desired) | Change::Replace(_, desired) => {
-                    wishes.extend(of(&desired.request.id, desired))
-                }
-                Change::Keep(id) => {
-                    let handle = handles.get(id.as_str());
-                    let runs = handle.is_none_or(|handle| handle.status.borrow().state == State::Running);
-                    stopped.extend((!runs).then_some(id));
-                }
-            }
+    /// Reads what containers want that exist. What cannot be read is told of when the container is started.
+    fn wishes_of(&self, containers: &BTreeSet<&ContainerId>) -> Vec<Wish> {
+        if containers.is_empty() {
+            return Vec::new();
         }
-        if !stopped.is_empty() {
-            // What cannot be read is told of when the container is started.
-            let (records, _) = self.links.records.look_at_containers().unwrap_or_default();
-            let records = records.iter().filter(|record| stopped.contains(&record.status.id));
-            wishes.extend(records.flat_map(|record| of(&record.status.id, &record.desired)));
-        }
-        wishes
+        let (records, _) = self.links.records.look_at_containers().unwrap_or_default();
+        let records = records.iter().filter(|record| containers.contains(&record.status.id));
+        records.flat_map(|record| of(&record.status.id, &record.desired)).collect()
     }
 }
 
-fn leaving(up: &Up, plan: &Convergence) -> BTreeSet<ContainerId> {
+/// Whether a container has no process, and so no ports.
+fn is_still(handle: &ContainerHandle) -> bool {
+    handle.status.borrow().state != State::Running
+}
+
+fn leaving<'a>(up: &Up, plan: &'a Convergence) -> impl Iterator<Item = &'a ContainerId> {
     let replaced = plan.services.values().flatten().filter_map(|change| match change {
         Change::Replace(id, _) => Some(id),
         Change::Keep(_) | Change::Create(_) => None,
     });
-    let orphans = plan.orphans.iter().filter(|_| up.remove_orphans);
-    replaced.chain(&plan.surplus).chain(orphans).cloned().collect()
+    let with_orphans = up.remove_orphans;
+    let orphans = plan.orphans.iter().filter(move |_| with_orphans);
+    replaced.chain(&plan.surplus).chain(orphans)
 }
 
 fn of(container: &ContainerId, desired: &Desired) -> Vec<Wish> {

@@ -74,6 +74,23 @@ impl Work {
         plan: &Convergence,
         handles: &BTreeMap<String, ContainerHandle>,
     ) -> Result<(), Failure> {
+        let running = self.stopped_along(up, plan, handles);
+        if running.is_empty() {
+            return Ok(());
+        }
+        self.stop(&up.project.dependencies(), running, up.timeout, Places::GivenUp).await
+    }
+
+    /// Chooses running containers that stay and yet are started anew, with one that is replaced.
+    pub(super) fn stopped_along(
+        &self,
+        up: &Up,
+        plan: &Convergence,
+        handles: &BTreeMap<String, ContainerHandle>,
+    ) -> Vec<ContainerHandle> {
+        if up.no_start {
+            return Vec::new();
+        }
         let replaced = |changes: &[Change]| changes.iter().any(|change| matches!(change, Change::Replace(..)));
         let changed = plan.services.iter().filter(|(_, changes)| replaced(changes)).map(|(name, _)| name.as_str());
         let along = up.project.restarted_with(changed);
@@ -82,11 +99,7 @@ impl Work {
             Change::Keep(id) => handles.get(id.as_str()).cloned(),
             Change::Replace(..) | Change::Create(_) => None,
         });
-        let running: Vec<_> = kept.filter(|handle| handle.status.borrow().state == State::Running).collect();
-        if running.is_empty() || up.no_start {
-            return Ok(());
-        }
-        self.stop(&up.project.dependencies(), running, up.timeout, Places::GivenUp).await
+        kept.filter(|handle| handle.status.borrow().state == State::Running).collect()
     }
 
     fn name_orphans(&self, up: &Up, plan: &Convergence, handles: &BTreeMap<String, ContainerHandle>) {
