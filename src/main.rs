@@ -1,4 +1,4 @@
-//! The `mydocker` binary: one of the roles of a project's processes, the CNI plugin `polycube`, or the command line.
+//! The `mydocker` binary: one of the roles of a project's processes, the CNI plugin `polycube`, the OCI runtime, or the command line.
 //!
 //! Rust's runtime has opened /dev/null where stdin, stdout or stderr was closed before this begins, so that no file
 //! of ours can become one of them; tests/cli.rs holds it to that.
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = words.collect();
     if cli::plugin::is_called(&name, &words) {
         return cli::plugin::run();
+    }
+    if cli::oci::is_called(&name) {
+        return cli::oci::run(words);
     }
     match words.first().and_then(|word| Role::from_argument(word)) {
         Some(role) => play(role),

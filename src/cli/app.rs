@@ -13,10 +13,14 @@ use super::exit::Family;
 use super::report::{self, CliError};
 use super::settings::Settings;
 use super::style::Palette;
-use super::{commands, compose};
+use super::{commands, compose, oci};
 
 /// Runs the command that `words`, the arguments after the program's name, ask for.
 pub fn run(words: Vec<OsString>) -> ExitCode {
+    // An engine waits for each of these: they need no more than their own part of the command line.
+    if words.first().is_some_and(|word| word == "oci") {
+        return oci::run(words.into_iter().skip(1).collect());
+    }
     let plain = Palette::for_stream(&io::stderr(), AnsiMode::Auto, |name| env::var_os(name));
     let cli = match parse(words) {
         Ok(Parsed::Command(cli)) => *cli,
@@ -51,6 +55,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
         Command::Run(args) => commands::run::run(*args, &settings, palette),
         Command::Network(args) => commands::network::run(args, &settings),
         Command::Cni(args) => commands::cni::run(args, &settings),
+        Command::Oci(args) => Ok(oci::run_parsed(*args, &settings)),
         Command::Version(args) => commands::version::run(&args),
     }
 }

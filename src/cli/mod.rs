@@ -10,6 +10,7 @@ pub mod connect;
 pub mod exit;
 pub mod follow;
 pub mod legacy;
+pub mod oci;
 pub mod output;
 pub mod plugin;
 pub mod progress;

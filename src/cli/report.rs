@@ -9,6 +9,7 @@ use super::args::UsageError;
 use super::exit::{self, Family};
 use super::style::{Colour, Palette, harmless};
 use crate::engine::LaunchError;
+use crate::engine::oci::OciError;
 use crate::keeper::KeeperError;
 use crate::logs::LogError;
 use crate::network::NetworkError;
@@ -56,6 +57,9 @@ pub enum CliError {
     /// A container did not run.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// A command of the runtime.
+    #[error("{}", .0.line())]
+    Oci(OciError),
     /// A network, or a plugin.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -129,13 +133,25 @@ impl From<LogError> for CliError {
     }
 }
 
+impl From<OciError> for CliError {
+    fn from(error: OciError) -> Self {
+        Self::Oci(error)
+    }
+}
+
 impl CliError {
+    /// Writes it as one line, causes and all.
+    pub fn line(&self) -> String {
+        self.chain().join(": ")
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Usage(error) => error.hint.clone(),
             Self::Store(error) => error.hint(),
             Self::Logs(error) => error.hint(),
             Self::Launch(error) => error.hint(),
+            Self::Oci(error) => error.hint(),
             Self::Network(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
@@ -151,6 +167,7 @@ impl CliError {
             Self::Refused(failure) if failure.code != 0 => failure.code,
             Self::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(exit::INTERRUPTED),
             Self::Launch(error) => u8::try_from(error.exit_code()).unwrap_or(exit::OURS),
+            Self::Oci(error) if family == Family::Container => u8::try_from(error.exit_code()).unwrap_or(exit::OURS),
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => exit::BROKEN_PIPE,
             _ => family.failed(),
         }

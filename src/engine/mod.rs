@@ -8,6 +8,7 @@ pub mod foreground;
 mod host;
 mod launch;
 mod networking;
+pub mod oci;
 mod ports;
 mod shim_link;
 

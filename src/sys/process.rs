@@ -90,6 +90,28 @@ pub fn close_inherited() -> io::Result<()> {
     close_from(3)
 }
 
+/// Takes the first `count` descriptors from 3 on that this program was started with, by duplicates with close-on-exec, and sets
+/// close-on-exec on all others: no program that we start has them by accident.
+///
+/// # Errors
+/// The number of one that is not open.
+pub fn take_inherited(count: u32) -> Result<Vec<OwnedFd>, RawFd> {
+    let end = 3 + count as RawFd;
+    let mut taken = Vec::new();
+    for number in 3..end {
+        // SAFETY: F_DUPFD_CLOEXEC of a number that is not open is EBADF; the number stays whoever's it is.
+        let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, end) };
+        if copy < 0 {
+            return Err(number);
+        }
+        // SAFETY: fcntl has just opened this descriptor for us.
+        taken.push(unsafe { OwnedFd::from_raw_fd(copy) });
+    }
+    // Kernels before 5.11 cannot; what we open ourselves has the flag in any case.
+    let _ = close_on_exec_from(3);
+    Ok(taken)
+}
+
 /// Replaces this program (execve(2)). Comes back only with an error.
 pub fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{CniArgs, ComposeArgs, NetworkArgs, RunArgs, VersionArgs};
 use crate::cli::legacy::HELP as ANCESTOR_HELP;
+use crate::cli::oci::args::OciArgs;
 
 /// A daemonless container engine and compose supervisor.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ pub enum Command {
     Network(NetworkArgs),
     /// Run CNI plugins by hand
     Cni(CniArgs),
+    /// Be an OCI runtime: containers out of bundles
+    Oci(Box<OciArgs>),
     /// Show the version
     #[command(after_help = "Example: mydocker version --short")]
     Version(VersionArgs),

@@ -108,6 +108,11 @@ impl Meant {
         Self { path: "mydocker".into(), family: Family::Container }
     }
 
+    /// Is the runtime.
+    pub(in crate::cli) fn runtime() -> Self {
+        Self { path: "mydocker-oci".into(), family: Family::Plain }
+    }
+
     fn by(words: &[String]) -> Self {
         let mut meant = Self { path: "mydocker".into(), family: Family::Plain };
         let mut command = Cli::command();

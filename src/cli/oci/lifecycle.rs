@@ -1,0 +1,40 @@
+//! `start`, `state`, `kill` and `delete`: one call into the engine each.
+
+use std::process::ExitCode;
+
+use super::Context;
+use super::args::{DeleteArgs, KillArgs, OneId};
+use crate::cli::report::{self, CliError};
+use crate::engine::oci::{self, OciError};
+
+/// Starts a created container.
+pub(super) fn start(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    context.warn(&oci::start(&context.runtime, &args.id)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a container's state.
+pub(super) fn state(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    let report = context.runtime.find(&args.id)?.report()?;
+    print_json(&report)
+}
+
+/// Sends a signal.
+pub(super) fn kill(args: &KillArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    oci::kill(&context.runtime, &args.id, args.signal, args.all)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes a container.
+pub(super) fn delete(args: &DeleteArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    context.warn(&oci::delete(&context.runtime, &args.id, args.force)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a value for programs, and people who look over their shoulders.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, CliError> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|source| OciError::Json { path: "the answer".into(), source })?;
+    report::print(&format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

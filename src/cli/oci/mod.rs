@@ -1,0 +1,178 @@
+#![doc = include_str!("README.md")]
+
+pub mod args;
+mod create;
+mod lifecycle;
+mod log;
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use self::args::{CgroupManager, OciArgs, OciCli, OciCommand, RuntimeArgs};
+use self::log::Log;
+use super::args::{Meant, Parsed, usage_error};
+use super::exit::{self, Family};
+use super::report::{self, CliError};
+use super::settings::Settings;
+use super::style::Palette;
+use crate::engine::oci::{CgroupDriver, OciError, Runtime, StateRoot};
+use crate::namespaces::cgroup::CgroupPath;
+
+/// The name under which the binary is the runtime.
+const NAME: &str = "mydocker-oci";
+/// The newest version of the runtime specification that is carried out.
+const SPECIFICATION: &str = "1.2.1";
+
+/// Says whether the binary was called as the runtime.
+pub fn is_called(name: &OsStr) -> bool {
+    Path::new(name).file_name() == Some(OsStr::new(NAME))
+}
+
+/// Runs the command that `words`, the arguments after the program's name, ask for.
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    let plain = Palette::PLAIN;
+    let parsed = OciCli::command()
+        .no_binary_name(true)
+        .try_get_matches_from(words)
+        .and_then(|matches| OciCli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, plain),
+    };
+    let settings = match Settings::new(&cli.global, |name| env::var_os(name)) {
+        Ok(settings) => settings,
+        Err(error) => return report::report(&error.into(), Family::Plain, plain),
+    };
+    run_parsed(cli.oci, &settings)
+}
+
+fn refuse(error: &clap::Error, palette: Palette) -> ExitCode {
+    match usage_error(error, &Meant::runtime()) {
+        Ok(Parsed::Text(text)) => match report::print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report::report(&error, Family::Plain, palette),
+        },
+        Ok(Parsed::Command(_)) => ExitCode::from(exit::FAILED),
+        Err(error) => report::report(&error.into(), Family::Plain, palette),
+    }
+}
+
+/// Runs a command, and leaves its last words in the log where it fails.
+pub fn run_parsed(args: OciArgs, settings: &Settings) -> ExitCode {
+    let OciArgs { runtime, command } = args;
+    if runtime.version {
+        return version();
+    }
+    let family = family(command.as_ref());
+    let inherited = match inherit(command.as_ref()) {
+        Ok(inherited) => inherited,
+        Err(error) => return report::report(&error.into(), family, Palette::PLAIN),
+    };
+    let log = match Log::open(runtime.log.as_deref(), runtime.log_format) {
+        Ok(log) => log,
+        Err(error) => return report::report(&error.into(), family, Palette::PLAIN),
+    };
+    match perform(command, &runtime, settings, &log, &inherited) {
+        Ok(code) => code,
+        Err(error) => {
+            log.error(&error.line());
+            report::report(&error, family, Palette::PLAIN)
+        }
+    }
+}
+
+/// Is what a command works with.
+struct Context<'a> {
+    runtime: Runtime,
+    log: &'a Log,
+    /// Descriptors that go to the container, from 3 on.
+    inherited: &'a [OwnedFd],
+}
+
+impl Context<'_> {
+    fn warn(&self, warnings: &[String]) {
+        warnings.iter().for_each(|warning| self.log.warn(warning));
+    }
+}
+
+fn perform(
+    command: Option<OciCommand>,
+    args: &RuntimeArgs,
+    settings: &Settings,
+    log: &Log,
+    inherited: &[OwnedFd],
+) -> Result<ExitCode, CliError> {
+    let context = Context { runtime: runtime(args, settings)?, log, inherited };
+    let Some(command) = command else {
+        let error = super::args::UsageError::new("a command is missing");
+        return Err(error.hint(format!("`{NAME} --help` lists what there is")).into());
+    };
+    match command {
+        OciCommand::Create(args) => create::run(&args, &context),
+        OciCommand::Start(args) => lifecycle::start(&args, &context),
+        OciCommand::State(args) => lifecycle::state(&args, &context),
+        OciCommand::Kill(args) => lifecycle::kill(&args, &context),
+        OciCommand::Delete(args) => lifecycle::delete(&args, &context),
+    }
+}
+
+fn runtime(args: &RuntimeArgs, settings: &Settings) -> Result<Runtime, OciError> {
+    let wrong = |reason: &str| OciError::Config { key: "--systemd-cgroup".to_owned(), reason: reason.to_owned() };
+    let cgroups = match args.cgroup_manager {
+        _ if args.systemd_cgroup => Err(wrong("this runtime makes cgroups itself and asks no systemd: leave it out")),
+        CgroupManager::Systemd => Err(wrong("this runtime asks no systemd: `--cgroup-manager cgroupfs`")),
+        CgroupManager::Cgroupfs => Ok(CgroupDriver::Files { parent: CgroupPath::new(&settings.cgroup_parent)? }),
+        CgroupManager::Disabled => Ok(CgroupDriver::Disabled),
+    }?;
+    let root = args.root.clone().unwrap_or_else(|| settings.directories.run().join("oci"));
+    let root = std::path::absolute(&root).map_err(|source| OciError::File {
+        operation: "find the directory",
+        path: root.clone(),
+        source,
+    })?;
+    Ok(Runtime { root: StateRoot::new(root), cgroups, filter_cache: settings.directories.data().join("cache/seccomp") })
+}
+
+/// Takes the descriptors that a container is to have, before any of ours can get their numbers; no other that we inherited
+/// reaches a hook.
+fn inherit(command: Option<&OciCommand>) -> Result<Vec<OwnedFd>, OciError> {
+    let asked = match command {
+        Some(OciCommand::Create(args)) => args.bundle.preserve_fds,
+        _ => 0,
+    };
+    let passed = match command {
+        Some(OciCommand::Create(_)) => listen_fds(),
+        _ => 0,
+    };
+    let count = asked.saturating_add(passed).min(1 << 16);
+    crate::sys::process::take_inherited(count).map_err(OciError::Descriptor)
+}
+
+/// Counts the sockets that systemd's protocol passes to us (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    match number("LISTEN_PID") {
+        Some(pid) if pid != std::process::id() => 0,
+        _ => number("LISTEN_FDS").unwrap_or(0),
+    }
+}
+
+/// Says which exit codes a command has: what runs a program has that program's.
+fn family(_command: Option<&OciCommand>) -> Family {
+    Family::Plain
+}
+
+/// Engines read these lines: the name first, then what is known by its name.
+fn version() -> ExitCode {
+    let text =
+        format!("{NAME} version {}\nspec: {SPECIFICATION}\n+CAP +SECCOMP +EBPF +CGROUPFS\n", env!("CARGO_PKG_VERSION"));
+    match report::print(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::report(&error, Family::Plain, Palette::PLAIN),
+    }
+}

@@ -1,0 +1,72 @@
+//! A bundle: a directory with a configuration and, mostly, a root file system.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use super::OciError;
+use super::state::file;
+
+/// A longer configuration is refused.
+const LONGEST: u64 = 16 << 20;
+
+/// Is a bundle whose configuration was read.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// Its absolute path, without symbolic links.
+    pub path: PathBuf,
+    /// Its configuration.
+    pub spec: Spec,
+}
+
+impl Bundle {
+    /// Reads the bundle in `path`; `config` names another file than its `config.json`.
+    ///
+    /// # Errors
+    /// [`OciError::File`], [`OciError::Json`], [`OciError::Config`].
+    pub fn read(path: &Path, config: Option<&Path>) -> Result<Self, OciError> {
+        let directory = path.canonicalize().map_err(file("open the bundle", path))?;
+        let config = directory.join(config.unwrap_or(Path::new("config.json")));
+        let spec: Spec = read_json(&config)?;
+        let version = spec.version();
+        if !version.starts_with("1.") {
+            let reason = format!("`{version}` is no version that this runtime knows: it knows 1.x");
+            return Err(OciError::Config { key: "ociVersion".to_owned(), reason });
+        }
+        Ok(Self { path: directory, spec })
+    }
+
+    /// Returns the absolute path of the root directory.
+    pub fn rootfs(&self) -> PathBuf {
+        self.path.join(self.spec.root().as_ref().map_or(Path::new(""), |root| root.path().as_path()))
+    }
+
+    /// Says whether the process is to have a terminal.
+    pub fn wants_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+    }
+}
+
+/// Reads a JSON file of somebody else's: a regular one, of 16 MiB at most.
+///
+/// # Errors
+/// [`OciError::File`], [`OciError::Json`].
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, OciError> {
+    // O_NONBLOCK: opening a FIFO would wait for a writer.
+    let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let opened = open.map_err(file("open", path))?;
+    let metadata = opened.metadata().map_err(file("open", path))?;
+    let refused = |reason: &str| OciError::Config { key: path.display().to_string(), reason: reason.to_owned() };
+    if !metadata.is_file() {
+        return Err(refused("it is not a regular file"));
+    }
+    if metadata.len() > LONGEST {
+        return Err(refused("it has more than 16 MiB"));
+    }
+    let mut text = Vec::with_capacity(metadata.len() as usize + 1);
+    opened.take(LONGEST).read_to_end(&mut text).map_err(file("read", path))?;
+    serde_json::from_slice(&text).map_err(|source| OciError::Json { path: path.to_owned(), source })
+}

@@ -1,0 +1,264 @@
+//! `create`: everything but the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use super::bundle::Bundle;
+use super::console::ConsoleSocket;
+use super::process::{FirstProcess, write_pid_file};
+use super::{
+    CgroupDriver, Container, ContainerDirectory, ContainerRecord, OciError, OciId, Runtime, Status, delete, hooks,
+};
+use crate::container::{BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init};
+use crate::engine::host::cgroup_view;
+use crate::namespaces::NamespaceSet;
+use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::store::{FileLock, ProcessIdentity};
+
+/// Is what `create` is asked to do.
+#[derive(Debug)]
+pub struct CreateJob<'a> {
+    /// The container's id.
+    pub id: &'a OciId,
+    /// Its bundle.
+    pub bundle: &'a Bundle,
+    /// Gets the process id, in digits.
+    pub pid_file: Option<&'a Path>,
+    /// Who takes the terminal.
+    pub terminal: TerminalTaker<'a>,
+    /// What becomes descriptor 3, 4, … of the program.
+    pub preserved: &'a [OwnedFd],
+    /// The container dies with the caller.
+    pub die_with_parent: bool,
+}
+
+/// Says who takes the master of a container's terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TerminalTaker<'a> {
+    /// Nobody: the configuration must not ask for a terminal.
+    Nobody,
+    /// Whoever listens at this socket.
+    Socket(&'a Path),
+    /// The caller of [`create`].
+    Caller,
+}
+
+/// Is a container whose process waits for `start`.
+#[derive(Debug)]
+pub struct CreatedContainer {
+    /// The container.
+    pub container: Container,
+    /// Its first process, a child of ours.
+    pub process: OwnedFd,
+    /// The master of its terminal, where the caller takes it.
+    pub terminal: Option<OwnedFd>,
+    /// What is worse than asked.
+    pub warnings: Vec<String>,
+}
+
+/// Creates a container. Its process is a child of the caller's; it outlives the caller and waits for [`super::start`].
+///
+/// Where a step fails nothing is left: no process, cgroup, mount, state. Whatever a kill leaves of the caller, `delete --force`
+/// clears; its process ends by itself.
+///
+/// # Errors
+/// [`OciError`].
+pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer, OciError> {
+    let socket = check_terminal(job)?;
+    let (directory, lock) = runtime.root.claim(job.id)?;
+    let mut making = Making { directory, lock, cgroup: None, process: None };
+    let created = making.create(runtime, job, socket.as_ref());
+    match created {
+        Ok(created) => Ok(created),
+        Err(error) => {
+            making.undo(job);
+            Err(error)
+        }
+    }
+}
+
+/// Both ways round: a terminal without a taker would be lost, a taker without a terminal would wait for ever.
+fn check_terminal(job: &CreateJob<'_>) -> Result<Option<ConsoleSocket>, OciError> {
+    let wrong = |reason: &str| OciError::Config { key: "process.terminal".to_owned(), reason: reason.to_owned() };
+    match (job.bundle.wants_terminal(), job.terminal) {
+        (true, TerminalTaker::Nobody) => {
+            Err(wrong("a detached container with a terminal needs `--console-socket` to send its master to"))
+        }
+        (false, TerminalTaker::Socket(_)) => {
+            Err(wrong("`--console-socket` is for a container with a terminal, and this one asks for none"))
+        }
+        (true, TerminalTaker::Socket(path)) => ConsoleSocket::connect(path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What there is of a container so far.
+struct Making {
+    directory: ContainerDirectory,
+    #[expect(dead_code, reason = "it is held, and released with the rest")]
+    lock: FileLock,
+    cgroup: Option<Cgroup>,
+    process: Option<FirstProcess>,
+}
+
+impl Making {
+    fn create(
+        &mut self,
+        runtime: &Runtime,
+        job: &CreateJob<'_>,
+        console: Option<&ConsoleSocket>,
+    ) -> Result<CreatedContainer, OciError> {
+        let spec = &job.bundle.spec;
+        let mut record = new_record(runtime, job)?;
+        self.directory.write_record(&record)?;
+        self.directory.write_config(spec)?;
+        self.cgroup = make_cgroup(&record)?;
+        let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
+        record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
+        let mut warnings = std::mem::take(&mut prepared.warnings);
+        warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
+        let mut init = self.spawn(&mut prepared, job)?;
+        let process = self.process.as_ref().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
+        record.init = Some(process.identity()?);
+        let terminal = self.follow(&mut init, job, &record, &mut warnings)?;
+        if let (Some(console), Some(master)) = (console, &terminal) {
+            console.send(master)?;
+        }
+        record.is_created = true;
+        self.directory.write_record(&record)?;
+        if let Some(path) = job.pid_file {
+            write_pid_file(path, process.pid())?;
+        }
+        init.detach().map_err(OciError::kernel("let go of the container's process"))?;
+        let process = self.process.take().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
+        let terminal = terminal.filter(|_| job.terminal == TerminalTaker::Caller);
+        let container = Container { directory: self.directory.clone(), record };
+        Ok(CreatedContainer { container, process: process.release(), terminal, warnings })
+    }
+
+    /// Clones the first process and gives it its plan.
+    fn spawn(&mut self, prepared: &mut Prepared, job: &CreateJob<'_>) -> Result<InitChannel, OciError> {
+        let joins = prepared.joins.iter().map(crate::container::Join::open).collect::<Result<Vec<_>, _>>()?;
+        let socket = self.directory.listen()?;
+        prepared.plan.descriptors.push(Role::StartSocket);
+        prepared.plan.preserved = job.preserved.len() as u32;
+        let (mut init, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
+        let fds = SpawnFds {
+            channel: theirs.as_fd(),
+            stdin: rustix::stdio::stdin(),
+            stdout: rustix::stdio::stdout(),
+            stderr: rustix::stdio::stderr(),
+            cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into),
+            joins: joins.iter().map(AsFd::as_fd).collect(),
+            preserved: job.preserved.iter().map(AsFd::as_fd).collect(),
+        };
+        let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
+        drop(theirs);
+        let mapped = prepared.set_up(process.raw_pid())?;
+        let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
+        let all: Vec<_> = tasks.iter().chain(&mapped).chain([&socket]).map(AsFd::as_fd).collect();
+        match init.send_plan(&prepared.plan, &all) {
+            // It has said why it is gone.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            sent => sent.map_err(OciError::kernel("send the plan to the new process"))?,
+        }
+        Ok(init)
+    }
+
+    /// Waits until the process is created, running hooks when it asks for them; returns its terminal.
+    fn follow(
+        &self,
+        init: &mut InitChannel,
+        job: &CreateJob<'_>,
+        record: &ContainerRecord,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<OwnedFd>, OciError> {
+        loop {
+            match init.recv().map_err(OciError::kernel("hear from the new process"))? {
+                InitEvent::HooksDue => {
+                    self.run_hooks(job, record)?;
+                    init.hooks_done().map_err(OciError::kernel("let the new process go on"))?;
+                }
+                InitEvent::Created { warnings: more, terminal } => {
+                    warnings.extend(more);
+                    return Ok(terminal);
+                }
+                InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
+                InitEvent::Executed | InitEvent::Died => {
+                    let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
+                    return Err(OciError::Died {
+                        during: "created",
+                        out_of_memory: kills.is_some_and(|kills| kills > 0),
+                    });
+                }
+            }
+        }
+    }
+
+    fn run_hooks(&self, job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {
+        let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
+        // A hook may ask for the state by the container's id.
+        self.directory.write_record(record)?;
+        let state = record.report(Status::Creating);
+        let prestart = all.prestart().as_ref();
+        hooks::run_all("prestart", prestart, &job.bundle.path, &state)?;
+        hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state)
+    }
+
+    /// Takes back what was made; what cannot be taken back stays recorded, for `delete --force`.
+    fn undo(self, job: &CreateJob<'_>) {
+        drop(self.process);
+        let removed = self.cgroup.as_ref().map_or(Ok(()), delete::clear_cgroup);
+        if let Err(error) = removed {
+            tracing::warn!(container = %job.id, "clear a failed container: {}", error.line());
+            return;
+        }
+        if let Err(error) = self.directory.remove() {
+            tracing::warn!(container = %job.id, "clear a failed container: {}", error.line());
+        }
+    }
+}
+
+fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord, OciError> {
+    let spec = &job.bundle.spec;
+    Ok(ContainerRecord {
+        id: job.id.clone(),
+        bundle: job.bundle.path.clone(),
+        rootfs: job.bundle.rootfs(),
+        oci_version: spec.version().clone(),
+        created: jiff::Timestamp::now().to_string(),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup: cgroup_path(runtime, job.id, spec)?,
+        namespaces: NamespaceSet::default(),
+        creator: ProcessIdentity::own()?,
+        init: None,
+        is_created: false,
+    })
+}
+
+fn cgroup_path(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<CgroupPath>, OciError> {
+    let CgroupDriver::Files { parent } = &runtime.cgroups else { return Ok(None) };
+    let asked: Option<&PathBuf> = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    Ok(Some(match asked {
+        Some(path) => CgroupPath::new(&path.to_string_lossy())?,
+        None => parent.join(&id.file_name())?,
+    }))
+}
+
+fn make_cgroup(record: &ContainerRecord) -> Result<Option<Cgroup>, OciError> {
+    let Some(path) = &record.cgroup else { return Ok(None) };
+    Ok(Some(Hierarchies::discover()?.create(path, &crate::spec::ResourceLimits::default())?))
+}
+
+fn prepare(_runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
+    let options = BundleOptions {
+        start_at_once: false,
+        die_with_parent: job.die_with_parent,
+        cgroups: cgroup.map(cgroup_view).unwrap_or_default(),
+        seccomp: None,
+    };
+    Ok(prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?)
+}

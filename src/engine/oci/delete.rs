@@ -1,0 +1,90 @@
+//! `delete`: nothing of a container is left.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Container, OciError, OciId, Runtime, Status, hooks};
+use crate::namespaces::cgroup::Cgroup;
+use crate::store::ProcessIdentity;
+use crate::sys::pidfd::send_signal;
+
+/// So long the kernel may take to end processes that have SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Deletes a container that has stopped, or was never started; with `force` any, whether it is there or not. The result are
+/// warnings.
+///
+/// # Errors
+/// [`OciError::Unknown`], [`OciError::State`] for one that runs; with `force` neither.
+pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>, OciError> {
+    let found = match runtime.find(id) {
+        Err(OciError::Unknown(_)) if force => {
+            runtime.root.directory(id).remove()?;
+            return Ok(Vec::new());
+        }
+        found => found?,
+    };
+    if force {
+        // Whoever works on it sees its process end, and lets go of the lock.
+        kill_first(&found)?;
+    }
+    let (container, _lock) = match runtime.find_locked(id) {
+        Err(OciError::Unknown(_)) if force => return Ok(Vec::new()),
+        locked => locked?,
+    };
+    match container.status()? {
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
+        status => {
+            let reason = format!("it is {status}; `kill` ends it, or `delete --force`");
+            return Err(container.refuse("delete", reason));
+        }
+    }
+    destroy(&container)
+}
+
+/// Ends a container and removes all that is left of it; its directory last, for it knows the rest.
+pub(super) fn destroy(container: &Container) -> Result<Vec<String>, OciError> {
+    kill_first(container)?;
+    if let Some(cgroup) = container.cgroup()? {
+        clear_cgroup(&cgroup)?;
+    }
+    let warnings = poststop(container);
+    container.directory.remove()?;
+    Ok(warnings)
+}
+
+/// Kills the first process, with which its PID namespace goes, and waits for its end.
+fn kill_first(container: &Container) -> Result<(), OciError> {
+    let init = container.record.init.as_ref().filter(|init| init.is_alive());
+    let Some(pidfd) = init.map(ProcessIdentity::open_pidfd).transpose()?.flatten() else { return Ok(()) };
+    // One that has just ended needs no signal.
+    let _ = send_signal(pidfd.as_fd(), libc::SIGKILL);
+    if let Some(cgroup) = container.cgroup()? {
+        // A frozen process dies when it thaws.
+        cgroup.kill()?;
+        let _ = cgroup.thaw();
+    }
+    let timeout = Timespec { tv_sec: KILL_DEADLINE.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+        Ok(0) => Err(OciError::Stuck(container.id().to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// Ends whoever is left in a cgroup and removes it.
+pub(super) fn clear_cgroup(cgroup: &Cgroup) -> Result<(), OciError> {
+    cgroup.kill()?;
+    Ok(cgroup.remove(KILL_DEADLINE)?)
+}
+
+/// The specification wants a warning of a hook that fails here, and the rest to go on.
+fn poststop(container: &Container) -> Vec<String> {
+    let hooks = container.directory.config().ok().and_then(|spec| spec.hooks().clone());
+    let Some(hooks) = hooks.and_then(|hooks| hooks.poststop().clone()) else { return Vec::new() };
+    let report = container.record.report(Status::Stopped);
+    let run = |hook| hooks::run("poststop", hook, &container.record.bundle, &report);
+    hooks.iter().filter_map(|hook| run(hook).err()).map(|error| error.line()).collect()
+}

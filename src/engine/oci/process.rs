@@ -1,0 +1,67 @@
+//! A container's first process while it is made, and the file that names it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::process::Pid;
+
+use super::OciError;
+use super::state::file;
+use crate::store::ProcessIdentity;
+use crate::sys::Child;
+use crate::sys::pidfd::send_signal;
+use crate::sys::wait::{Children, reap_blocking};
+
+/// Is a process that is killed and reaped with whoever makes it, until it is let go.
+#[derive(Debug)]
+pub(super) struct FirstProcess {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+impl FirstProcess {
+    pub(super) fn new(child: Child) -> Self {
+        Self { pid: child.pid, pidfd: Some(child.pidfd) }
+    }
+
+    pub(super) fn raw_pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Names it for ever. It is our child and not reaped: its entry in /proc is there.
+    pub(super) fn identity(&self) -> Result<ProcessIdentity, OciError> {
+        ProcessIdentity::of(self.pid())?.ok_or(OciError::Died { during: "created", out_of_memory: false })
+    }
+
+    /// Lets it live.
+    pub(super) fn release(mut self) -> OwnedFd {
+        #[expect(clippy::unwrap_used, reason = "nothing else takes it, and this takes the whole")]
+        self.pidfd.take().unwrap()
+    }
+}
+
+impl Drop for FirstProcess {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = send_signal(pidfd.as_fd(), libc::SIGKILL);
+            // One that is stuck in the kernel holds us up, and whoever waits for us sees that something is wrong.
+            let _ = reap_blocking(Children::PidFd(pidfd.as_fd()));
+        }
+    }
+}
+
+/// Writes a process id, in digits, for whoever waits for the file: it is there whole or not at all.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), OciError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = std::fs::write(&temporary, pid.to_string()).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        file("write", path)(source)
+    })
+}

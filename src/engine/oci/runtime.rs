@@ -1,0 +1,111 @@
+//! What every command of the runtime works with.
+
+use std::path::PathBuf;
+
+use super::{ContainerDirectory, ContainerRecord, OciError, OciId, StateReport, StateRoot, Status};
+use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::store::{FileLock, ProcessIdentity};
+
+/// Says who makes cgroups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// We do, below this cgroup where a configuration names none.
+    Files {
+        /// The parent.
+        parent: CgroupPath,
+    },
+    /// Nobody: containers stay in the cgroup of their creator.
+    Disabled,
+}
+
+/// Is the runtime: a directory of states, and a way to make cgroups.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The containers' directories.
+    pub root: StateRoot,
+    /// Who makes cgroups.
+    pub cgroups: CgroupDriver,
+    /// Where compiled filters of system calls are kept.
+    pub filter_cache: PathBuf,
+}
+
+/// Is a container that is there.
+#[derive(Debug)]
+pub struct Container {
+    /// Its directory.
+    pub directory: ContainerDirectory,
+    /// What is recorded of it.
+    pub record: ContainerRecord,
+}
+
+impl Runtime {
+    /// Finds a container.
+    ///
+    /// # Errors
+    /// [`OciError::Unknown`].
+    pub fn find(&self, id: &OciId) -> Result<Container, OciError> {
+        self.root.find(id).map(|(directory, record)| Container { directory, record })
+    }
+
+    /// Finds a container for a command that changes it. It is locked as long as the lock is held.
+    ///
+    /// # Errors
+    /// [`OciError::Unknown`], [`OciError::Busy`].
+    pub fn find_locked(&self, id: &OciId) -> Result<(Container, FileLock), OciError> {
+        let lock = self.find(id)?.directory.lock()?;
+        // Whoever had the lock may have changed it.
+        Ok((self.find(id)?, lock))
+    }
+}
+
+impl Container {
+    /// Returns its id.
+    pub fn id(&self) -> &OciId {
+        &self.record.id
+    }
+
+    /// Opens its cgroup; `None` where it has none, or that is gone.
+    ///
+    /// # Errors
+    /// [`OciError::Cgroup`].
+    pub fn cgroup(&self) -> Result<Option<Cgroup>, OciError> {
+        let Some(path) = &self.record.cgroup else { return Ok(None) };
+        Ok(Hierarchies::discover()?.open(path)?)
+    }
+
+    /// Asks the kernel how far it is.
+    ///
+    /// # Errors
+    /// [`OciError::Kernel`], [`OciError::Cgroup`].
+    pub fn status(&self) -> Result<Status, OciError> {
+        let lives = |process: &ProcessIdentity| process.is_alive();
+        if !self.record.is_created {
+            return Ok(if lives(&self.record.creator) { Status::Creating } else { Status::Stopped });
+        }
+        if !self.record.init.as_ref().is_some_and(lives) {
+            return Ok(Status::Stopped);
+        }
+        if self.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        // Its socket is closed by execve(2): the kernel knows whether it was started, no file has to.
+        Ok(if self.directory.connect()?.is_some() { Status::Created } else { Status::Running })
+    }
+
+    fn is_frozen(&self) -> Result<bool, OciError> {
+        Ok(false)
+    }
+
+    /// Makes the report that `state` prints.
+    ///
+    /// # Errors
+    /// As [`Container::status`].
+    pub fn report(&self) -> Result<StateReport, OciError> {
+        Ok(self.record.report(self.status()?))
+    }
+
+    /// Makes the error of a command that the container's state does not allow.
+    pub(super) fn refuse(&self, operation: &'static str, reason: impl Into<String>) -> OciError {
+        OciError::State { operation, id: self.record.id.to_string(), reason: reason.into() }
+    }
+}
