@@ -84,6 +84,10 @@ pub fn prepare_bundle(
     let plan = planner::plan(spec, &extras)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let spawn = SpawnRequest { create: planner::created_namespaces(&linux), join: planner::joined_namespaces(&linux) };
+    if !spawn.namespaces().contains(Namespace::Mount) {
+        let reason = "without a mount namespace its mounts would be the host's";
+        return Err(ContainerError::Spec { field: "linux.namespaces".to_owned(), reason });
+    }
     let user_namespace = spawn.create.contains(Namespace::User).then(|| UserNamespacePlan {
         maps: IdMaps { uid: maps(linux.uid_mappings()), gid: maps(linux.gid_mappings()) },
         groups: SetGroups::Allow,
