@@ -321,7 +321,7 @@ mod tests {
     fn long_options_of_run_stand_beside() {
         let run = run("--rootfs /r -aU --hostname=box --read-only --env A=1 --net none sh -e");
         assert_eq!(run.options.hostname.as_deref(), Some("box"));
-        assert_eq!((run.options.read_only, run.options.network.as_deref()), (true, Some("none")));
+        assert_eq!((run.options.read_only, &run.options.network[..]), (true, &["none".to_owned()][..]));
         assert_eq!((run.options.env, run.words), (vec!["A=1".to_owned()], words("sh -e")));
     }
 

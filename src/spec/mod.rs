@@ -15,7 +15,7 @@ pub use capability_set::CapabilitySet;
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
 pub use mac_address::MacAddress;
-pub use names::{InterfaceName, ObjectName};
+pub use names::{InterfaceName, ObjectName, is_host_name};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
     CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, DnsRequest, HostAddress, IdMap, IdMaps, MountKind,

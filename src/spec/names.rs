@@ -60,6 +60,18 @@ impl FromStr for ObjectName {
     }
 }
 
+/// Answers whether a text can be a host's name: letters, digits, `-` and `_` in parts of at most 63, with `.` between them.
+pub fn is_host_name(text: &str, longest: usize) -> bool {
+    !text.is_empty()
+        && text.len() <= longest
+        && text.split('.').all(|part| {
+            !part.is_empty()
+                && part.len() <= 63
+                && !part.starts_with('-')
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        })
+}
+
 macro_rules! string_conversions {
     ($($name:ident),*) => {$(
         impl TryFrom<String> for $name {

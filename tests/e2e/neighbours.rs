@@ -149,20 +149,44 @@ fn names_outlive_both_supervisors(sandbox: &Sandbox) {
 }
 
 fn run_and_projects_know_each_other(sandbox: &Sandbox) {
-    sandbox.mydocker(&["network", "create", "shared"]).ok();
+    sandbox.mydocker(&["network", "create", "--subnet", "10.77.0.0/24", "shared"]).ok();
+    sandbox.mydocker(&["network", "create", "--subnet", "10.78.0.0/24", "second"]).ok();
     let one = sandbox.project("one", ONE);
     one.up();
     let root = rootfs().to_str().expect("UTF-8");
-    let words = ["run", "--network", "shared", "--name", "solo", "--rootfs", root];
-    let script = "nslookup web 127.0.0.11 && echo ready && sleep 1000";
-    let mut run = sandbox.spawn(&[&words[..], &["--init", "sh", "-c", script]].concat());
-    run.wait_for("it finds the project", |stdout, _| stdout.contains("ready"));
-    let web = addresses(&one, "web", "web.");
-    assert_eq!(addresses(&one, "web", "solo.").len(), 1);
+    let words =
+        ["run", "--rootfs", root, "--init", "--name", "solo", "--network", "shared", "--network-alias", "alone"];
+    let more = ["--ip", "10.77.0.77", "--mac-address", "02:00:00:00:00:77", "--link", "one-web-1:mine"];
+    let second = ["--network", "name=second,alias=other,ip=10.78.0.78", "--hostname", "h", "--domainname", "d.test"];
+    let files =
+        ["--dns", "192.0.2.53", "--dns-search", "a.test", "--dns-option", "ndots:3", "--add-host", "up:host-gateway"];
+    let script = "nslookup web 127.0.0.11; nslookup mine 127.0.0.11; ip -o addr; ip route; cat /etc/resolv.conf /etc/hosts; \
+                  echo ready; sleep 1000";
+    let mut run = sandbox.spawn(&[&words[..], &more, &second, &files, &["sh", "-c", script]].concat());
+    let shown = run.wait_for("it is ready", |stdout, _| stdout.contains("ready"));
+    let web = &addresses(&one, "web", "web.")[0];
+    assert!(shown.matches(&format!("Address: {web}\n")).count() >= 2, "by the service's name and by the link: {shown}");
+    for line in [
+        "inet 10.77.0.77/24",
+        "inet 10.78.0.78/24",
+        "default via 10.78.0.1",
+        "nameserver 127.0.0.11\nsearch a.test\noptions ndots:3\n",
+        "10.77.0.77\th.d.test h",
+        "10.78.0.1\tup",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    for name in ["solo.", "alone.", "h."] {
+        assert_eq!(addresses(&one, "web", name), ["10.77.0.77"], "{name}");
+    }
+    absent(&one, "web", "other.");
+    let seen = one.exec("web", &["sh", "-c", "ping -c1 alone >/dev/null; ip neigh"]).ok().stdout;
+    assert!(seen.contains("02:00:00:00:00:77"), "{seen}");
     run.signal(Signal::SIGTERM);
-    let ended = run.wait();
-    assert!(ended.stdout.contains(&web[0]), "{}", ended.describe());
+    run.wait();
     absent(&one, "web", "solo.");
+    let refused = [&words[..], &["--link", "nosuch", "true"]].concat();
+    sandbox.mydocker(&refused).refused(125, &["nosuch", "shared", "one-web-1"]);
     one.down();
-    sandbox.mydocker(&["network", "rm", "shared"]).ok();
+    sandbox.mydocker(&["network", "rm", "shared", "second"]).ok();
 }

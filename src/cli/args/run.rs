@@ -98,19 +98,34 @@ pub struct RunOptions {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<ByteSize>,
-    /// `none`, `host`, `bridge`, `container:NAME` or a network's name
+    /// `none`, `host`, `bridge`, or a network, also more than one: `NAME` or `name=NAME[,alias=…,ip=…,mac-address=…,gw-priority=…]`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    pub network: Option<String>,
+    pub network: Vec<String>,
+    /// Name under which others on the first network find it
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    pub network_alias: Vec<String>,
+    /// Find another container of the first network under a name of its own: `CONTAINER[:NAME]`
+    #[arg(long, value_name = "CONTAINER[:NAME]")]
+    pub link: Vec<String>,
+    /// Ethernet address in the first network
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac_address: Option<String>,
     /// Publish a port: `[ADDRESS:][HOST-PORT:]PORT[/udp]`
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<String>,
     /// Line of /etc/hosts: NAME:ADDRESS, or NAME:host-gateway for the host
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
-    /// Name server
+    /// Name server for names that are not ours, asked from within the container
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Vec<String>,
-    /// Address in the network
+    /// Domain in which names are looked for; `.` for none
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Option of the resolver: ndots:2
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Address in the first network
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
     /// Capability to add, or ALL

@@ -3,7 +3,9 @@
 mod console;
 mod limits;
 mod mounts;
+mod names;
 mod network;
+mod publish;
 mod request;
 
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
     let mut plan = plan(args, settings, &|name| std::env::var(name).ok())?;
     let dirs = &settings.directories;
     let passing_networks = network::configurations(&mut plan.networks, settings)?;
+    network::check_links(&plan.networks, settings)?;
     prepare_volumes(&plan, settings)?;
     let mut console = TerminalConsole::new(&plan.request, palette);
     let job = ForegroundJob {

@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use super::super::yaml::Node;
-use super::network::is_host_name;
 use super::reader::Reader;
-use crate::spec::DnsRequest;
+use crate::spec::{DnsRequest, is_host_name};
 
 /// Builds what a service says of its resolver. Everything is checked here: it becomes lines of a file.
 pub(super) fn dns(reader: &mut Reader<'_>) -> DnsRequest {

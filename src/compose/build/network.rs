@@ -8,7 +8,7 @@ use super::super::load::Loader;
 use super::super::model::{Ipam, IpamPool, Network, NetworkMode, Service, ServiceNetwork};
 use super::super::yaml::{Node, Value};
 use super::reader::Reader;
-use crate::spec::{InterfaceName, MacAddress};
+use crate::spec::{InterfaceName, MacAddress, is_host_name};
 
 const DRIVERS: [&str; 7] = ["bridge", "macvlan", "ipvlan", "cni", "polycube", "host", "none"];
 
@@ -286,18 +286,6 @@ fn aliases(reader: &mut Reader<'_>) -> Vec<String> {
         }
     }
     reader.texts("aliases")
-}
-
-/// Letters, digits, `-`, `_` and `.`, in parts of at most 63.
-pub(super) fn is_host_name(text: &str, longest: usize) -> bool {
-    !text.is_empty()
-        && text.len() <= longest
-        && text.split('.').all(|part| {
-            !part.is_empty()
-                && part.len() <= 63
-                && !part.starts_with('-')
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        })
 }
 
 /// Builds `network_mode`. `bridge` and `default` mean the default network here.

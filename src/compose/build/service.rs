@@ -7,10 +7,10 @@ use super::super::schema::port_range;
 use super::super::yaml::Node;
 use super::logging::logging;
 use super::names::dns;
-use super::network::{check_mode, is_host_name, network_mode, service_network};
+use super::network::{check_mode, network_mode, service_network};
 use super::reader::Reader;
 use super::{limits, mounts, security};
-use crate::spec::{Healthcheck, HostAddress, ObjectName, RestartPolicy, SignalNumber, parse_duration};
+use crate::spec::{Healthcheck, HostAddress, ObjectName, RestartPolicy, SignalNumber, is_host_name, parse_duration};
 
 /// As Docker.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);

@@ -1,8 +1,11 @@
 //! Options of `run` about networks.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
+use super::publish;
+use super::request::wrong;
 use crate::cli::args::{RunOptions, UsageError, shown};
 use crate::cli::cni;
 use crate::cli::report::CliError;
@@ -10,11 +13,8 @@ use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
 use crate::engine::foreground::{DEFAULT_NETWORK, PASSING};
 use crate::network::cni::{CniError, OPTION_LIST, OPTION_PATH, load_list};
-use crate::network::{DriverKind, NetworkConfig, NetworkError, PortMapping, Protocol};
-use crate::spec::{HostAddress, NetworkNamespace};
-
-/// More ports than this in one option are a mistake: each costs a rule.
-const MOST_PORTS: u16 = 1024;
+use crate::network::{Attachment, DriverKind, NetworkConfig, NetworkError, PortMapping};
+use crate::spec::{MacAddress, NetworkNamespace, ObjectName, SpecError, is_host_name};
 
 /// Is what a container is to have of networks.
 #[derive(Debug, PartialEq)]
@@ -23,42 +23,158 @@ pub(super) struct Networks {
     pub(super) wishes: Vec<NetworkWish>,
 }
 
-/// Reads `--network`, `--publish` and `--ip`.
+/// Is what one `--network` says.
+#[derive(Debug, Default)]
+struct Place {
+    network: String,
+    aliases: Vec<String>,
+    ipv4: Option<Ipv4Addr>,
+    mac: Option<MacAddress>,
+    gateway_priority: i32,
+}
+
+/// Reads `--network`, `--publish` and what is said of the first network: `--ip`, `--mac-address`, `--network-alias`, `--link`.
 pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
     let ports: Vec<PortMapping> =
-        options.publish.iter().map(|text| ports(text)).collect::<Result<Vec<_>, _>>()?.concat();
-    let ipv4 = options.ip.as_deref().map(address).transpose()?;
-    let mode = options.network.as_deref().unwrap_or(DEFAULT_NETWORK);
-    let namespace = match mode {
-        "none" => NetworkNamespace::Private,
-        "host" => NetworkNamespace::Host,
-        _ if mode.starts_with("container:") || mode.starts_with("service:") => {
-            return Err(super::request::wrong(format!("`--network {}` is not there yet", shown(mode)))
-                .hint("in a compose file: `network_mode: service:NAME`"));
-        }
-        "" => return Err(super::request::wrong("`--network` names no network")),
-        network => {
-            let ifname =
-                "eth0".parse().map_err(|error: crate::spec::SpecError| super::request::wrong(error.to_string()))?;
-            let network = if network == "default" { DEFAULT_NETWORK } else { network }.to_owned();
-            let wish = NetworkWish {
-                network,
-                ifname,
-                aliases: Vec::new(),
-                links: BTreeMap::new(),
-                ipv4,
-                mac: None,
-                default_route: true,
-                ports,
-            };
-            return Ok(Networks { namespace: NetworkNamespace::Private, wishes: vec![wish] });
-        }
-    };
-    if !ports.is_empty() || ipv4.is_some() {
-        let option = if ports.is_empty() { "--ip" } else { "--publish" };
-        return Err(super::request::wrong(format!("`{option}` has no meaning with `--network {mode}`")));
+        options.publish.iter().map(|text| publish::ports(text)).collect::<Result<Vec<_>, _>>()?.concat();
+    let mut modes = options.network.clone();
+    if modes.is_empty() {
+        modes.push(DEFAULT_NETWORK.to_owned());
     }
-    Ok(Networks { namespace, wishes: Vec::new() })
+    if let Some(namespace) = namespace(&modes)? {
+        return match refused(options) {
+            Some(option) => {
+                Err(wrong(format!("`{option}` has no meaning with `--network {}`", shown(&modes.join(" ")))))
+            }
+            None => Ok(Networks { namespace, wishes: Vec::new() }),
+        };
+    }
+    let mut places: Vec<Place> = modes.iter().map(|text| place(text)).collect::<Result<_, _>>()?;
+    for (index, place) in places.iter().enumerate() {
+        if places.iter().take(index).any(|other| other.network == place.network) {
+            return Err(wrong(format!("`--network {}` is given twice", shown(&place.network))));
+        }
+    }
+    let links = links(&options.link)?;
+    first_place(&mut places, options)?;
+    // As Docker chooses: the highest priority, and of equal ones the first by name.
+    let gateway = places.iter().min_by_key(|place| (Reverse(place.gateway_priority), &place.network));
+    let gateway = gateway.map(|place| place.network.clone());
+    let wish = |(index, place): (usize, Place)| {
+        let default_route = Some(&place.network) == gateway.as_ref();
+        Ok(NetworkWish {
+            default_route,
+            ifname: format!("eth{index}").parse().map_err(|error: SpecError| wrong(error.to_string()))?,
+            aliases: place.aliases,
+            links: if index == 0 { links.clone() } else { BTreeMap::new() },
+            ipv4: place.ipv4,
+            mac: place.mac,
+            ports: if default_route { ports.clone() } else { Vec::new() },
+            network: place.network,
+        })
+    };
+    let wishes = places.into_iter().enumerate().map(wish).collect::<Result<_, UsageError>>()?;
+    Ok(Networks { namespace: NetworkNamespace::Private, wishes })
+}
+
+/// Finds out whether there is to be no network, or the host's.
+fn namespace(modes: &[String]) -> Result<Option<NetworkNamespace>, UsageError> {
+    let is_kind = |mode: &str| mode.split_once(':').is_some_and(|(kind, _)| matches!(kind, "container" | "service"));
+    if let Some(mode) = modes.iter().find(|mode| is_kind(mode)) {
+        return Err(wrong(format!("`--network {}` is not there yet", shown(mode)))
+            .hint("in a compose file: `network_mode: service:NAME`"));
+    }
+    match modes.iter().find(|mode| matches!(mode.as_str(), "none" | "host")) {
+        Some(mode) if modes.len() > 1 => Err(wrong(format!("`--network {mode}` stands alone"))),
+        Some(mode) if mode == "host" => Ok(Some(NetworkNamespace::Host)),
+        Some(_) => Ok(Some(NetworkNamespace::Private)),
+        None => Ok(None),
+    }
+}
+
+/// Names an option that is about a network, where there is none.
+fn refused(options: &RunOptions) -> Option<&'static str> {
+    let given = [
+        ("--publish", !options.publish.is_empty()),
+        ("--ip", options.ip.is_some()),
+        ("--mac-address", options.mac_address.is_some()),
+        ("--network-alias", !options.network_alias.is_empty()),
+        ("--link", !options.link.is_empty()),
+    ];
+    given.iter().find(|(_, given)| *given).map(|(option, _)| *option)
+}
+
+/// `NAME`, or `name=NAME,alias=…,ip=…,mac-address=…,gw-priority=…`.
+fn place(text: &str) -> Result<Place, UsageError> {
+    let bad = |reason: String| wrong(format!("`--network {}`: {reason}", shown(text)));
+    let mut place = Place::default();
+    let is_long =
+        text.split_once('=').is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+    if !is_long {
+        place.network = text.to_owned();
+    }
+    for pair in text.split(',').filter(|_| is_long) {
+        let (key, value) = pair.split_once('=').ok_or_else(|| bad(format!("`{}` is not KEY=VALUE", shown(pair))))?;
+        match key {
+            "name" => place.network = value.to_owned(),
+            "alias" => place.aliases.push(alias(value)?),
+            "ip" => place.ipv4 = Some(address(value)?),
+            "mac-address" => place.mac = Some(mac(value)?),
+            "gw-priority" => {
+                place.gateway_priority =
+                    value.parse().map_err(|_| bad(format!("gw-priority is a number, not `{}`", shown(value))))?;
+            }
+            _ => {
+                let known = "known are name, alias, ip, mac-address and gw-priority";
+                return Err(bad(format!("there is no `{}`", shown(key))).hint(known));
+            }
+        }
+    }
+    if place.network == "default" {
+        place.network = DEFAULT_NETWORK.to_owned();
+    }
+    if place.network.is_empty() { Err(wrong("`--network` names no network")) } else { Ok(place) }
+}
+
+/// Options of their own are about the first network; nothing may be said twice.
+fn first_place(places: &mut [Place], options: &RunOptions) -> Result<(), UsageError> {
+    let Some(first) = places.first_mut() else { return Ok(()) };
+    let twice = |option: &str| wrong(format!("`{option}` and the first `--network` both say it: give one of them"));
+    if let Some(text) = &options.ip {
+        let said = first.ipv4.replace(address(text)?);
+        said.map_or(Ok(()), |_| Err(twice("--ip")))?;
+    }
+    if let Some(text) = &options.mac_address {
+        let said = first.mac.replace(mac(text)?);
+        said.map_or(Ok(()), |_| Err(twice("--mac-address")))?;
+    }
+    if !options.network_alias.is_empty() && !first.aliases.is_empty() {
+        return Err(twice("--network-alias"));
+    }
+    for text in &options.network_alias {
+        first.aliases.push(alias(text)?);
+    }
+    Ok(())
+}
+
+/// `CONTAINER[:NAME]`: the name that the container alone knows, and whose it is.
+fn links(list: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let link = |text: &String| {
+        let (theirs, own) = text.split_once(':').unwrap_or((text, text));
+        let sound = is_host_name(own, 253) && theirs.parse::<ObjectName>().is_ok();
+        let bad = || wrong(format!("`--link {}` is not CONTAINER or CONTAINER:NAME", shown(text)));
+        sound.then(|| (own.to_owned(), theirs.to_owned())).ok_or_else(bad)
+    };
+    list.iter().map(link).collect()
+}
+
+fn alias(text: &str) -> Result<String, UsageError> {
+    let bad = || wrong(format!("`--network-alias {}` is not a host name", shown(text)));
+    is_host_name(text, 253).then(|| text.to_owned()).ok_or_else(bad)
+}
+
+fn mac(text: &str) -> Result<MacAddress, UsageError> {
+    text.parse().map_err(|error: SpecError| wrong(format!("`--mac-address {}`: {error}", shown(text))))
 }
 
 /// Finds the CNI configurations that networks are named by, where there is no network of such a name. A PATH is one, too: then the
@@ -93,6 +209,26 @@ pub(super) fn configurations(wishes: &mut [NetworkWish], settings: &Settings) ->
     Ok(found)
 }
 
+/// Refuses links to containers that are not on the network, as Docker does.
+pub(super) fn check_links(wishes: &[NetworkWish], settings: &Settings) -> Result<(), CliError> {
+    for NetworkWish { network, links, .. } in wishes.iter().filter(|wish| !wish.links.is_empty()) {
+        let networks = crate::network::Networks::open(settings.directories.run())?;
+        let places = networks.attachments(network).unwrap_or_default();
+        for theirs in links.values() {
+            let is_it = |place: &Attachment| {
+                place.container_name == *theirs || (theirs.len() >= 12 && place.container.as_str().starts_with(theirs))
+            };
+            if !places.iter().any(is_it) {
+                let message = format!("`--link {theirs}`: no such container runs on the network `{network}`");
+                let there = places.iter().map(|place| place.container_name.as_str()).collect::<Vec<_>>().join(", ");
+                let hint = if there.is_empty() { "nobody does".to_owned() } else { format!("there are: {there}") };
+                return Err(wrong(message).hint(hint).into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Says whether a name that no configuration has may still be a network's. A file that cannot be read may be the one that is meant.
 fn is_elsewhere(error: &CniError, networks: &crate::network::Networks, name: &str) -> bool {
     match error {
@@ -103,126 +239,57 @@ fn is_elsewhere(error: &CniError, networks: &crate::network::Networks, name: &st
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, UsageError> {
-    text.parse().map_err(|_| super::request::wrong(format!("`--ip {}` is not an IPv4 address", shown(text))))
-}
-
-/// Reads `NAME:ADDRESS`, or `NAME:host-gateway`.
-pub(super) fn extra_hosts(list: &[String]) -> Result<Vec<(String, HostAddress)>, UsageError> {
-    list.iter()
-        .map(|text| {
-            let parts = text.split_once(['=', ':']).filter(|(name, _)| !name.is_empty());
-            let bare = |ip: &str| match ip {
-                "host-gateway" => Some(HostAddress::HostGateway),
-                ip => ip.trim_start_matches('[').trim_end_matches(']').parse().ok().map(HostAddress::Ip),
-            };
-            let entry = parts.and_then(|(name, ip)| Some((name.to_owned(), bare(ip)?)));
-            let sound = entry.filter(|(name, _)| !name.contains(|c: char| c.is_whitespace() || c.is_control()));
-            sound.ok_or_else(|| {
-                super::request::wrong(format!("`--add-host {}` is not NAME:ADDRESS or NAME:host-gateway", shown(text)))
-            })
-        })
-        .collect()
-}
-
-/// Reads `[ADDRESS:][HOST-PORT:]PORT[/PROTOCOL]`, ports also as ranges.
-fn ports(text: &str) -> Result<Vec<PortMapping>, UsageError> {
-    let bad = |reason: &str| {
-        super::request::wrong(format!("`--publish {}`: {reason}", shown(text)))
-            .hint("--publish 8080:80, 127.0.0.1:8080:80/tcp, 3000-3005:3000-3005, 53/udp")
-    };
-    let (rest, protocol) = match text.rsplit_once('/') {
-        None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-        Some((rest, "udp")) => (rest, Protocol::Udp),
-        Some(_) => return Err(bad("the protocol is not tcp or udp")),
-    };
-    let (rest, inside) = rest.rsplit_once(':').unwrap_or(("", rest));
-    let (ip, outside) = match rest.rsplit_once(':') {
-        Some((ip, outside)) => (ip, outside),
-        None => ("", rest),
-    };
-    let ip = ip.trim_start_matches('[').trim_end_matches(']');
-    let host_ip: Option<IpAddr> = match ip {
-        "" => None,
-        ip => Some(ip.parse().map_err(|_| bad("it does not begin with an address"))?),
-    };
-    let ports = "ports are numbers from 1 to 65535";
-    let (first, last) = range(inside).ok_or_else(|| bad(ports))?;
-    let outside = if outside.is_empty() { None } else { Some(range(outside).ok_or_else(|| bad(ports))?) };
-    if last - first >= MOST_PORTS {
-        return Err(bad("it names more than 1024 ports"));
-    }
-    // One port of the container may go to any one of a range of the host.
-    let any_of = outside.filter(|(low, high)| first == last && low < high).map(|(_, high)| high);
-    if any_of.is_none() && outside.is_some_and(|(low, high)| high - low != last - first) {
-        return Err(bad("the two ranges differ in length"));
-    }
-    let mapping = |container_port: u16| PortMapping {
-        host_ip,
-        host_port: outside.map(|(low, _)| low + (container_port - first)),
-        host_port_to: any_of,
-        container_port,
-        protocol,
-    };
-    Ok((first..=last).map(mapping).collect())
-}
-
-/// `80` or `80-90`.
-fn range(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0 && !text.starts_with('+'));
-    let (first, last) = (number(first)?, number(last)?);
-    (first <= last).then_some((first, last))
+    text.parse().map_err(|_| wrong(format!("`--ip {}` is not an IPv4 address", shown(text))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown_ports(text: &str) -> String {
-        let one = |p: &PortMapping| {
-            let ip = p.host_ip.map(|ip| format!("{ip}|")).unwrap_or_default();
-            format!("{ip}{}>{}/{}", p.host_port.unwrap_or(0), p.container_port, p.protocol)
-        };
-        ports(text).map_or_else(|error| error.message, |list| list.iter().map(one).collect::<Vec<_>>().join(" "))
-    }
-
-    #[test]
-    fn ports_are_docker_s() {
-        for (text, wanted) in [
-            ("80", "0>80/tcp"),
-            ("8080:80/udp", "8080>80/udp"),
-            ("127.0.0.1:8080:80", "127.0.0.1|8080>80/tcp"),
-            ("127.0.0.1::80", "127.0.0.1|0>80/tcp"),
-            ("[::1]:80:81/tcp", "::1|80>81/tcp"),
-            ("80-81:90-91", "80>90/tcp 81>91/tcp"),
-        ] {
-            assert_eq!(shown_ports(text), wanted, "{text}");
-        }
-        for bad in ["", "0", "x", "1:2:3:4", "80/sctp", "70000", "80-82:90-91", "9-8", "1-65535", "+80", "-1"] {
-            assert!(ports(bad).is_err(), "{bad}: {}", shown_ports(bad));
-        }
-    }
-
     #[test]
     fn networks_are_the_default_none_host_or_a_name() {
         let of = |network: Option<&str>| {
-            networks(&RunOptions { network: network.map(str::to_owned), ..RunOptions::default() })
+            networks(&RunOptions { network: network.map(str::to_owned).into_iter().collect(), ..RunOptions::default() })
         };
         assert_eq!(of(None).unwrap().wishes[0].network, "bridge");
         assert_eq!(of(Some("p_front")).unwrap().wishes[0].network, "p_front");
         assert_eq!(of(Some("none")).unwrap(), Networks { namespace: NetworkNamespace::Private, wishes: Vec::new() });
         assert_eq!(of(Some("host")).unwrap().namespace, NetworkNamespace::Host);
         assert!(of(Some("container:x")).is_err());
-        let options = RunOptions { network: Some("host".into()), publish: vec!["80".into()], ..RunOptions::default() };
+        let options = RunOptions { network: vec!["host".into()], publish: vec!["80".into()], ..RunOptions::default() };
         assert!(networks(&options).is_err());
     }
 
     #[test]
-    fn hosts_are_names_with_addresses() {
-        let list = |text: &str| extra_hosts(&[text.to_owned()]);
-        assert_eq!(list("db:10.0.0.1").unwrap()[0], ("db".to_owned(), HostAddress::Ip("10.0.0.1".parse().unwrap())));
-        assert_eq!(list("db:::1").unwrap()[0].1, HostAddress::Ip("::1".parse().unwrap()));
-        assert_eq!(list("db=host-gateway").unwrap()[0].1, HostAddress::HostGateway);
-        assert!(list("db").is_err() && list("a b:1.2.3.4").is_err() && list(":1.2.3.4").is_err());
+    fn what_is_said_of_networks_is_docker_s() {
+        let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let of = |names: &[&str], change: fn(&mut RunOptions)| {
+            let mut options = RunOptions { network: own(names), publish: own(&["80"]), ..RunOptions::default() };
+            change(&mut options);
+            networks(&options).map(|networks| networks.wishes)
+        };
+        let wishes = of(&["b", "name=a,alias=x,alias=y,ip=10.0.0.9,mac-address=02:00:00:00:00:01"], |options| {
+            options.network_alias = vec!["web".to_owned()];
+            options.link = vec!["p-db-1:db".to_owned(), "cache".to_owned()];
+            options.ip = Some("10.1.0.9".to_owned());
+        });
+        let wishes = wishes.unwrap();
+        let [b, a] = wishes.as_slice() else { panic!("{wishes:?}") };
+        assert_eq!((b.network.as_str(), b.ifname.as_str(), &b.aliases[..]), ("b", "eth0", &own(&["web"])[..]));
+        assert_eq!((b.links["db"].as_str(), b.links["cache"].as_str()), ("p-db-1", "cache"));
+        assert_eq!((b.ipv4, a.ipv4), (Some([10, 1, 0, 9].into()), Some([10, 0, 0, 9].into())));
+        assert_eq!((&a.aliases[..], a.mac.is_some(), a.links.len()), (&own(&["x", "y"])[..], true, 0));
+        assert_eq!((a.default_route, a.ports.len(), b.default_route, b.ports.len()), (true, 1, false, 0));
+        let wishes = of(&["name=a", "name=b,gw-priority=1"], |_| ()).unwrap();
+        assert_eq!((wishes[0].default_route, wishes[1].default_route), (false, true));
+        for names in [&["a", "a"][..], &["host", "a"], &["a", "none"], &["name=a,x=y"], &["name="], &["name=a,ip=x"]] {
+            assert!(of(names, |_| ()).is_err(), "{names:?}");
+        }
+        assert!(of(&["name=a,ip=10.0.0.9"], |options| options.ip = Some("10.0.0.8".to_owned())).is_err());
+        assert!(of(&["name=a,alias=x"], |options| options.network_alias = vec!["y".to_owned()]).is_err());
+        assert!(of(&["a"], |options| options.mac_address = Some("01:00:00:00:00:01".to_owned())).is_err());
+        assert!(of(&["a"], |options| options.link = vec!["a b".to_owned()]).is_err());
+        assert!(of(&["none"], |options| options.publish.clear()).is_ok());
+        assert!(of(&["none"], |_| ()).is_err());
     }
 }

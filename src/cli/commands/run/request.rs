@@ -5,13 +5,13 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{limits, mounts, network};
+use super::{limits, mounts, names, network};
 use crate::cli::args::{RunArgs, RunOptions, UsageError, shown};
 use crate::cli::exit::Family;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
-use crate::spec::{ContainerId, ContainerRequest, DnsRequest, NamespaceRequest, ObjectName, SignalNumber};
+use crate::spec::{ContainerId, ContainerRequest, NamespaceRequest, ObjectName, SignalNumber};
 
 /// Is everything that a run needs.
 #[derive(Debug)]
@@ -49,13 +49,15 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         None => id.short().to_owned(),
     };
     let default_hostname = || if ancestor.is_some() { "container".to_owned() } else { id.short().to_owned() };
-    let hostname = options.hostname.clone().unwrap_or_else(default_hostname);
+    let host_name =
+        |option: &str, text: &Option<String>| text.as_deref().map(|text| names::host_name(option, text)).transpose();
+    let hostname = host_name("--hostname", &options.hostname)?.unwrap_or_else(default_hostname);
     let networks = network::networks(&options)?;
     let mounts = mounts::mounts(&options, &settings.directories)?;
     let security = limits::security(&options, ancestor.is_some())?;
     let stdin_is_terminal = std::io::stdin().is_terminal();
     let tty = options.tty || (ancestor.is_some() && stdin_is_terminal);
-    let names = options.name.iter().cloned().chain([hostname.clone(), id.short().to_owned()]).collect();
+    let known_as = options.name.iter().cloned().chain([hostname.clone(), id.short().to_owned()]).collect();
     let request = ContainerRequest {
         name,
         rootfs,
@@ -66,7 +68,7 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         user: options.user.clone(),
         groups: options.group_add.clone(),
         hostname,
-        domainname: options.domainname.clone(),
+        domainname: host_name("--domainname", &options.domainname)?,
         namespaces: NamespaceRequest {
             user: limits::id_maps(&options, ancestor.as_ref())?,
             network: networks.namespace,
@@ -84,15 +86,15 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         stdin_open: options.interactive || ancestor.is_some(),
         stop_signal: options.stop_signal.unwrap_or(SignalNumber::TERM),
         stop_grace_period: Duration::from_secs(options.stop_timeout.unwrap_or(10).into()),
-        extra_hosts: network::extra_hosts(&options.add_host)?,
-        dns: DnsRequest::default(),
+        extra_hosts: names::extra_hosts(&options.add_host)?,
+        dns: names::dns(&options)?,
         oom_score_adj: options.oom_score_adj,
         labels: labels(&options.label),
         id,
     };
     let warnings = Vec::new();
     let (volumes, own_volumes, host_paths) = (mounts.volumes, mounts.own_volumes, mounts.host_paths);
-    Ok(Plan { request, networks: networks.wishes, names, volumes, own_volumes, host_paths, warnings })
+    Ok(Plan { request, networks: networks.wishes, names: known_as, volumes, own_volumes, host_paths, warnings })
 }
 
 /// An option that would do nothing is an error: whoever wrote it relies on it.
@@ -106,7 +108,6 @@ fn refuse_what_is_missing(options: &RunOptions) -> Result<(), UsageError> {
         ("--ipc", own(&options.ipc)),
         ("--uts", own(&options.uts)),
         ("--cgroupns", own(&options.cgroupns)),
-        ("--dns", !options.dns.is_empty()),
         ("--restart", options.restart.is_some_and(|policy| policy != crate::spec::RestartPolicy::No)),
     ];
     match missing.iter().find(|(_, given)| *given) {
