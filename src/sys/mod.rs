@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 #![expect(unsafe_code, reason = "this folder is the wall around it: everything it offers is safe to call")]
 
+pub mod bpf;
 pub mod capability;
 pub mod channel;
 pub mod clone;

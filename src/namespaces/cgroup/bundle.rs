@@ -6,11 +6,23 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use super::create::{lineage, make};
+use super::create::{inherit_cpuset, lineage, make};
 use super::files::read;
 use super::handle::{V1, V2};
 use super::hierarchy::Mount;
-use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies};
+use super::resources::{self, MissingWeight};
+use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices};
+
+/// The controllers that a bundle's cgroup has on v2, as far as there are any.
+const ALL: [Controller; 7] = [
+    Controller::Memory,
+    Controller::Cpu,
+    Controller::Pids,
+    Controller::Cpuset,
+    Controller::Io,
+    Controller::Hugetlb,
+    Controller::Rdma,
+];
 
 /// Finds and removes a bundle's cgroup later: what a runtime's state file keeps of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,16 +88,18 @@ impl Hierarchies {
         for mount in self.v1.iter().chain(&self.v1_others) {
             let dir = self.take(mount, path, made)?;
             if mount.controllers.iter().any(|name| name == "cpuset") {
-                super::v1::inherit_cpuset(mount, &dir)?;
+                inherit_cpuset(mount, &dir)?;
             }
             v1.push(V1 { dir, controllers: mount.controllers.clone() });
         }
         let v2 = match &self.v2 {
             Some(mount) => {
                 let v2 = V2::open(self.take(mount, path, made)?)?;
-                let all = [Controller::Cpuset, Controller::Cpu, Controller::Io];
-                let offered: Vec<Controller> = all.into_iter().filter(|controller| self.v2_has(*controller)).collect();
-                self.enable(mount, &v2.dir, &offered)?;
+                let on_v1 = |controller: &Controller| self.v1_with(controller.v1_name()).is_some();
+                let mut needed = resources::needed(resources);
+                needed.retain(|controller| !on_v1(controller) && self.v2_has(*controller));
+                // A later `update` may ask for any of them.
+                self.enable(mount, &v2.dir, &needed, &ALL)?;
                 Some(v2)
             }
             None => None,
@@ -97,7 +111,8 @@ impl Hierarchies {
         let leaves: Vec<PathBuf> = cgroup.directories().map(ToOwned::to_owned).collect();
         let above = |leaf: &PathBuf| made.iter().filter(|dir| leaf.starts_with(dir) && *dir != leaf).count();
         cgroup.parents = leaves.iter().map(above).max().unwrap_or(0);
-        cgroup.warnings = cgroup.update(resources)?;
+        cgroup.warnings = resources::set(&cgroup, resources, MissingWeight::Error)?;
+        cgroup.warnings.extend(devices::set(&cgroup, resources)?);
         Ok(cgroup)
     }
 

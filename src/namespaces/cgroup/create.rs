@@ -4,11 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{is_gone, try_write, write};
+use oci_spec::runtime::LinuxResources;
+
+use super::files::{is_gone, read, write};
 use super::handle::{V1, V2};
 use super::hierarchy::Mount;
-use super::limits::{self, Controller};
-use super::{Cgroup, CgroupError, CgroupPath, Hierarchies, v1};
+use super::resources::{self, MissingWeight};
+use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices, limits};
 use crate::spec::ResourceLimits;
 
 /// How often a directory is tried again whose parent somebody else is removing at the same moment.
@@ -28,9 +30,14 @@ impl Hierarchies {
     /// the I/O weight, which is a warning. Where a step fails, the directories made here are removed again.
     pub fn create(&self, path: &CgroupPath, limits: &ResourceLimits) -> Result<Cgroup, CgroupError> {
         limits::check(limits)?;
-        let split = self.split(limits)?;
+        let resources = limits::resources(limits, self.v1_with("cpu").is_none());
+        let split = self.split(&resources)?;
         let mut made = Vec::new();
-        let result = self.build(path, limits, split, &mut made);
+        let result = self.build(path, &resources, split, &mut made).map_err(|error| match error {
+            // Nobody wrote a bundle's key.
+            CgroupError::Resource { source, .. } => *source,
+            other => other,
+        });
         if result.is_err() {
             for dir in made.iter().rev() {
                 let _ = fs::remove_dir(dir);
@@ -40,9 +47,9 @@ impl Hierarchies {
     }
 
     /// Finds a hierarchy for each controller that the limits need.
-    fn split(&self, limits: &ResourceLimits) -> Result<Split, CgroupError> {
+    fn split(&self, resources: &LinuxResources) -> Result<Split, CgroupError> {
         let mut split = Split { v2: Vec::new(), v1: Vec::new(), warnings: Vec::new() };
-        for controller in limits::needed(limits) {
+        for controller in resources::needed(resources) {
             if self.v1_with(controller.v1_name()).is_some() {
                 split.v1.push(controller);
             } else if self.v2_has(controller) {
@@ -61,71 +68,66 @@ impl Hierarchies {
     fn build(
         &self,
         path: &CgroupPath,
-        limits: &ResourceLimits,
+        resources: &LinuxResources,
         split: Split,
         made: &mut Vec<PathBuf>,
     ) -> Result<Cgroup, CgroupError> {
-        let mut warnings = split.warnings;
         let v2 = match &self.v2 {
-            Some(mount) => Some(self.build_v2(mount, path, limits, &split.v2, made, &mut warnings)?),
+            Some(mount) => {
+                mount.check()?;
+                let v2 = V2::open(make(mount, path, made)?)?;
+                // Without these two it counts nothing, limited or not.
+                self.enable(mount, &v2.dir, &split.v2, &[Controller::Memory, Controller::Pids])?;
+                v2.given(&split.v2);
+                Some(v2)
+            }
             None => None,
         };
         let mut v1: Vec<V1> = Vec::new();
         for controller in &split.v1 {
             let mount = self.v1_with(controller.v1_name()).ok_or(CgroupError::NoHierarchy)?;
             let dir = open_v1(&mut v1, mount, path, made)?;
-            v1::apply(*controller, mount, &dir, limits, &mut warnings)?;
+            if *controller == Controller::Cpuset {
+                inherit_cpuset(mount, &dir)?;
+            }
         }
         if v2.is_none() {
             // Somewhere the container's processes have to be found and stopped: the freezer can do both.
             let holder = self.v1_with("freezer").or_else(|| self.v1_with("pids")).or_else(|| self.v1.first());
             open_v1(&mut v1, holder.ok_or(CgroupError::NoHierarchy)?, path, made)?;
+            if let Some(devices) = self.v1_with("devices") {
+                open_v1(&mut v1, devices, path, made)?;
+            }
         }
-        Ok(Cgroup::new(path.clone(), v2, v1, warnings))
+        let mut cgroup = Cgroup::new(path.clone(), v2, v1, split.warnings);
+        let warnings = resources::set(&cgroup, resources, MissingWeight::Warning)?;
+        cgroup.warnings.extend(warnings);
+        cgroup.warnings.extend(devices::confine(&cgroup));
+        Ok(cgroup)
     }
 
-    fn build_v2(
+    /// Gives a v2 cgroup the controllers it needs, from the root of what we see down to its parent, and those it is to have where
+    /// that can be.
+    pub(super) fn enable(
         &self,
         mount: &Mount,
-        path: &CgroupPath,
-        limits: &ResourceLimits,
-        controllers: &[Controller],
-        made: &mut Vec<PathBuf>,
-        warnings: &mut Vec<String>,
-    ) -> Result<V2, CgroupError> {
-        mount.check()?;
-        let dir = make(mount, path, made)?;
-        let v2 = V2::open(dir)?;
-        self.enable(mount, &v2.dir, controllers)?;
-        for controller in controllers {
-            for setting in limits::v2_settings(*controller, limits) {
-                write_v2(&v2.dir, setting.file, &setting.value, warnings)?;
-            }
-        }
-        if let Some(weight) = limits.io_weight.filter(|_| controllers.contains(&Controller::Io)) {
-            // BFQ takes the weight as it is; the kernel's own cost model has a scale of its own.
-            let bfq = try_write(&v2.dir.join("io.bfq.weight"), &weight.to_string());
-            let set = bfq.or_else(|_| try_write(&v2.dir.join("io.weight"), &limits::v2_io_weight(weight).to_string()));
-            if let Err(error) = set {
-                warnings.push(format!("the i/o weight {weight} has no effect: io.bfq.weight and io.weight: {error}"));
-            }
-        }
-        Ok(v2)
-    }
-
-    /// Gives a v2 cgroup the controllers it needs, from the root of what we see down to its parent.
-    ///
-    /// memory and pids are given even where nothing is limited: without them the cgroup counts nothing. That may fail.
-    pub(super) fn enable(&self, mount: &Mount, leaf: &Path, needed: &[Controller]) -> Result<(), CgroupError> {
-        let counting =
-            [Controller::Memory, Controller::Pids].into_iter().filter(|c| !needed.contains(c) && self.v2_has(*c));
-        let wanted: Vec<Controller> = needed.iter().copied().chain(counting).collect();
+        leaf: &Path,
+        needed: &[Controller],
+        wished: &[Controller],
+    ) -> Result<(), CgroupError> {
+        let more = wished.iter().filter(|c| !needed.contains(c) && self.v2_has(**c));
+        let wanted: Vec<Controller> = needed.iter().chain(more).copied().collect();
         if wanted.is_empty() {
             return Ok(());
         }
         let has = fs::read_to_string(leaf.join("cgroup.controllers")).unwrap_or_default();
         let missing: Vec<Controller> =
             wanted.into_iter().filter(|c| !has.split_whitespace().any(|name| name == c.v2_name())).collect();
+        // One write a level for all of them; the kernel takes all or none.
+        let line = missing.iter().map(|controller| format!("+{controller}")).collect::<Vec<_>>().join(" ");
+        if lineage(mount, leaf).iter().try_for_each(|dir| write(&dir.join("cgroup.subtree_control"), &line)).is_ok() {
+            return Ok(());
+        }
         for controller in missing {
             let line = format!("+{controller}");
             for dir in lineage(mount, leaf) {
@@ -155,20 +157,6 @@ impl Hierarchies {
                 }
             }
         }
-    }
-}
-
-/// Writes a v2 value. What only some kernels have, protection and swap, is a warning there where it is missing.
-fn write_v2(dir: &Path, file: &'static str, value: &str, warnings: &mut Vec<String>) -> Result<(), CgroupError> {
-    match write(&dir.join(file), value) {
-        Err(CgroupError::Write { source, .. }) if file == "memory.swap.max" && is_gone(&source) => {
-            warnings.push(
-                "the limit of swap has no effect: this kernel does not count swap (memory.swap.max is missing)"
-                    .to_owned(),
-            );
-            Ok(())
-        }
-        other => other,
     }
 }
 
@@ -230,4 +218,18 @@ pub(super) fn lineage(mount: &Mount, leaf: &Path) -> Vec<PathBuf> {
         leaf.ancestors().skip(1).take_while(|dir| dir.starts_with(&mount.point)).map(Path::to_owned).collect();
     dirs.reverse();
     dirs
+}
+
+/// Gives a new v1 cpuset its CPUs and memory nodes, which come from above: it takes no process until it has both.
+pub(super) fn inherit_cpuset(mount: &Mount, dir: &Path) -> Result<(), CgroupError> {
+    let mut path = lineage(mount, dir);
+    path.push(dir.to_owned());
+    for pair in path.windows(2) {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if read(&pair[1].join(file))?.trim().is_empty() {
+                write(&pair[1].join(file), read(&pair[0].join(file))?.trim())?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -80,6 +80,21 @@ pub enum CgroupError {
         #[source]
         source: Box<CgroupError>,
     },
+    /// The program that judges devices on v2 could not be loaded or attached.
+    #[error("attach a device program to {}", .path.display())]
+    Devices {
+        /// The cgroup's directory.
+        path: PathBuf,
+        /// What bpf(2) said.
+        #[source]
+        source: io::Error,
+    },
+    /// A value is not one that can be set.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// A cgroup directory could not be made.
     #[error("make cgroup {}", .path.display())]
     Create {
@@ -115,7 +130,7 @@ pub enum CgroupError {
         /// The cgroup's directory.
         path: PathBuf,
         /// The file in it.
-        file: &'static str,
+        file: String,
         /// The value.
         value: String,
         /// What the kernel said.
@@ -161,6 +176,16 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
+    /// Returns the kernel's answer, where a write to a cgroup's file is what failed.
+    pub(super) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Write { source, .. } => source.raw_os_error(),
+            Self::V1 { source, .. } => library_errno(source),
+            Self::Resource { source, .. } => source.errno(),
+            _ => None,
+        }
+    }
+
     /// Returns what the host lacks and the command that shows it, where the error has a known cause.
     pub fn hint(&self) -> Option<String> {
         let source = match self {
@@ -176,6 +201,16 @@ impl CgroupError {
                      `cgroup_disable={}`",
                     controller.v1_name()
                 ));
+            }
+            Self::Resource { source, .. } => return source.hint(),
+            Self::Devices { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+                return Some("bpf(2) takes CAP_SYS_ADMIN, or CAP_BPF, in the first user namespace".to_owned());
+            }
+            Self::Systemd { .. } => {
+                return Some("give a path of the cgroup file system as `linux.cgroupsPath`: `/docker/NAME`".to_owned());
+            }
+            Self::InUse { path, .. } => {
+                return Some(format!("`cat {}/cgroup.procs` shows who is in it", path.display()));
             }
             Self::Slow { path, state: "empty", .. } => {
                 return Some(format!("`cat {}/cgroup.procs` shows who is still in it", path.display()));

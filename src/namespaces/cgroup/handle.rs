@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::files::{is_gone, keyed, read_if_there};
 use super::hierarchy::{Mount, subdirectories};
-use super::{CgroupError, CgroupPath, Hierarchies};
+use super::{CgroupError, CgroupPath, Controller, Hierarchies};
+use crate::sys::read_pseudo_file;
 
 /// Is a cgroup: the same path in v2, where that is mounted, and in the v1 hierarchies that limit something.
 ///
@@ -31,6 +33,8 @@ pub struct Cgroup {
 pub(super) struct V2 {
     pub dir: PathBuf,
     descriptor: OwnedFd,
+    /// The controllers that it was given, read when first asked for.
+    controllers: OnceLock<String>,
 }
 
 /// Is the directory in one v1 hierarchy.
@@ -44,9 +48,27 @@ impl V2 {
     pub(super) fn open(dir: PathBuf) -> Result<Self, CgroupError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match rustix::fs::open(&dir, flags, Mode::empty()) {
-            Ok(descriptor) => Ok(Self { dir, descriptor }),
+            Ok(descriptor) => Ok(Self { dir, descriptor, controllers: OnceLock::new() }),
             Err(errno) => Err(CgroupError::Open { path: dir, source: errno.into() }),
         }
+    }
+
+    /// Answers whether it was given a controller, by its name.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        // Unreadable is the same as empty: what needs the controller becomes the error.
+        let names =
+            self.controllers.get_or_init(|| read_pseudo_file(self.dir.join("cgroup.controllers")).unwrap_or_default());
+        names.split_whitespace().any(|name| name == controller)
+    }
+
+    /// Notes what it was just given: saves the look.
+    pub(super) fn given(&self, controllers: &[Controller]) {
+        let names: Vec<&str> = controllers.iter().map(|controller| controller.v2_name()).collect();
+        let _ = self.controllers.set(names.join(" "));
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

@@ -1,94 +1,18 @@
-//! Limits as values: which controllers they need and what is written where. Pure; nothing here touches the kernel.
+//! The limits of `run` and of a compose file in the words of the runtime specification: from there on the way is the same
+//! for every container. Pure; nothing here touches the kernel.
 
-use std::fmt;
+use std::collections::HashMap;
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::CgroupError;
 use crate::spec::{CpuWeight, ResourceLimits};
-
-/// Is a cgroup controller that enforces one of our limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Controller {
-    /// Memory and swap.
-    Memory,
-    /// CPU time and its weight.
-    Cpu,
-    /// The number of processes and threads.
-    Pids,
-    /// Which CPUs.
-    Cpuset,
-    /// Block I/O.
-    Io,
-}
-
-impl Controller {
-    /// Returns the name that cgroup v1 has for it.
-    pub fn v1_name(self) -> &'static str {
-        match self {
-            Self::Io => "blkio",
-            other => other.v2_name(),
-        }
-    }
-
-    /// Returns the name that cgroup v2 has for it.
-    pub fn v2_name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::Pids => "pids",
-            Self::Cpuset => "cpuset",
-            Self::Io => "io",
-        }
-    }
-
-    /// Returns what it limits, in words.
-    pub(super) fn limits(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Cpu => "cpu time",
-            Self::Pids => "the number of processes",
-            Self::Cpuset => "the cpus to be used",
-            Self::Io => "block i/o",
-        }
-    }
-}
-
-impl fmt::Display for Controller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.v2_name())
-    }
-}
-
-/// Is one value for one file of a v2 cgroup.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    pub file: &'static str,
-    pub value: String,
-}
 
 /// The period in microseconds that the kernel has where nobody says otherwise.
 const PERIOD: u64 = 100_000;
 
 /// The least quota that the kernel takes, in microseconds.
 const LEAST_QUOTA: u64 = 1000;
-
-/// Lists the controllers that limits need.
-pub(super) fn needed(limits: &ResourceLimits) -> Vec<Controller> {
-    let cpu = limits.nano_cpus.is_some()
-        || limits.cpu_quota.is_some()
-        || limits.cpu_period.is_some()
-        || limits.cpu_weight.is_some();
-    let memory = limits.memory.is_some() || limits.memory_reservation.is_some() || limits.memory_swap.is_some();
-    [
-        (Controller::Memory, memory),
-        (Controller::Cpu, cpu),
-        (Controller::Pids, limits.pids.is_some_and(|pids| pids > 0)),
-        (Controller::Cpuset, limits.cpuset.is_some()),
-        (Controller::Io, limits.io_weight.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(controller, wanted)| wanted.then_some(controller))
-    .collect()
-}
 
 /// Refuses limits that contradict each other.
 pub(super) fn check(limits: &ResourceLimits) -> Result<(), CgroupError> {
@@ -103,35 +27,51 @@ pub(super) fn check(limits: &ResourceLimits) -> Result<(), CgroupError> {
     }
 }
 
-/// Lists what a controller's files are to hold on v2. The I/O weight is not among them: its file has two names.
-pub(super) fn v2_settings(controller: Controller, limits: &ResourceLimits) -> Vec<Setting> {
-    let mut settings = Vec::new();
-    let mut set = |file, value: Option<String>| settings.extend(value.map(|value| Setting { file, value }));
-    match controller {
-        Controller::Memory => {
-            set("memory.max", limits.memory.map(|bytes| bytes.to_string()));
-            set("memory.swap.max", swap_alone(limits));
-            set("memory.low", limits.memory_reservation.map(|bytes| bytes.to_string()));
-        }
-        Controller::Cpu => {
-            set("cpu.weight", limits.cpu_weight.map(|weight| v2_weight(weight).to_string()));
-            set(
-                "cpu.max",
-                bandwidth(limits).map(|(quota, period)| match quota {
-                    Some(quota) => format!("{quota} {period}"),
-                    None => format!("max {period}"),
-                }),
-            );
-        }
-        Controller::Pids => set("pids.max", limits.pids.map(|pids| pids.to_string())),
-        Controller::Cpuset => set("cpuset.cpus", limits.cpuset.clone()),
-        Controller::Io => {}
+/// Says the same as the runtime specification does. The ancestor's weight in per cent is v2's own scale, and is written there as
+/// it is.
+pub(super) fn resources(limits: &ResourceLimits, cpu_on_v2: bool) -> LinuxResources {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let mut resources = LinuxResources::default();
+    if limits.memory.is_some() || limits.memory_reservation.is_some() || limits.memory_swap.is_some() {
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_limit(limits.memory.map(signed))
+            .set_reservation(limits.memory_reservation.map(signed))
+            .set_swap(limits.memory_swap);
+        resources.set_memory(Some(memory));
     }
-    settings
+    let (mut cpu, mut unified) = (LinuxCpu::default(), HashMap::new());
+    if let Some((quota, period)) = bandwidth(limits) {
+        cpu.set_quota(Some(quota.map_or(-1, signed))).set_period(Some(period));
+    }
+    match limits.cpu_weight {
+        Some(CpuWeight::Percent(percent)) if cpu_on_v2 => {
+            unified.insert("cpu.weight".to_owned(), percent.max(1).to_string());
+        }
+        weight => drop(cpu.set_shares(weight.map(v1_shares))),
+    }
+    cpu.set_cpus(limits.cpuset.clone());
+    if cpu != LinuxCpu::default() {
+        resources.set_cpu(Some(cpu));
+    }
+    if !unified.is_empty() {
+        resources.set_unified(Some(unified));
+    }
+    if let Some(pids) = limits.pids {
+        let mut most = LinuxPids::default();
+        most.set_limit(pids);
+        resources.set_pids(Some(most));
+    }
+    if limits.io_weight.is_some() {
+        let mut block = LinuxBlockIo::default();
+        block.set_weight(limits.io_weight);
+        resources.set_block_io(Some(block));
+    }
+    resources
 }
 
 /// Returns quota and period; no quota is unlimited, `None` is nothing asked for.
-pub(super) fn bandwidth(limits: &ResourceLimits) -> Option<(Option<u64>, u64)> {
+fn bandwidth(limits: &ResourceLimits) -> Option<(Option<u64>, u64)> {
     let period = limits.cpu_period.filter(|period| *period > 0).unwrap_or(PERIOD);
     if let Some(nano) = limits.nano_cpus {
         let quota = u128::from(nano) * u128::from(period) / 1_000_000_000;
@@ -143,59 +83,20 @@ pub(super) fn bandwidth(limits: &ResourceLimits) -> Option<(Option<u64>, u64)> {
     }
 }
 
-/// Returns `memory.swap.max`: v2 counts swap alone, people and v1 count memory and swap together.
-fn swap_alone(limits: &ResourceLimits) -> Option<String> {
-    let both = limits.memory_swap?;
-    Some(match u64::try_from(both) {
-        Err(_) => "max".to_owned(),
-        Ok(both) => both.saturating_sub(limits.memory.unwrap_or(0)).to_string(),
-    })
-}
-
 /// Returns `cpu.shares`.
-pub(super) fn v1_shares(weight: CpuWeight) -> u64 {
+fn v1_shares(weight: CpuWeight) -> u64 {
     match weight {
         CpuWeight::Shares(shares) => shares,
         CpuWeight::Percent(percent) => u64::from(percent) * 1024 / 100,
     }
 }
 
-/// Returns `cpu.weight`, 1 to 10000, 100 the default.
-///
-/// Shares go from 2 to 262144 with 1024 the default. The curve through these three pairs is runc's since 1.3: a straight
-/// line between the ends, as it was before, makes the default of one scale 39 in the other.
-pub(super) fn v2_weight(weight: CpuWeight) -> u64 {
-    let shares = match weight {
-        CpuWeight::Percent(percent) => return u64::from(percent.max(1)),
-        CpuWeight::Shares(shares) => shares,
-    };
-    if shares <= 2 {
-        return 1;
-    }
-    if shares >= 262_144 {
-        return 10_000;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "18 bits fit into a double")]
-    let log = (shares as f64).log2();
-    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
-    let weight = 10f64.powf(exponent).ceil() as u64;
-    weight.clamp(1, 10_000)
-}
-
-/// Returns `io.weight`, 1 to 10000, for a weight of 10 to 1000.
-pub(super) fn v2_io_weight(weight: u16) -> u64 {
-    1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
-    fn the_ancestors_example_on_v2() {
+    fn the_ancestors_example_in_the_specifications_words() {
         let limits = ResourceLimits {
             memory: Some(1_073_741_824),
             cpu_weight: Some(CpuWeight::Percent(50)),
@@ -203,21 +104,12 @@ mod tests {
             io_weight: Some(20),
             ..ResourceLimits::default()
         };
-        assert_eq!(needed(&limits), [Controller::Memory, Controller::Cpu, Controller::Pids, Controller::Io]);
-        let all: Vec<String> = needed(&limits)
-            .into_iter()
-            .flat_map(|controller| v2_settings(controller, &limits))
-            .map(|setting| format!("{}={}", setting.file, setting.value))
-            .collect();
-        assert_eq!(all, ["memory.max=1073741824", "cpu.weight=50", "pids.max=333"]);
-        assert_eq!(v2_io_weight(20), 102);
-        assert_eq!(v1_shares(CpuWeight::Percent(50)), 512);
-    }
-
-    #[test]
-    fn shares_convert_as_in_runc() {
-        let weights = [2, 512, 1024, 2048, 262_144].map(|shares| v2_weight(CpuWeight::Shares(shares)));
-        assert_eq!(weights, [1, 59, 100, 174, 10_000]);
+        let json = |v2| serde_json::to_string(&resources(&limits, v2)).unwrap();
+        let memory = r#"{"memory":{"limit":1073741824},"#;
+        let rest = r#""pids":{"limit":333},"blockIO":{"weight":20}"#;
+        assert_eq!(json(false), format!(r#"{memory}"cpu":{{"shares":512}},{rest}}}"#));
+        assert_eq!(json(true), format!(r#"{memory}{rest},"unified":{{"cpu.weight":"50"}}}}"#));
+        assert_eq!(resources(&ResourceLimits::default(), true), LinuxResources::default());
     }
 
     #[test]
@@ -237,25 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn swap_is_counted_alone_on_v2() {
+    fn memory_and_swap_together_are_no_less_than_memory() {
         let limits = |memory, swap| ResourceLimits { memory, memory_swap: swap, ..ResourceLimits::default() };
-        assert_eq!(swap_alone(&limits(Some(100), Some(300))), Some("200".to_owned()));
-        assert_eq!(swap_alone(&limits(Some(100), Some(-1))), Some("max".to_owned()));
         assert!(check(&limits(None, Some(300))).is_err());
         assert!(check(&limits(Some(400), Some(300))).unwrap_err().to_string().contains("300 is less than the 400"));
         assert!(check(&limits(None, Some(-1))).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn a_weight_keeps_its_order_and_its_range(a in 0u64..300_000, b in 0u64..300_000) {
-            let (small, large) = (v2_weight(CpuWeight::Shares(a.min(b))), v2_weight(CpuWeight::Shares(a.max(b))));
-            prop_assert!(1 <= small && small <= large && large <= 10_000);
-        }
-
-        #[test]
-        fn an_io_weight_keeps_its_range(weight in 10u16..=1000) {
-            prop_assert!((1..=10_000).contains(&v2_io_weight(weight)));
-        }
     }
 }

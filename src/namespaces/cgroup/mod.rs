@@ -1,12 +1,17 @@
 #![doc = include_str!("README.md")]
 
 mod bundle;
+#[cfg(test)]
+mod bundle_tests;
+mod controller;
 mod create;
+mod devices;
 mod error;
 mod files;
 mod handle;
 mod hierarchy;
 mod kill;
+mod library;
 mod limits;
 mod path;
 mod remove;
@@ -14,12 +19,11 @@ mod resources;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod v1;
 
 pub use bundle::{CgroupRecord, bundle_path};
+pub use controller::Controller;
 pub use error::CgroupError;
 pub use handle::Cgroup;
 pub use hierarchy::Hierarchies;
-pub use limits::Controller;
 pub use path::CgroupPath;
 pub use stats::CgroupStats;

@@ -1,0 +1,124 @@
+#![doc = include_str!("README.md")]
+
+mod list;
+mod program;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use oci_spec::runtime::LinuxResources;
+
+use super::files::read;
+use super::{Cgroup, CgroupError};
+use crate::sys::bpf;
+use list::DeviceList;
+use rule::DeviceRule;
+
+/// Names our programs among those that are attached to a cgroup.
+const NAME: &str = "mydocker_device";
+
+/// Gives a new cgroup of our own containers the default rules, where v2 can: that costs three system calls.
+pub(super) fn confine(cgroup: &Cgroup) -> Option<String> {
+    let done = match (&cgroup.v2, cgroup.v1_with("devices")) {
+        (Some(v2), _) => attach(v2.descriptor(), &rule::DEFAULT, None),
+        (None, Some(dir)) => return on_v1(dir, &rule::DEFAULT).err().map(|error| error.to_string()),
+        (None, None) => return None,
+    };
+    done.err().map(|error| format!("the container may use every device that it has a node of: bpf: {error}"))
+}
+
+/// Sets the rules of a bundle's cgroup that was just made; with none given, the default ones.
+///
+/// # Errors
+/// [`CgroupError::Resource`] with the key, [`CgroupError::Devices`] where the kernel refuses.
+pub(super) fn set(cgroup: &Cgroup, resources: &LinuxResources) -> Result<Option<String>, CgroupError> {
+    let given = resources.devices().as_deref().unwrap_or_default();
+    let rules = rule::from_spec(given)?;
+    if let Some(dir) = cgroup.v1_with("devices") {
+        return on_v1(dir, &rules).map(|()| None);
+    }
+    if rule::allow_everything(&rules) {
+        return Ok(None);
+    }
+    let done = match &cgroup.v2 {
+        Some(v2) => attach(v2.descriptor(), &rules, None).map_err(|source| devices_error(&v2.dir, source)),
+        None => Err(super::resources::refused("devices", "no cgroup hierarchy can deny devices".to_owned())),
+    };
+    match done {
+        // Nobody asked for a denial: the container has more than the default, and works.
+        Err(error) if given.iter().all(oci_spec::runtime::LinuxDeviceCgroup::allow) => {
+            Ok(Some(format!("the device rules have no effect: {}", super::resources::chain(&error))))
+        }
+        done => done.map(|()| None),
+    }
+}
+
+/// Sets other rules, where any are given. The cgroup has either the old ones or the new ones in between.
+///
+/// # Errors
+/// As [`set`].
+pub(super) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), CgroupError> {
+    let Some(given) = resources.devices().as_ref().filter(|given| !given.is_empty()) else { return Ok(()) };
+    let rules = rule::from_spec(given)?;
+    if let Some(dir) = cgroup.v1_with("devices") {
+        return on_v1(dir, &rules);
+    }
+    let Some(v2) = &cgroup.v2 else {
+        return Err(super::resources::refused("devices", "no cgroup hierarchy can deny devices".to_owned()));
+    };
+    replace(v2.descriptor(), &rules).map_err(|source| devices_error(&v2.dir, source))
+}
+
+fn devices_error(dir: &Path, source: io::Error) -> CgroupError {
+    let source = Box::new(CgroupError::Devices { path: dir.to_owned(), source });
+    CgroupError::Resource { key: "devices".to_owned(), source }
+}
+
+/// Puts the program of these rules where ours is, or where none is.
+fn replace(cgroup: BorrowedFd<'_>, rules: &[DeviceRule]) -> io::Result<()> {
+    let old = bpf::attached(cgroup, NAME)?;
+    let mut old = old.iter().map(AsFd::as_fd);
+    if !rule::allow_everything(rules) {
+        attach(cgroup, rules, old.next())?;
+    }
+    // Every program is asked: none of ours may be left over.
+    old.try_for_each(|program| bpf::detach(cgroup, program))
+}
+
+fn attach(cgroup: BorrowedFd<'_>, rules: &[DeviceRule], instead: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let program = bpf::load_device_program(&program::assemble(rules), NAME)?;
+    bpf::attach(cgroup, program.as_fd(), instead)
+}
+
+/// Writes what leads from the rules that a v1 cgroup has to these.
+fn on_v1(dir: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
+    let wanted = DeviceList::from_rules(rules)?;
+    let now = DeviceList::parse(&read(&dir.join("devices.list"))?);
+    let (mut allow, mut deny) = (None, None);
+    for (allowed, line) in wanted.writes_from(&now) {
+        let (file, name) = if allowed { (&mut allow, "devices.allow") } else { (&mut deny, "devices.deny") };
+        let path = dir.join(name);
+        let written = match file {
+            Some(file) => Write::write_all(file, line.as_bytes()),
+            None => OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|opened| file.insert(opened).write_all(line.as_bytes())),
+        };
+        match written {
+            // The cgroup above denies some: no more than that can be had here.
+            Err(error) if line == "a" && allowed && error.raw_os_error() == Some(libc::EPERM) => return Ok(()),
+            Err(source) => {
+                let source = Box::new(CgroupError::Write { path, value: line, source });
+                return Err(CgroupError::Resource { key: "devices".to_owned(), source });
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
