@@ -305,3 +305,92 @@ fn a_list_that_changed_is_not_used_beside_the_old_one() {
         host.networks.remove("net").await.unwrap();
     });
 }
+
+#[test]
+fn switches_of_a_list_are_obeyed() {
+    on_a_host(|host| async move {
+        host.plugins(&["one", "beside"]);
+        // What lies in a directory of the network's name belongs to the list, unless that says otherwise (1.1.0).
+        std::fs::create_dir(host.dir.join("net")).unwrap();
+        std::fs::write(host.dir.join("net/10-beside.conf"), r#"{"type": "beside"}"#).unwrap();
+        std::fs::write(host.dir.join("net/20-other.txt"), "no configuration").unwrap();
+        for (switch, wanted) in [
+            (
+                json!({}),
+                vec![
+                    "one ADD",
+                    "beside ADD",
+                    "one CHECK",
+                    "beside CHECK",
+                    "one GC",
+                    "beside GC",
+                    "beside DEL",
+                    "one DEL",
+                ],
+            ),
+            (json!({"loadOnlyInlinedPlugins": true}), vec!["one ADD", "one CHECK", "one GC", "one DEL"]),
+            (json!({"loadOnlyInlinedPlugins": true, "disableCheck": true}), vec!["one ADD", "one GC", "one DEL"]),
+            (json!({"loadOnlyInlinedPlugins": true, "disableGC": true}), vec!["one ADD", "one CHECK", "one DEL"]),
+        ] {
+            host.forget_calls();
+            let mut written = list("1.1.0", &[json!({"type": "one"})]);
+            written.as_object_mut().unwrap().extend(switch.as_object().unwrap().clone());
+            host.networks.ensure(&host.config(&written)).await.unwrap();
+            let container = Container::new();
+            container.attach(&host.networks).await.unwrap();
+            let cni = host.networks.cni();
+            let asked = cni.check_attachment(container.id.as_str(), "eth0").await.unwrap();
+            assert_eq!(asked, switch.get("disableCheck").is_none());
+            let list = host.networks.find("net").unwrap().cni.unwrap();
+            let runtime = mydocker::network::cni::Runtime::new(vec![host.dir.join("bin")], Duration::from_secs(5));
+            cni.gc(&runtime, &list).await.unwrap();
+            host.networks.detach("net", &container.id).await.unwrap();
+            host.networks.remove("net").await.unwrap();
+            assert_eq!(host.calls(), wanted, "{switch}");
+        }
+    });
+}
+
+#[test]
+fn what_would_harm_the_host_or_another_is_refused() {
+    on_a_host(|host| async move {
+        chain(&host, "1.0.0").await;
+        let own = Container {
+            id: mydocker::spec::ContainerId::generate(),
+            netns: mydocker::namespaces::network::open_current().unwrap(),
+        };
+        let error = text(&own.attach(&host.networks).await.unwrap_err());
+        assert!(error.contains("host's own network namespace"), "{error}");
+        assert!(host.calls().is_empty() && host.cached() == 0);
+        // DEL of an attachment that was owed, and has been made anew since by another process, is not run on that.
+        let container = Container::new();
+        container.attach(&host.networks).await.unwrap();
+        host.behave("two", r#"[ $CNI_COMMAND != DEL ] || { echo '{"code": 11, "msg": "later"}'; exit 1; }"#);
+        host.networks.detach("net", &container.id).await.unwrap_err();
+        // It is slow now, so that another may come while it works.
+        host.behave(
+            "two",
+            r#"[ $CNI_COMMAND != DEL ] || { touch "$here/slow"; while [ -e "$here/slow" ]; do sleep 0.01; done; }"#,
+        );
+        let other = Networks::open(&host.dir.join("run")).unwrap();
+        host.forget_calls();
+        let (paid, attached, ()) =
+            tokio::join!(other.take_back_lost(&|_| true), container.attach(&host.networks), async {
+                let slow = host.dir.join("bin/slow");
+                for _ in 0..2 {
+                    while std::fs::remove_file(&slow).is_err() && host.calls().len() < 6 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
+            });
+        paid.unwrap();
+        attached.unwrap();
+        let calls = host.calls();
+        assert_eq!(calls[calls.len() - 3..], ["one ADD", "two ADD", "three ADD"], "{calls:?}");
+        assert_eq!(calls.iter().filter(|call| *call == "one DEL").count(), 1, "{calls:?}");
+        host.behave("two", "");
+        host.networks.detach("net", &container.id).await.unwrap();
+        host.networks.remove("net").await.unwrap();
+        assert_eq!(host.cached(), 0);
+    });
+}

@@ -93,6 +93,10 @@ impl CniDriver {
         runtime.check_target(&entry.list, &target)?;
         let failed = |source| CniError::Read { path: PathBuf::from(&target.netns), source };
         entry.netns_inode = std::fs::metadata(&target.netns).map_err(failed)?.ino();
+        if std::fs::metadata("/proc/thread-self/ns/net").is_ok_and(|own| own.ino() == entry.netns_inode) {
+            let netns = &target.netns;
+            return Err(CniError::Value(format!("{netns} is the host's own network namespace, and no container's")));
+        }
         entry.version = runtime.negotiate(&entry.list).await?;
         let _own = self.cache.own(&entry.container_id, &entry.ifname).await?;
         let _shared = self.cache.lock(false).await?;

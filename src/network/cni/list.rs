@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::request::VALID_ATTACHMENTS;
+use super::request::{OLD_VALID_ATTACHMENTS, VALID_ATTACHMENTS};
 use super::result::AttachResult;
 use super::version::SpecVersion;
 
@@ -161,6 +161,7 @@ impl PluginConfig {
             request.insert("prevResult".to_owned(), previous.to_json(version));
         }
         if let Some(valid) = additions.valid_attachments {
+            request.insert(OLD_VALID_ATTACHMENTS.to_owned(), valid.clone());
             request.insert(VALID_ATTACHMENTS.to_owned(), valid);
         }
         Value::Object(request)

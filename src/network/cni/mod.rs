@@ -13,6 +13,7 @@ mod result;
 mod runtime;
 mod search;
 mod settings;
+mod stand_in;
 mod version;
 
 #[cfg(test)]

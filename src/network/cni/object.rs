@@ -99,6 +99,10 @@ impl VersionObject {
 
     /// Returns those that we speak, too, oldest first.
     pub fn known(&self) -> Vec<SpecVersion> {
+        if self.supported_versions.is_empty() && self.cni_version == SpecVersion::V0_2_0.as_str() {
+            // The first that knew VERSION; some of them answer no more than this.
+            return vec![SpecVersion::V0_1_0, SpecVersion::V0_2_0];
+        }
         let mut known: Vec<SpecVersion> = self.supported_versions.iter().filter_map(|text| text.parse().ok()).collect();
         known.sort_unstable();
         known.dedup();

@@ -138,6 +138,8 @@ pub struct ValidAttachment {
 
 /// The member of a request in which GC lists what is still valid.
 pub const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
+/// The same as the first text of 1.1.0 had it; plugins written by that know no other, and runtimes send both.
+pub const OLD_VALID_ATTACHMENTS: &str = "cni.dev/attachments";
 
 /// Is what a plugin reads from standard input, taken apart: what the protocol knows has a type, the plugin's own keys stay JSON.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +189,7 @@ impl PluginRequest {
         let previous = previous.map_err(|error| wrong(format!("prevResult: {error}")))?;
         Ok(Self {
             runtime: typed(member("runtimeConfig")).map_err(|error| wrong(format!("runtimeConfig: {error}")))?,
-            valid_attachments: typed(member(VALID_ATTACHMENTS))
+            valid_attachments: typed(member(VALID_ATTACHMENTS).or_else(|| member(OLD_VALID_ATTACHMENTS)))
                 .map_err(|error| wrong(format!("{VALID_ATTACHMENTS}: {error}")))?,
             version,
             name,

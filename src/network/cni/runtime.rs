@@ -17,6 +17,7 @@ use super::object::{ErrorObject, VersionObject, code};
 use super::request::{Operation, Parameters, ValidAttachment};
 use super::result::AttachResult;
 use super::search::{PLUGINS, find_plugin, split_path};
+use super::stand_in::{StandIn, is_whole, reads_the_interface};
 use super::version::{SpecVersion, versions_text};
 
 /// How long one plugin may take, if nobody says otherwise.
@@ -98,6 +99,11 @@ impl Runtime {
         if target.args.chars().any(char::is_control) || target.netns.chars().any(char::is_control) {
             return Err(CniError::Value("control characters in CNI_ARGS or CNI_NETNS".to_owned()));
         }
+        let is_pair = |part: &str| part.split_once('=').is_some_and(|(key, _)| is_key(key));
+        if let Some(part) = target.args.split(';').find(|part| !is_pair(part)).filter(|_| !target.args.is_empty()) {
+            let part = part.escape_debug();
+            return Err(CniError::Value(format!("`{part}` in CNI_ARGS is not KEY=VALUE; pairs have `;` between them")));
+        }
         let declared = list.capabilities();
         let missing: Vec<String> = target
             .runtime
@@ -151,16 +157,37 @@ impl Runtime {
         let previous = result.filter(|_| version.has_check());
         let mut errors = Vec::new();
         for plugin in list.plugins.iter().rev() {
-            let call = Call { list, plugin, operation: Operation::Del, version, target };
-            let request = Request { previous, valid: None };
-            match self.call(&call, request, |pid| note(Note::Began(pid))).await {
-                // There is no such container: nothing is left to do.
-                Ok(_) => {}
-                Err(error) if error.code() == Some(code::UNKNOWN_CONTAINER) => {}
-                Err(error) => errors.push(error),
+            let known = result.filter(|_| reads_the_interface(plugin));
+            let is_whole = known.is_none_or(|result| is_whole(&target.netns, &target.ifname, result));
+            if is_whole || !target.netns.is_empty() {
+                let call = Call { list, plugin, operation: Operation::Del, version, target };
+                errors.extend(self.del_one(&call, previous, &mut note).await.err());
+            }
+            if let Some(result) = known.filter(|_| !is_whole) {
+                let stand_in = StandIn::make(&target.ifname, result);
+                if let Err(error) = &stand_in {
+                    tracing::warn!(network = %list.name, %error, "rules of masquerading may stay");
+                }
+                let netns = stand_in.as_ref().map(StandIn::path).unwrap_or_default();
+                let target = &Target { netns, ..target.clone() };
+                let call = Call { list, plugin, operation: Operation::Del, version, target };
+                errors.extend(self.del_one(&call, previous, &mut note).await.err());
             }
         }
         CniError::all(errors)
+    }
+
+    async fn del_one(
+        &self,
+        call: &Call<'_>,
+        previous: Option<&AttachResult>,
+        note: &mut (impl FnMut(Note<'_>) -> Result<(), CniError> + Send),
+    ) -> Result<(), CniError> {
+        match self.call(call, Request { previous, valid: None }, |pid| note(Note::Began(pid))).await {
+            // There is no such container: nothing is left to do.
+            Err(error) if error.code() == Some(code::UNKNOWN_CONTAINER) => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// Asks each plugin whether the attachment is as it was made; `false` where the list forbids to ask.
@@ -406,6 +433,11 @@ fn parse_result(call: &Call<'_>, ended: &Ended) -> Result<AttachResult, CniError
         network: about.network.to_owned(),
         source,
     })
+}
+
+/// A key of CNI_ARGS is a word (SPEC.md section 2: "alphanumeric"; those in use have `_`, too).
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
 /// Says what a user wrote to have this capability asked for.

@@ -204,6 +204,40 @@ fn a_plugin_of_ours_reads_its_environment_and_its_input() {
 }
 
 #[test]
+fn an_attachment_is_checked_before_any_plugin_hears_of_it() {
+    let runtime = Runtime::default();
+    let read = list(&dbnet()).unwrap();
+    let good =
+        Target { container_id: "c-1".into(), ifname: "eth0".into(), netns: "/run/netns/x".into(), ..Target::default() };
+    for args in ["", "A=1", "IgnoreUnknown=1;K8S_POD_NAME=x=y"] {
+        runtime.check_target(&read, &Target { args: args.into(), ..good.clone() }).unwrap();
+    }
+    for args in ["A", "A=1;", ";A=1", "=1", "a b=1", "A=\n"] {
+        let error = runtime.check_target(&read, &Target { args: args.into(), ..good.clone() }).unwrap_err();
+        assert!(error.to_string().contains("CNI_ARGS"), "{args:?}: {error}");
+    }
+    for ifname in ["", ".", "..", "a/b", "a:b", "a b", "a\tb", "sixteen-bytes-xx"] {
+        assert!(runtime.check_target(&read, &Target { ifname: ifname.into(), ..good.clone() }).is_err(), "{ifname:?}");
+    }
+    for id in ["", "-c", "../c", "c/d", "c d", "ä"] {
+        assert!(runtime.check_target(&read, &Target { container_id: id.into(), ..good.clone() }).is_err(), "{id:?}");
+    }
+}
+
+#[test]
+fn gc_names_what_is_valid_by_both_names() {
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    let additions = Additions { valid_attachments: Some(valid.clone()), ..Additions::default() };
+    let request = list(&dbnet()).unwrap().plugins[0].request(SpecVersion::V1_1_0, "dbnet", additions);
+    assert_eq!((&request["cni.dev/valid-attachments"], &request["cni.dev/attachments"]), (&valid, &valid));
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        let input = json!({"cniVersion": "1.1.0", "name": "n", "type": "x", key: valid}).to_string();
+        let read = PluginRequest::parse(input.as_bytes(), &SpecVersion::ALL).unwrap();
+        assert_eq!(read.valid_attachments[0].container_id, "c1");
+    }
+}
+
+#[test]
 fn errors_and_versions_are_read_whatever_a_plugin_leaves_out() {
     let error: ErrorObject = serde_json::from_str(r#"{"code": 999, "msg": "no", "details": "why"}"#).unwrap();
     assert_eq!(error.to_string(), "no (code 999); why");
@@ -212,4 +246,8 @@ fn errors_and_versions_are_read_whatever_a_plugin_leaves_out() {
     let answer: VersionObject =
         serde_json::from_str(r#"{"cniVersion":"1.0.0","supportedVersions":["1.0.0","0.4.0","5.0.0"]}"#).unwrap();
     assert_eq!(answer.known(), [SpecVersion::V0_4_0, SpecVersion::V1_0_0]);
+    let old: VersionObject = serde_json::from_str(r#"{"cniVersion":"0.2.0"}"#).unwrap();
+    assert_eq!(old.known(), [SpecVersion::V0_1_0, SpecVersion::V0_2_0]);
+    let none: VersionObject = serde_json::from_str(r#"{"cniVersion":"1.0.0"}"#).unwrap();
+    assert!(none.known().is_empty());
 }
