@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mydocker::namespaces::network::{in_namespace, open_current, raise_loopback_here};
-use polycubed::{Daemon, Fault};
+use polycubed::{Daemon, Fault, Manner};
 use serde_json::{Value, json};
 
 const MYDOCKER: &str = env!("CARGO_BIN_EXE_mydocker");
@@ -202,7 +202,7 @@ impl Container {
     }
 
     fn pings(&self, address: &str) -> bool {
-        let ping = || Command::new("busybox").args(["ping", "-c1", "-W1", address]).stdout(Stdio::null()).status();
+        let ping = || Command::new("busybox").args(["ping", "-c1", "-W2", address]).stdout(Stdio::null()).status();
         in_namespace(self.netns.as_fd(), ping).unwrap().unwrap().success()
     }
 
@@ -473,6 +473,98 @@ fn a_del_that_fails_anywhere_is_finished_by_the_next() {
             }
         }
     });
+}
+
+#[test]
+fn an_answer_of_rubbish_or_half_of_one_is_made_good_by_the_next() {
+    sweep_failures(Fault::Garbage);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_made_good_by_the_next() {
+    sweep_failures(Fault::CutOff);
+}
+
+#[test]
+fn answers_are_taken_however_they_come() {
+    on_a_host(|host| {
+        let daemon = host.daemon();
+        let a = Container::new("a");
+        let conf = published(host);
+        for manner in [Manner::KeptAlive, Manner::Chunked, Manner::UntilClosed, Manner::Dribbled, Manner::Big] {
+            daemon.answer_in(manner);
+            host.call("ADD", &a, &conf).ok();
+            assert!(a.pings(BEYOND), "{manner:?}");
+            host.call("DEL", &a, &conf).ok();
+            assert_eq!(daemon.cubes(), Vec::<String>::new(), "{manner:?}");
+        }
+    });
+}
+
+/// Three containers, each with a published port; the one in the middle goes.
+fn entries_of_others_stay(lists_entries: bool) {
+    on_a_host(move |host| {
+        let daemon = host.daemon();
+        if !lists_entries {
+            daemon.hide_entries();
+        }
+        let conf = |port: u16| {
+            let ports = json!([{"hostPort": port, "containerPort": 80, "protocol": "tcp"}, {"hostPort": port, "containerPort": 80, "protocol": "udp"}]);
+            host.conf("net", json!({"runtimeConfig": {"portMappings": ports}}))
+        };
+        let containers: Vec<_> = (0..3_u16).map(|n| (Container::new(&format!("c{n}")), conf(8080 + n))).collect();
+        let addresses: Vec<_> =
+            containers.iter().map(|(one, conf)| address(&host.call("ADD", one, conf).ok())).collect();
+        assert_eq!(daemon.entries(), 6);
+        host.call("DEL", &containers[1].0, &containers[1].1).ok();
+        assert_eq!(daemon.entries(), 4);
+        let answered = |at: usize| {
+            let (container, _) = &containers[at];
+            let listener = in_namespace(container.netns.as_fd(), || TcpListener::bind("0.0.0.0:80").unwrap()).unwrap();
+            let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
+            let target: SocketAddr = format!("192.0.2.2:{}", 8080 + at).parse().unwrap();
+            let reached =
+                in_namespace(host.internet.as_fd(), || TcpStream::connect_timeout(&target, Duration::from_secs(5)));
+            assert!(reached.unwrap().is_ok(), "{} at {}", addresses[at], 8080 + at);
+            server.join().unwrap();
+        };
+        answered(0);
+        answered(2);
+        // Killed between an entry and its number: the others keep theirs all the same.
+        let again = Container::new("again");
+        daemon.fail_at(0, Fault::Hang);
+        host.call("ADD", &again, &conf(8090)).ok();
+        let last = daemon.count();
+        host.call("DEL", &again, &conf(8090)).ok();
+        for number in last - 4..=last {
+            let again = Container::new("again");
+            daemon.fail_at(number, Fault::HangAfter);
+            let mut child = host.start("ADD", &again, &conf(8090));
+            let hangs = daemon.wait_for_hang(|| child.try_wait().unwrap().is_some());
+            assert!(hangs, "request {number} of {last}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            daemon.go_on();
+            host.call("DEL", &again, &conf(8090)).ok();
+            assert_eq!(daemon.entries(), 4, "after request {number}");
+        }
+        answered(0);
+        answered(2);
+        for (container, conf) in &containers {
+            host.call("DEL", container, conf).ok();
+        }
+        assert_eq!(daemon.cubes(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn entries_of_others_stay_where_polycubed_counts_anew() {
+    entries_of_others_stay(true);
+}
+
+#[test]
+fn entries_of_others_stay_where_polycubed_lists_none() {
+    entries_of_others_stay(false);
 }
 
 #[test]

@@ -40,7 +40,10 @@ pub(super) struct Cubes {
     cubes: BTreeMap<String, Cube>,
     /// Names interfaces and numbers entries.
     next: u64,
+    /// Whether a nat cube is told of with its rules, and counts its entries anew when one goes, as the real one.
     pub(super) lists_entries: bool,
+    /// Requests that the contract promises nothing of.
+    pub(super) violations: Vec<String>,
 }
 
 type Answered = Result<Response, Response>;
@@ -103,7 +106,7 @@ fn needed<T: std::str::FromStr>(object: &Map<String, Value>, key: &str) -> Resul
 
 impl Cubes {
     pub(super) fn new(host: OwnedFd) -> Self {
-        Self { host, cubes: BTreeMap::new(), next: 1, lists_entries: true }
+        Self { host, cubes: BTreeMap::new(), next: 1, lists_entries: true, violations: Vec::new() }
     }
 
     pub(super) fn host(&self) -> OwnedFd {
@@ -129,8 +132,28 @@ impl Cubes {
         }
     }
 
-    /// Answers one request.
+    /// Answers one request, and notes it where the contract does not have it.
     pub(super) fn answer(&mut self, request: &Request) -> Response {
+        let answer = self.answer_any(request);
+        let unknown = answer.status == 405 || (answer.status == 404 && !answer.body.contains("No cube found"));
+        let path = request.path.split('?').next().unwrap_or_default();
+        let of_service =
+            ["simplebridge/", "router/", "nat/"].iter().any(|service| path.contains(&format!("{ROOT}{service}")));
+        let wrong = [
+            ("no such request", unknown),
+            ("no slash at the end", of_service && !path.ends_with('/')),
+            ("a slash too many", path.contains("//")),
+            ("a body where none belongs", request.method != "POST" && !request.body.is_empty()),
+            ("no body", request.method == "POST" && !request.body.starts_with('{')),
+            ("no JSON", request.method == "POST" && request.content_type.as_deref() != Some("application/json")),
+        ];
+        for (words, _) in wrong.iter().filter(|(_, is_so)| *is_so) {
+            self.violations.push(format!("{} {}: {words}", request.method, request.path));
+        }
+        answer
+    }
+
+    fn answer_any(&mut self, request: &Request) -> Response {
         let path = request.path.split('?').next().unwrap_or_default();
         let Some(below) = path.strip_prefix(ROOT) else {
             return Response::plain(404, "Could not find a matching route");
@@ -174,7 +197,7 @@ impl Cubes {
             _ => {}
         }
         match (method, rest) {
-            ("GET", []) => self.cube_object(name).map(|cube| Response::json(200, cube)),
+            ("GET", []) => self.cube_object(name).map(|cube| Response::json(200, self.with_rules(name, cube))),
             (_, ["ports", port]) if service != "nat" => self.of_port(method, name, port, body),
             ("GET", ["route"]) if service == "router" => Ok(Response::json(200, self.routes(name))),
             (_, ["route", network, hop]) if service == "router" => self.of_route(method, name, network, hop),
@@ -253,6 +276,17 @@ impl Cubes {
             object["parent"] = json!(parent);
         }
         Ok(object)
+    }
+
+    /// A nat cube is told of with its rules.
+    fn with_rules(&self, name: &str, mut object: Value) -> Value {
+        let cube = &self.cubes[name];
+        if cube.service == "nat" && self.lists_entries {
+            let entries: Vec<Value> = cube.entries.iter().map(entry_object).collect();
+            object["rule"] =
+                json!({"masquerade": {"enabled": cube.masquerades}, "port-forwarding": {"entry": entries}});
+        }
+        object
     }
 
     fn port_object(&self, cube: &str, name: &str) -> Option<Value> {
@@ -495,12 +529,12 @@ impl Cubes {
                 let cube = self.cube(nat)?;
                 let position = cube.entries.iter().position(|entry| entry.id.to_string() == *id).ok_or_else(missing)?;
                 cube.entries.remove(position);
+                if self.lists_entries {
+                    let cube = self.cube(nat)?;
+                    cube.entries.iter_mut().zip(0..).for_each(|(entry, id)| entry.id = id);
+                }
                 self.translate_for(nat)?;
                 Ok(Response::empty(204))
-            }
-            ("GET", ["port-forwarding"]) if self.lists_entries => {
-                let entries: Vec<Value> = self.cube(nat)?.entries.iter().map(entry_object).collect();
-                Ok(Response::json(200, json!({"entry": entries})))
             }
             _ => Err(Response::plain(404, "Could not find a matching route")),
         }
@@ -525,8 +559,9 @@ impl Cubes {
         if !["tcp", "udp", "all"].contains(&protocol.to_lowercase().as_str()) {
             return Err(error(400, "invalid-value", "proto"));
         }
+        let count = self.cube(nat)?.entries.len() as u64;
         let entry = Entry {
-            id: self.next,
+            id: if self.lists_entries { count } else { self.next },
             external: (needed(&object, "external-ip")?, needed(&object, "external-port")?),
             protocol,
             internal: (needed(&object, "internal-ip")?, needed(&object, "internal-port")?),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use mydocker::namespaces::network::in_namespace;
 
 use contract::Cubes;
+pub(crate) use http::Manner;
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub(crate) enum Fault {
     Reset,
     /// Done, and then the connection is reset.
     ResetAfter,
+    /// Answered with what is neither HTTP nor JSON of any use, nothing done.
+    Garbage,
+    /// Closed in the middle of the answer, when it has been carried out.
+    CutOff,
 }
 
 #[derive(Default)]
@@ -33,6 +38,7 @@ struct Behaviour {
     count: usize,
     fault: Option<(usize, Fault)>,
     redirects: bool,
+    manner: Manner,
     /// Whether a request is being held up now.
     is_held: bool,
     generation: usize,
@@ -101,6 +107,16 @@ impl Daemon {
         lock(&self.shared.behaviour).redirects = redirects;
     }
 
+    /// Puts answers on the wire in this way.
+    pub(crate) fn answer_in(&self, manner: Manner) {
+        lock(&self.shared.behaviour).manner = manner;
+    }
+
+    /// Returns the requests that the contract does not promise an answer to.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        lock(&self.shared.cubes).violations.clone()
+    }
+
     /// Waits until a request hangs; `false` where `is_over` says before that none will.
     pub(crate) fn wait_for_hang(&self, mut is_over: impl FnMut() -> bool) -> bool {
         let mut behaviour = lock(&self.shared.behaviour);
@@ -157,6 +173,7 @@ impl Daemon {
             method: method.to_owned(),
             path: path.to_owned(),
             body: body.to_owned(),
+            content_type: Some("application/json".to_owned()),
             has_referer: false,
         };
         let answer = lock(&self.shared.cubes).answer(&request);
@@ -168,6 +185,9 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         lock(&self.shared.behaviour).is_over = true;
         self.go_on();
+        if !std::thread::panicking() {
+            assert_eq!(self.violations(), Vec::<String>::new(), "requests that the contract promises nothing of");
+        }
         lock(&self.shared.cubes).lose_all();
         // The listener lies in another namespace: a connection from there wakes it.
         let address = self.address;
@@ -179,7 +199,7 @@ impl Drop for Daemon {
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
         let Some(request) = http::read(&mut stream) else { return };
-        let (fault, redirects) = {
+        let (fault, redirects, manner) = {
             let mut behaviour = lock(&self.behaviour);
             let is_second = request.path.ends_with("?again");
             if !is_second {
@@ -188,15 +208,19 @@ impl Shared {
             }
             let count = behaviour.count;
             let fault = behaviour.fault.filter(|(number, _)| *number == count).map(|(_, fault)| fault);
-            (fault, behaviour.redirects && !is_second)
+            (fault, behaviour.redirects && !is_second, behaviour.manner)
         };
         if redirects {
-            http::write(&mut stream, &http::Response::redirect(&format!("{}?again", request.path)));
+            http::write(&mut stream, &http::Response::redirect(&format!("{}?again", request.path)), manner);
             return;
         }
         match fault {
             Some(Fault::Status500) => {
-                http::write(&mut stream, &http::Response::plain(500, "the service has thrown an exception"));
+                http::write(&mut stream, &http::Response::plain(500, "the service has thrown an exception"), manner);
+                return;
+            }
+            Some(Fault::Garbage) => {
+                let _ = std::io::Write::write_all(&mut stream, b"\x00\xff 200 is fine\r\n\r\n{]");
                 return;
             }
             Some(Fault::Hang) => return self.hold(&stream),
@@ -207,7 +231,14 @@ impl Shared {
         match fault {
             Some(Fault::HangAfter) => self.hold(&stream),
             Some(Fault::ResetAfter) => http::reset(&stream),
-            _ => http::write(&mut stream, &answer),
+            Some(Fault::CutOff) => {
+                let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 4711\r\n\r\n{");
+            }
+            _ => http::write(&mut stream, &answer, manner),
+        }
+        if manner == Manner::KeptAlive {
+            // The client's to close.
+            let _ = std::io::Read::read(&mut stream, &mut [0]);
         }
     }
 

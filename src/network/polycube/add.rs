@@ -122,9 +122,38 @@ fn make_network(session: &Session<'_>, state: &mut NetworkState, lan: Ipv4Networ
     if !conf.masquerade && conf.ports.is_empty() {
         return Ok(());
     }
+    ensure_nat(session, state)
+}
+
+/// Makes sure of the nat cube with the entries of all attachments that are whole. While it is made the record says that it may lack
+/// some.
+pub(super) fn ensure_nat(session: &Session<'_>, state: &mut NetworkState) -> Result<(), PolycubeError> {
+    let Session { daemon, conf, .. } = session;
+    let (nat, router) = (conf.nat.name.as_str(), conf.router.name.as_str());
+    let publishes = |state: &NetworkState| state.live().any(|attachment| !attachment.ports.is_empty());
+    if state.nat_is_doubtful && !state.foreign.contains(&conf.nat.name) {
+        cubes::detach(daemon, nat, router, WAN)?;
+        cubes::delete_cube(daemon, Service::Nat, nat)?;
+    } else if publishes(state) && daemon.get(&Service::Nat.path(nat))?.is_none() {
+        state.nat_is_doubtful = true;
+        session.save(state)?;
+    }
     ensure_cube(session, state, Service::Nat, &conf.nat)?;
-    cubes::ensure_attached(daemon, &conf.nat.name, &conf.router.name, WAN)?;
-    if conf.masquerade { cubes::ensure_masquerade(daemon, &conf.nat.name) } else { Ok(()) }
+    cubes::ensure_attached(daemon, nat, router, WAN)?;
+    if conf.masquerade {
+        cubes::ensure_masquerade(daemon, nat)?;
+    }
+    if !state.nat_is_doubtful {
+        return Ok(());
+    }
+    for attachment in state.attachments.values_mut().filter(|attachment| attachment.phase == Phase::Attached) {
+        let Some(address) = attachment.address else { continue };
+        for entry in &mut attachment.ports {
+            forwarding::ensure(daemon, nat, entry, address)?;
+        }
+    }
+    state.nat_is_doubtful = false;
+    session.save(state)
 }
 
 /// Says whether the router was there before us, with an uplink of its own.
@@ -193,23 +222,29 @@ fn publish(session: &Session<'_>, state: &mut NetworkState, key: &str, given: &G
         return Ok(());
     }
     let external = uplink::external_address(&session.daemon, &session.conf, state)?;
-    let entries = session.conf.ports.iter().map(|port| PublishedEntry { port: port.clone(), external, id: None });
-    let mut entries: Vec<_> = entries.collect();
-    note(state, key, &entries);
-    session.save(state)?;
-    for at in 0..entries.len() {
-        forwarding::ensure(&session.daemon, &session.conf.nat.name, &mut entries[at], given.address.ip())?;
-        note(state, key, &entries);
+    let mut entries: Vec<PublishedEntry> = Vec::new();
+    for port in &session.conf.ports {
+        let mut entry = PublishedEntry { port: port.clone(), external, id: None };
+        note(state, key, &entries, Some(&entry));
         session.save(state)?;
+        let made = forwarding::ensure(&session.daemon, &session.conf.nat.name, &mut entry, given.address.ip());
+        if made.as_ref().is_err_and(|error| !error.is_unreachable()) {
+            // It was refused, so there is none of ours.
+            note(state, key, &entries, None);
+        }
+        made?;
+        entries.push(entry);
     }
+    note(state, key, &entries, None);
+    session.save(state)?;
     if state.uplink.is_some() {
         super::host_rules::apply(&session.records, &session.conf.hash, state)?;
     }
     Ok(())
 }
 
-fn note(state: &mut NetworkState, key: &str, entries: &[PublishedEntry]) {
+fn note(state: &mut NetworkState, key: &str, entries: &[PublishedEntry], next: Option<&PublishedEntry>) {
     if let Some(attachment) = state.attachments.get_mut(key) {
-        attachment.ports = entries.to_vec();
+        attachment.ports = entries.iter().chain(next).cloned().collect();
     }
 }

@@ -46,21 +46,34 @@ fn conflict(object: String, found: impl Into<String>, wanted: impl Into<String>)
 
 /// Makes sure that a cube is there; `false` where it was before. Names are of all services: whose it is, is looked at.
 pub(super) fn ensure_cube(daemon: &Polycubed, service: Service, name: &str) -> Result<bool, PolycubeError> {
-    if daemon.get(&service.path(name))?.is_some() {
-        return Ok(false);
+    let is_ours = |cube: &Value| match text(cube, "service-name") {
+        found if found == service.as_str() => Ok(false),
+        found => Err(conflict(format!("the cube {name}"), found, service.as_str())),
+    };
+    if let Some(cube) = daemon.get(&service.path(name))? {
+        // Whoever says nothing of the service has answered for this one.
+        return if cube.get("service-name").is_some() { is_ours(&cube) } else { Ok(false) };
     }
     let answer = daemon.post(&service.path(name), &json!({}))?;
-    if answer.status == 201 || answer.status == 200 {
+    if answer.is_good() {
         return Ok(true);
     }
     if !answer.is_existing() {
         return Err(answer.refusal());
     }
-    let cube = daemon.get(&format!("cubes/{}", path_element(name)))?.unwrap_or_default();
-    match text(&cube, "service-name") {
-        found if found == service.as_str() => Ok(false),
-        found => Err(conflict(format!("the cube {name}"), found, service.as_str())),
-    }
+    is_ours(&cube(daemon, name)?)
+}
+
+/// Reads a cube whose service is not known; null where there is none.
+fn cube(daemon: &Polycubed, name: &str) -> Result<Value, PolycubeError> {
+    let found = daemon.get(&format!("cubes/{}", path_element(name)))?.unwrap_or_default();
+    // By itself, or as in the list of all: under its service, in an array.
+    let listed = found.as_object().into_iter().flatten().find_map(|(service, cubes)| {
+        let mut cube = cubes.as_array()?.iter().find(|cube| text(cube, "name") == name)?.clone();
+        cube.as_object_mut()?.entry("service-name").or_insert_with(|| json!(service));
+        Some(cube)
+    });
+    Ok(if found.get("service-name").is_some() { found } else { listed.unwrap_or(found) })
 }
 
 /// Deletes a cube.
@@ -86,8 +99,13 @@ pub(super) fn delete_port(daemon: &Polycubed, service: Service, cube: &str, port
 /// Lists the ports of a cube; `None` where there is no such cube.
 pub(super) fn ports(daemon: &Polycubed, service: Service, cube: &str) -> Result<Option<Vec<String>>, PolycubeError> {
     let Some(found) = daemon.get(&service.path(cube))? else { return Ok(None) };
-    let names = found.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    Ok(Some(names.iter().map(|port| text(port, "name").to_owned()).collect()))
+    let listed = match found.get("ports") {
+        Some(ports) => ports.clone(),
+        // What a service tells of its cube may leave out what the list of cubes has.
+        None => self::cube(daemon, cube)?.get("ports").cloned().unwrap_or_default(),
+    };
+    let names = listed.as_array().cloned().unwrap_or_default();
+    Ok(Some(names.iter().map(|port| port.as_str().unwrap_or_else(|| text(port, "name")).to_owned()).collect()))
 }
 
 /// Makes sure that a port is there, with this address if one is given.
@@ -103,7 +121,10 @@ pub(super) fn ensure_port(
         Some(found) => found,
         None => {
             let answer = daemon.post(&service.port_path(cube, name), &body)?;
-            if !answer.is_good() && !answer.is_existing() {
+            if answer.is_good() {
+                return Ok(body);
+            }
+            if !answer.is_existing() {
                 return Err(answer.refusal());
             }
             port(daemon, service, cube, name)?.ok_or_else(|| answer.refusal())?
@@ -130,19 +151,28 @@ pub(super) fn ensure_link(
         Ok::<_, PolycubeError>(text(&found, "peer").to_owned())
     };
     let (first, second) = (name(one), name(other));
-    let found = (peer(one)?, peer(other)?);
-    for (object, found, wanted) in [(&first, &found.0, &second), (&second, &found.1, &first)] {
-        if !found.is_empty() && found != wanted {
-            return Err(conflict(format!("the port {object}"), found.as_str(), wanted.as_str()));
+    // Whether each end names the other; one that names somebody else is an error.
+    let look = || {
+        let found = (peer(one)?, peer(other)?);
+        for (object, found, wanted) in [(&first, &found.0, &second), (&second, &found.1, &first)] {
+            if !found.is_empty() && found != wanted {
+                return Err(conflict(format!("the port {object}"), found.as_str(), wanted.as_str()));
+            }
         }
+        Ok((!found.0.is_empty(), !found.1.is_empty()))
+    };
+    match look()? {
+        (true, true) => return Ok(()),
+        (false, false) => {}
+        // Half of a link carries nothing and is in the way of the whole: the end that names the other has to forget it.
+        (true, false) => daemon.undo("disconnect", &peers(&first, &second))?,
+        (false, true) => daemon.undo("disconnect", &peers(&second, &first))?,
     }
-    match (found.0.is_empty(), found.1.is_empty()) {
-        (false, false) => return Ok(()),
-        (true, true) => {}
-        // Half of a link carries nothing and is in the way of the whole.
-        _ => daemon.undo("disconnect", &peers(&first, &second))?,
+    let answer = daemon.post("connect", &peers(&first, &second))?;
+    if answer.is_good() || (answer.says("already has a peer") && look()? == (true, true)) {
+        return Ok(());
     }
-    daemon.post_good("connect", &peers(&first, &second)).map(drop)
+    Err(answer.refusal())
 }
 
 /// Makes sure that a port is connected to an interface of the host's.
@@ -211,7 +241,8 @@ pub(super) fn ensure_attached(daemon: &Polycubed, nat: &str, router: &str, name:
         return Ok(());
     }
     let answer = daemon.post("attach", &json!({"cube": nat, "port": place}))?;
-    if answer.is_good() || (answer.says("already attached") && is_attached(daemon, nat, router, name)?) {
+    // That it is attached elsewhere would have been seen, and said: what shows no place is attached to this one.
+    if answer.is_good() || answer.says("already attached") {
         return Ok(());
     }
     Err(answer.refusal())
@@ -225,8 +256,7 @@ fn is_attached(daemon: &Polycubed, nat: &str, router: &str, name: &str) -> Resul
     if cubes.iter().any(|cube| cube.as_str() == Some(nat) || text(cube, "name") == nat) {
         return Ok(true);
     }
-    let cube = daemon.get(&format!("cubes/{}", path_element(nat)))?.unwrap_or_default();
-    match text(&cube, "parent") {
+    match text(&cube(daemon, nat)?, "parent") {
         "" => Ok(false),
         parent if parent == place => Ok(true),
         parent => Err(conflict(format!("the cube {nat}"), format!("attached to {parent}"), place)),

@@ -34,51 +34,46 @@ pub(super) fn ensure(
         return Ok(());
     }
     let answer = daemon.post(&format!("{}rule/port-forwarding/append/", Service::Nat.path(nat)), &wanted)?;
-    if answer.is_good() {
-        entry.id = answer.json().get("id").and_then(Value::as_u64);
-        return Ok(());
+    if !answer.is_good() {
+        return Err(answer.refusal());
     }
-    // Where nothing can be listed, what a kill lost the number of goes with the nat cube.
-    if present.is_none() && answer.is_existing() { Ok(()) } else { Err(answer.refusal()) }
+    entry.id = answer.json().get("id").and_then(Value::as_u64);
+    Ok(())
 }
 
-/// Removes an attachment's entries, by number where that is known.
+/// Removes an attachment's entries; returns whether that is certain. It is not where polycubed does not list them and a kill
+/// has lost a number.
 pub(super) fn remove(
     daemon: &Polycubed,
     nat: &str,
     published: &[PublishedEntry],
     container: Option<Ipv4Addr>,
-) -> Result<(), PolycubeError> {
-    if published.is_empty() {
-        return Ok(());
-    }
-    let present = entries(daemon, nat)?;
+) -> Result<bool, PolycubeError> {
+    let mut is_certain = true;
     for entry in published {
-        // A number alone may be another entry's by now; it counts where entries cannot be listed.
+        // Looked at each time: polycubed counts anew from what is left. A number counts alone where entries cannot be listed.
+        let present = entries(daemon, nat)?;
         let found = match (&present, container) {
             (Some(present), Some(address)) => find(present, &mapping(entry, address)),
-            _ => entry.id,
+            _ => {
+                is_certain &= entry.id.is_some();
+                entry.id
+            }
         };
         if let Some(id) = found {
             daemon.delete(&format!("{}rule/port-forwarding/entry/{id}/", Service::Nat.path(nat)))?;
         }
     }
-    Ok(())
+    Ok(is_certain)
 }
 
-/// Reads the entries that there are; `None` where there is no nat cube, or none that lists them.
+/// Reads the entries that there are; `None` where there is no nat cube, or one that is told of without its rules.
 fn entries(daemon: &Polycubed, nat: &str) -> Result<Option<Vec<Value>>, PolycubeError> {
-    let cube = Service::Nat.path(nat);
-    for path in [format!("{cube}rule/port-forwarding/"), format!("{cube}rule/port-forwarding/entry/"), cube.clone()] {
-        // A whole cube may come without its rules.
-        let rules = daemon.get(&path)?.filter(|rules| path != cube || rules.get("rule").is_some());
-        if let Some(rules) = rules {
-            let mut found = Vec::new();
-            gather(&rules, &mut found);
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+    let cube = daemon.get(&Service::Nat.path(nat))?;
+    let Some(rules) = cube.as_ref().and_then(|cube| cube.get("rule")) else { return Ok(None) };
+    let mut found = Vec::new();
+    gather(rules, &mut found);
+    Ok(Some(found))
 }
 
 /// Collects every object below that is an entry, however it is wrapped.

@@ -32,6 +32,9 @@ pub(super) struct NetworkState {
     /// The interface of the host's that the router has, where there is one.
     #[serde(default)]
     pub(super) netdev: Option<String>,
+    /// Whether the nat cube may have an entry that nobody has a number of, or lack some: then it is made anew.
+    #[serde(default)]
+    pub(super) nat_is_doubtful: bool,
     /// The attachments, by `container/interface`.
     #[serde(default)]
     pub(super) attachments: BTreeMap<String, AttachmentState>,

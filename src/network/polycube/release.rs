@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::PolycubeError;
-use super::add::{lan_port, to_router};
+use super::add::{ensure_nat, lan_port, to_router};
 use super::conf::Uplink;
 use super::container::open_netns;
 use super::cubes::{self, Service};
@@ -106,6 +106,7 @@ pub(super) fn release(
     inside: Option<BorrowedFd<'_>>,
 ) -> Result<(), PolycubeError> {
     let (container, ifname) = key.split_once('/').unwrap_or((key, ""));
+    let was_published = state.attachments.get(key).is_some_and(|attachment| !attachment.ports.is_empty());
     let at_daemon = at_daemon(session, |session| unplug(session, state, key));
     let call = session.call_as(Operation::Del, container, ifname);
     let address = ipam::remove(&session.conf, &call, session.request);
@@ -115,7 +116,6 @@ pub(super) fn release(
         None => Ok(()),
     });
     let is_done = at_daemon.is_ok() && address.is_ok() && pair.is_ok();
-    let was_published = state.attachments.get(key).is_some_and(|attachment| !attachment.ports.is_empty());
     if is_done && session.is_reachable {
         state.attachments.remove(key);
     } else if let Some(attachment) = state.attachments.get_mut(key) {
@@ -177,11 +177,23 @@ fn leave_host(session: &Session<'_>, state: &mut NetworkState) -> Result<(), Pol
 }
 
 /// Removes an attachment's published ports and its port.
-fn unplug(session: &Session<'_>, state: &NetworkState, key: &str) -> Result<(), PolycubeError> {
+fn unplug(session: &Session<'_>, state: &mut NetworkState, key: &str) -> Result<(), PolycubeError> {
     let (container, ifname) = key.split_once('/').unwrap_or((key, ""));
     let entries = match state.attachments.get(key) {
         Some(known) => forwarding::remove(&session.daemon, &session.conf.nat.name, &known.ports, known.address),
-        None => Ok(()),
+        None => Ok(true),
+    };
+    let is_last = state.live().all(|other| (other.container.as_str(), other.ifname.as_str()) == (container, ifname));
+    let entries = match entries {
+        // With the last one the nat cube goes anyway.
+        Ok(false) if !is_last => {
+            state.nat_is_doubtful = true;
+            if let Some(leaving) = state.attachments.get_mut(key) {
+                leaving.ports.clear();
+            }
+            session.save(state).and_then(|()| ensure_nat(session, state))
+        }
+        other => other.map(drop),
     };
     let port = bridge_port(&session.conf.network, container, ifname);
     let plugged = cubes::delete_port(&session.daemon, Service::Bridge, &session.conf.bridge.name, &port);

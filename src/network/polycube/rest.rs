@@ -60,7 +60,8 @@ impl Answer {
     fn is_absent(&self) -> bool {
         self.status == 404
             || self.tag() == Some("data-missing".to_owned())
-            || (self.status >= 400 && (self.says("does not exist") || self.says("not found")))
+            || (self.status >= 400
+                && (self.says("does not exist") || self.says("not found") || self.says("there is no")))
     }
 
     /// Returns the `error-tag` of a structured error.
