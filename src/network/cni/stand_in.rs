@@ -19,7 +19,8 @@ use super::list::PluginConfig;
 use super::result::AttachResult;
 use crate::namespaces::network::{in_namespace, open_current};
 use crate::network::NetworkError;
-use crate::network::link::{collect, errno, failed, with_links};
+use crate::network::connection::with_links;
+use crate::network::link::{collect, errno, failed};
 
 /// Is such a namespace; it goes with its descriptor.
 #[derive(Debug)]
