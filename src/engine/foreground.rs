@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use self::claim::{Claim, Stale};
 use self::network::{Attaching, NetworkThread, NetworkWork};
-use self::process::{MainProcess, MainSignals};
+pub(super) use self::process::{MainProcess, MainSignals};
 use self::spare::Spares;
 pub use self::streams::StreamEnds;
 use self::streams::Streams;

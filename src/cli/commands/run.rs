@@ -10,7 +10,7 @@ mod request;
 
 use std::process::ExitCode;
 
-use self::console::TerminalConsole;
+pub(in crate::cli) use self::console::TerminalConsole;
 use self::request::{Plan, plan};
 use crate::cli::args::RunArgs;
 use crate::cli::exit;
@@ -29,7 +29,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
     let passing_networks = network::configurations(&mut plan.networks, settings)?;
     network::check_links(&plan.networks, settings)?;
     prepare_volumes(&plan, settings)?;
-    let mut console = TerminalConsole::new(&plan.request, palette);
+    let mut console = TerminalConsole::new(plan.request.stdin_open, palette);
     let job = ForegroundJob {
         request: &plan.request,
         cgroup_parent: &settings.cgroup_parent,

@@ -1,25 +1,55 @@
-//! `create`.
+//! `create` and `run`.
 
 use std::process::ExitCode;
 
 use super::Context;
-use super::args::CreateArgs;
+use super::args::{BundleArgs, CreateArgs, RunBundleArgs};
+use crate::cli::commands::run::TerminalConsole;
+use crate::cli::exit;
 use crate::cli::report::CliError;
-use crate::engine::oci::{Bundle, CreateJob, TerminalTaker, create};
+use crate::cli::style::Palette;
+use crate::engine::oci::{Bundle, CreateJob, OciError, OciId, TerminalTaker, create, run, run_detached};
 
 /// Creates a container.
-pub(super) fn run(args: &CreateArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
-    let bundle = Bundle::read(&args.bundle.bundle, args.bundle.config.as_deref())?;
-    let socket = args.bundle.console_socket.as_deref();
-    let job = CreateJob {
-        id: &args.id,
-        bundle: &bundle,
-        pid_file: args.bundle.pid_file.as_deref(),
-        terminal: socket.map_or(TerminalTaker::Nobody, TerminalTaker::Socket),
-        preserved: context.inherited,
-        die_with_parent: false,
-    };
-    let created = create(&context.runtime, &job)?;
+pub(super) fn create_only(args: &CreateArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    let bundle = read(&args.bundle, context)?;
+    let created = create(&context.runtime, &job(&args.id, &args.bundle, &bundle, context))?;
     context.warn(&created.warnings);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Creates and starts a container; in the foreground, with its exit code as ours.
+pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    let bundle = read(&args.bundle, context)?;
+    let job = CreateJob { starts_here: true, ..job(&args.id, &args.bundle, &bundle, context) };
+    if args.detach {
+        context.warn(&run_detached(&context.runtime, &job)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let terminal = match job.terminal {
+        TerminalTaker::Nobody => TerminalTaker::Caller,
+        other => other,
+    };
+    let job = CreateJob { die_with_parent: true, terminal, ..job };
+    let mut console = TerminalConsole::new(true, Palette::PLAIN);
+    let status = run(&context.runtime, &job, args.keep, &mut console)?;
+    Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
+}
+
+fn read(args: &BundleArgs, context: &Context<'_>) -> Result<Bundle, OciError> {
+    let mut bundle = Bundle::read(&args.bundle, args.config.as_deref())?;
+    bundle.pass_sockets(context.listen_fds);
+    Ok(bundle)
+}
+
+fn job<'a>(id: &'a OciId, args: &'a BundleArgs, bundle: &'a Bundle, context: &'a Context<'_>) -> CreateJob<'a> {
+    CreateJob {
+        id,
+        bundle,
+        pid_file: args.pid_file.as_deref(),
+        terminal: args.console_socket.as_deref().map_or(TerminalTaker::Nobody, TerminalTaker::Socket),
+        preserved: context.inherited,
+        starts_here: false,
+        die_with_parent: false,
+    }
 }

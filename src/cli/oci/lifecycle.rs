@@ -1,4 +1,4 @@
-//! `start`, `state`, `kill` and `delete`: one call into the engine each.
+//! `start`, `state`, `kill`, `delete`, `pause` and `resume`: one call into the engine each.
 
 use std::process::ExitCode;
 
@@ -28,6 +28,18 @@ pub(super) fn kill(args: &KillArgs, context: &Context<'_>) -> Result<ExitCode, C
 /// Deletes a container.
 pub(super) fn delete(args: &DeleteArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
     context.warn(&oci::delete(&context.runtime, &args.id, args.force)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Freezes a container.
+pub(super) fn pause(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    oci::pause(&context.runtime, &args.id)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Thaws a container.
+pub(super) fn resume(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
+    oci::resume(&context.runtime, &args.id)?;
     Ok(ExitCode::SUCCESS)
 }
 

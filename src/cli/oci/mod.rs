@@ -2,8 +2,13 @@
 
 pub mod args;
 mod create;
+mod exec;
+mod features;
 mod lifecycle;
+mod list;
 mod log;
+mod spec;
+mod update;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -92,6 +97,8 @@ struct Context<'a> {
     log: &'a Log,
     /// Descriptors that go to the container, from 3 on.
     inherited: &'a [OwnedFd],
+    /// How many of them are sockets of systemd's protocol.
+    listen_fds: u32,
 }
 
 impl Context<'_> {
@@ -107,13 +114,25 @@ fn perform(
     log: &Log,
     inherited: &[OwnedFd],
 ) -> Result<ExitCode, CliError> {
-    let context = Context { runtime: runtime(args, settings)?, log, inherited };
+    let listen_fds = if inherited.is_empty() { 0 } else { listen_fds() };
+    let context = Context { runtime: runtime(args, settings)?, log, inherited, listen_fds };
     let Some(command) = command else {
         let error = super::args::UsageError::new("a command is missing");
         return Err(error.hint(format!("`{NAME} --help` lists what there is")).into());
     };
     match command {
-        OciCommand::Create(args) => create::run(&args, &context),
+        OciCommand::Create(args) => create::create_only(&args, &context),
+        OciCommand::Run(args) => create::create_and_start(&args, &context),
+        OciCommand::Exec(args) => exec::run(&args, &context),
+        OciCommand::Pause(args) => lifecycle::pause(&args, &context),
+        OciCommand::Resume(args) => lifecycle::resume(&args, &context),
+        OciCommand::Ps(args) => list::ps(&args, &context),
+        OciCommand::Update(args) => update::run(&args, &context),
+        OciCommand::List(args) => list::list(&args, &context),
+        OciCommand::Spec(args) => spec::run(&args),
+        OciCommand::Features => features::run(),
+        OciCommand::Checkpoint(_) => Err(unsupported("checkpoint").into()),
+        OciCommand::Restore(_) => Err(unsupported("restore").into()),
         OciCommand::Start(args) => lifecycle::start(&args, &context),
         OciCommand::State(args) => lifecycle::state(&args, &context),
         OciCommand::Kill(args) => lifecycle::kill(&args, &context),
@@ -141,14 +160,13 @@ fn runtime(args: &RuntimeArgs, settings: &Settings) -> Result<Runtime, OciError>
 /// Takes the descriptors that a container is to have, before any of ours can get their numbers; no other that we inherited
 /// reaches a hook.
 fn inherit(command: Option<&OciCommand>) -> Result<Vec<OwnedFd>, OciError> {
-    let asked = match command {
-        Some(OciCommand::Create(args)) => args.bundle.preserve_fds,
-        _ => 0,
+    let (asked, passes) = match command {
+        Some(OciCommand::Create(args)) => (args.bundle.preserve_fds, true),
+        Some(OciCommand::Run(args)) => (args.bundle.preserve_fds, true),
+        Some(OciCommand::Exec(args)) => (args.preserve_fds, true),
+        _ => (0, false),
     };
-    let passed = match command {
-        Some(OciCommand::Create(_)) => listen_fds(),
-        _ => 0,
-    };
+    let passed = if passes { listen_fds() } else { 0 };
     let count = asked.saturating_add(passed).min(1 << 16);
     crate::sys::process::take_inherited(count).map_err(OciError::Descriptor)
 }
@@ -163,8 +181,17 @@ fn listen_fds() -> u32 {
 }
 
 /// Says which exit codes a command has: what runs a program has that program's.
-fn family(_command: Option<&OciCommand>) -> Family {
-    Family::Plain
+fn family(command: Option<&OciCommand>) -> Family {
+    match command {
+        Some(OciCommand::Run(args)) if !args.detach => Family::Container,
+        Some(OciCommand::Exec(args)) if !args.detach => Family::Container,
+        _ => Family::Plain,
+    }
+}
+
+fn unsupported(command: &str) -> OciError {
+    let reason = "containers cannot be written down and read again here; stop them and start them anew".to_owned();
+    OciError::Config { key: command.to_owned(), reason }
 }
 
 /// Engines read these lines: the name first, then what is known by its name.

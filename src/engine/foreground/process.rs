@@ -21,11 +21,11 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// Reads the signals that are sent to this process.
 #[derive(Debug)]
-pub(super) struct MainSignals(SignalReader);
+pub(in crate::engine) struct MainSignals(SignalReader);
 
 impl MainSignals {
     /// Begins. Whatever is sent until the program runs waits for it.
-    pub(super) fn block() -> Result<Self, LaunchError> {
+    pub(in crate::engine) fn block() -> Result<Self, LaunchError> {
         let all = ENDING.into_iter().chain(PASSED_ON).chain(REAL_TIME).chain([libc::SIGWINCH]);
         SignalReader::block(all).map(Self).map_err(LaunchError::Signals)
     }
@@ -33,7 +33,7 @@ impl MainSignals {
 
 impl MainSignals {
     /// Takes what has been sent; says whether somebody wants an end.
-    pub(super) fn take_ending(&self) -> bool {
+    pub(in crate::engine) fn take_ending(&self) -> bool {
         let mut is_ending = false;
         while let Ok(Some(signal)) = self.0.take() {
             is_ending |= ENDING.contains(&signal);
@@ -50,37 +50,38 @@ impl AsFd for MainSignals {
 
 /// Is the container's first process. Dropping it before its end kills it and all of its PID namespace.
 #[derive(Debug)]
-pub(super) struct MainProcess {
+pub(in crate::engine) struct MainProcess {
     child: Child,
+    /// Also where it is none of ours any more.
     is_reaped: bool,
     /// The signal that we ended it in the name of.
     ended_by: Option<i32>,
 }
 
 impl MainProcess {
-    pub(super) fn new(child: Child) -> Self {
+    pub(in crate::engine) fn new(child: Child) -> Self {
         Self { child, is_reaped: false, ended_by: None }
     }
 
-    pub(super) fn pid(&self) -> i32 {
+    pub(in crate::engine) fn pid(&self) -> i32 {
         self.child.pid.as_raw_nonzero().get()
     }
 
-    pub(super) fn raw_pid(&self) -> Pid {
+    pub(in crate::engine) fn raw_pid(&self) -> Pid {
         self.child.pid
     }
 
-    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+    pub(in crate::engine) fn pidfd(&self) -> BorrowedFd<'_> {
         self.child.pidfd.as_fd()
     }
 
     /// Says whether we ended it in the name of a signal that was sent to us.
-    pub(super) fn is_ended_by_signal(&self) -> bool {
+    pub(in crate::engine) fn is_ended_by_signal(&self) -> bool {
         self.ended_by.is_some()
     }
 
     /// Passes signals on.
-    pub(super) fn take_signals(
+    pub(in crate::engine) fn take_signals(
         &mut self,
         signals: &MainSignals,
         runs: bool,
@@ -113,13 +114,18 @@ impl MainProcess {
         masks.iter().flatten().all(|mask| mask & (1 << (signal - 1)) == 0)
     }
 
+    /// Lets it live without us.
+    pub(in crate::engine) fn release(mut self) {
+        self.is_reaped = true;
+    }
+
     fn kill(&self) {
         // One that has ended needs no signal.
         let _ = send_signal(self.pidfd(), libc::SIGKILL);
     }
 
     /// Takes the status of the process, which has ended.
-    pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
+    pub(in crate::engine) fn reap(&mut self) -> io::Result<ExitStatus> {
         let ended = reap_blocking(Children::PidFd(self.pidfd()))?;
         self.is_reaped = true;
         let status = ExitStatus::from(ended);

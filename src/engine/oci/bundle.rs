@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 
 use super::OciError;
 use super::state::file;
@@ -44,10 +44,28 @@ impl Bundle {
         self.path.join(self.spec.root().as_ref().map_or(Path::new(""), |root| root.path().as_path()))
     }
 
+    /// Tells the program of so many sockets that it inherits.
+    pub fn pass_sockets(&mut self, count: u32) {
+        if let Some(process) = self.spec.process_mut() {
+            pass_sockets(process, count);
+        }
+    }
+
     /// Says whether the process is to have a terminal.
     pub fn wants_terminal(&self) -> bool {
-        self.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+        self.spec.process().as_ref().and_then(Process::terminal).unwrap_or(false)
     }
+}
+
+/// Tells a program of the sockets that it inherits as systemd does (sd_listen_fds(3)): it is process 1 of its own.
+pub fn pass_sockets(process: &mut Process, count: u32) {
+    if count == 0 {
+        return;
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+    env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+    process.set_env(Some(env));
 }
 
 /// Reads a JSON file of somebody else's: a regular one, of 16 MiB at most.

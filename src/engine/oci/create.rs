@@ -1,7 +1,7 @@
 //! `create`: everything but the program.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::Spec;
 
@@ -11,11 +11,15 @@ use super::process::{FirstProcess, write_pid_file};
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, OciError, OciId, Runtime, Status, delete, hooks,
 };
-use crate::container::{BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init};
+use crate::container::{
+    Action, BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
+};
 use crate::engine::host::cgroup_view;
 use crate::namespaces::NamespaceSet;
-use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
+use crate::seccomp;
 use crate::store::{FileLock, ProcessIdentity};
+use crate::sys::Child;
 
 /// Is what `create` is asked to do.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct CreateJob<'a> {
     pub terminal: TerminalTaker<'a>,
     /// What becomes descriptor 3, 4, … of the program.
     pub preserved: &'a [OwnedFd],
+    /// The caller starts it at once, by the channel that it gets; no socket is made for others.
+    pub starts_here: bool,
     /// The container dies with the caller.
     pub die_with_parent: bool,
 }
@@ -51,7 +57,9 @@ pub struct CreatedContainer {
     /// The container.
     pub container: Container,
     /// Its first process, a child of ours.
-    pub process: OwnedFd,
+    pub process: Child,
+    /// The way to start it, where the caller does that.
+    pub init: Option<InitChannel>,
     /// The master of its terminal, where the caller takes it.
     pub terminal: Option<OwnedFd>,
     /// What is worse than asked.
@@ -69,13 +77,13 @@ pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer
     let socket = check_terminal(job)?;
     let (directory, lock) = runtime.root.claim(job.id)?;
     let mut making = Making { directory, lock, cgroup: None, process: None };
-    let created = making.create(runtime, job, socket.as_ref());
-    match created {
-        Ok(created) => Ok(created),
-        Err(error) => {
-            making.undo(job);
-            Err(error)
-        }
+    let first = match making.create(runtime, job, socket.as_ref()) {
+        Ok(created) => return Ok(created),
+        Err(error) => error,
+    };
+    match making.undo() {
+        Ok(()) => Err(first),
+        Err(then) => Err(OciError::NotCleared { first: Box::new(first), then: Box::new(then) }),
     }
 }
 
@@ -114,7 +122,7 @@ impl Making {
         let mut record = new_record(runtime, job)?;
         self.directory.write_record(&record)?;
         self.directory.write_config(spec)?;
-        self.cgroup = make_cgroup(&record)?;
+        self.make_cgroup(&mut record, spec)?;
         let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
         let mut warnings = std::mem::take(&mut prepared.warnings);
@@ -131,18 +139,36 @@ impl Making {
         if let Some(path) = job.pid_file {
             write_pid_file(path, process.pid())?;
         }
-        init.detach().map_err(OciError::kernel("let go of the container's process"))?;
+        let init = if job.starts_here {
+            Some(init)
+        } else {
+            init.detach().map_err(OciError::kernel("let go of the container's process"))?;
+            None
+        };
         let process = self.process.take().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
         let terminal = terminal.filter(|_| job.terminal == TerminalTaker::Caller);
         let container = Container { directory: self.directory.clone(), record };
-        Ok(CreatedContainer { container, process: process.release(), terminal, warnings })
+        Ok(CreatedContainer { container, process: process.release(), init, terminal, warnings })
+    }
+
+    /// Makes the cgroup with its limits.
+    fn make_cgroup(&mut self, record: &mut ContainerRecord, spec: &Spec) -> Result<(), OciError> {
+        let Some(asked) = &record.cgroup else { return Ok(()) };
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        let cgroup = Hierarchies::discover()?.create_for_bundle(&asked.path, &resources)?;
+        let made = self.cgroup.insert(cgroup).record();
+        if made != *asked {
+            record.cgroup = Some(made);
+            self.directory.write_record(record)?;
+        }
+        Ok(())
     }
 
     /// Clones the first process and gives it its plan.
     fn spawn(&mut self, prepared: &mut Prepared, job: &CreateJob<'_>) -> Result<InitChannel, OciError> {
         let joins = prepared.joins.iter().map(crate::container::Join::open).collect::<Result<Vec<_>, _>>()?;
-        let socket = self.directory.listen()?;
-        prepared.plan.descriptors.push(Role::StartSocket);
+        let socket = (!job.starts_here).then(|| self.directory.listen()).transpose()?;
+        prepared.plan.descriptors.extend(socket.as_ref().map(|_| Role::StartSocket));
         prepared.plan.preserved = job.preserved.len() as u32;
         let (mut init, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
         let fds = SpawnFds {
@@ -158,7 +184,7 @@ impl Making {
         drop(theirs);
         let mapped = prepared.set_up(process.raw_pid())?;
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
-        let all: Vec<_> = tasks.iter().chain(&mapped).chain([&socket]).map(AsFd::as_fd).collect();
+        let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).collect();
         match init.send_plan(&prepared.plan, &all) {
             // It has said why it is gone.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
@@ -208,16 +234,12 @@ impl Making {
     }
 
     /// Takes back what was made; what cannot be taken back stays recorded, for `delete --force`.
-    fn undo(self, job: &CreateJob<'_>) {
+    fn undo(self) -> Result<(), OciError> {
         drop(self.process);
-        let removed = self.cgroup.as_ref().map_or(Ok(()), delete::clear_cgroup);
-        if let Err(error) = removed {
-            tracing::warn!(container = %job.id, "clear a failed container: {}", error.line());
-            return;
+        if let Some(cgroup) = &self.cgroup {
+            delete::clear_cgroup(cgroup)?;
         }
-        if let Err(error) = self.directory.remove() {
-            tracing::warn!(container = %job.id, "clear a failed container: {}", error.line());
-        }
+        self.directory.remove()
     }
 }
 
@@ -231,7 +253,7 @@ fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord,
         created: jiff::Timestamp::now().to_string(),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         owner: rustix::process::geteuid().as_raw(),
-        cgroup: cgroup_path(runtime, job.id, spec)?,
+        cgroup: cgroup_record(runtime, job.id, spec)?,
         namespaces: NamespaceSet::default(),
         creator: ProcessIdentity::own()?,
         init: None,
@@ -239,26 +261,32 @@ fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord,
     })
 }
 
-fn cgroup_path(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<CgroupPath>, OciError> {
+fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<CgroupRecord>, OciError> {
     let CgroupDriver::Files { parent } = &runtime.cgroups else { return Ok(None) };
-    let asked: Option<&PathBuf> = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
-    Ok(Some(match asked {
-        Some(path) => CgroupPath::new(&path.to_string_lossy())?,
-        None => parent.join(&id.file_name())?,
-    }))
+    let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    let asked = asked.map(|path| path.to_string_lossy());
+    Ok(Some(CgroupRecord { path: bundle_path(asked.as_deref(), parent, &id.file_name())?, parents: 0 }))
 }
 
-fn make_cgroup(record: &ContainerRecord) -> Result<Option<Cgroup>, OciError> {
-    let Some(path) = &record.cgroup else { return Ok(None) };
-    Ok(Some(Hierarchies::discover()?.create(path, &crate::spec::ResourceLimits::default())?))
+/// Compiles the filter that the configuration asks for.
+fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<Vec<u8>>, OciError> {
+    let Some(config) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+    let filter = seccomp::compile_spec(config, Some(&runtime.filter_cache))?;
+    Ok(Some(filter.program.as_bytes().to_vec()))
 }
 
-fn prepare(_runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
+fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
     let options = BundleOptions {
         start_at_once: false,
         die_with_parent: job.die_with_parent,
         cgroups: cgroup.map(cgroup_view).unwrap_or_default(),
-        seccomp: None,
+        seccomp: filter(runtime, &job.bundle.spec)?,
     };
-    Ok(prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?)
+    let mut prepared = prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?;
+    // A hierarchy without a controller, or with several, has no name that mount(2) would know.
+    let is_odd = |key: &str| key.contains('=') || key.contains(',');
+    prepared.plan.create.retain(|action| {
+        !matches!(action, Action::Mount(mount) if mount.fstype == "cgroup" && mount.options.iter().any(|(key, _)| is_odd(key)))
+    });
+    Ok(prepared)
 }

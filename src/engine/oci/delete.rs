@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Container, OciError, OciId, Runtime, Status, hooks};
-use crate::namespaces::cgroup::Cgroup;
+use crate::namespaces::cgroup::{Cgroup, Hierarchies};
 use crate::store::ProcessIdentity;
 use crate::sys::pidfd::send_signal;
 
@@ -77,7 +77,9 @@ fn kill_first(container: &Container) -> Result<(), OciError> {
 /// Ends whoever is left in a cgroup and removes it.
 pub(super) fn clear_cgroup(cgroup: &Cgroup) -> Result<(), OciError> {
     cgroup.kill()?;
-    Ok(cgroup.remove(KILL_DEADLINE)?)
+    cgroup.remove(KILL_DEADLINE)?;
+    Hierarchies::discover()?.remove_parents(&cgroup.record());
+    Ok(())
 }
 
 /// The specification wants a warning of a hook that fails here, and the rest to go on.

@@ -117,6 +117,14 @@ pub enum OciError {
         #[source]
         source: io::Error,
     },
+    /// A container that failed could not be taken away either.
+    #[error("{}; and clearing it: {}", .first.line(), .then.line())]
+    NotCleared {
+        /// Why it failed.
+        first: Box<Self>,
+        /// What could not be cleared.
+        then: Box<Self>,
+    },
     /// Processes do not end.
     #[error("the processes of container `{0}` do not end: one is stuck in the kernel")]
     Stuck(String),
@@ -150,6 +158,7 @@ impl OciError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Init(failure) => failure.exit_code,
+            Self::NotCleared { first, .. } => first.exit_code(),
             _ => 125,
         }
     }

@@ -16,6 +16,7 @@ use crate::sys::wait::{Children, reap_blocking};
 #[derive(Debug)]
 pub(super) struct FirstProcess {
     pid: Pid,
+    /// Until it is let go.
     pidfd: Option<OwnedFd>,
 }
 
@@ -38,9 +39,10 @@ impl FirstProcess {
     }
 
     /// Lets it live.
-    pub(super) fn release(mut self) -> OwnedFd {
+    pub(super) fn release(mut self) -> Child {
         #[expect(clippy::unwrap_used, reason = "nothing else takes it, and this takes the whole")]
-        self.pidfd.take().unwrap()
+        let pidfd = self.pidfd.take().unwrap();
+        Child { pid: self.pid, pidfd }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{OciId, Status};
 use crate::namespaces::NamespaceSet;
-use crate::namespaces::cgroup::CgroupPath;
+use crate::namespaces::cgroup::CgroupRecord;
 use crate::store::{ProcessIdentity, Record};
 
 /// Is a container as the commands know it: `state.json` in its directory.
@@ -30,7 +30,7 @@ pub struct ContainerRecord {
     /// The user that created it.
     pub owner: u32,
     /// Its cgroup; `None` where cgroups are left alone.
-    pub cgroup: Option<CgroupPath>,
+    pub cgroup: Option<CgroupRecord>,
     /// The namespaces in which it differs from its creator.
     pub namespaces: NamespaceSet,
     /// Who creates it.

@@ -69,8 +69,8 @@ impl Container {
     /// # Errors
     /// [`OciError::Cgroup`].
     pub fn cgroup(&self) -> Result<Option<Cgroup>, OciError> {
-        let Some(path) = &self.record.cgroup else { return Ok(None) };
-        Ok(Hierarchies::discover()?.open(path)?)
+        let Some(record) = &self.record.cgroup else { return Ok(None) };
+        Ok(Hierarchies::discover()?.open_bundle(record)?)
     }
 
     /// Asks the kernel how far it is.
@@ -93,7 +93,7 @@ impl Container {
     }
 
     fn is_frozen(&self) -> Result<bool, OciError> {
-        Ok(false)
+        self.cgroup()?.map_or(Ok(false), |cgroup| Ok(cgroup.is_frozen()?))
     }
 
     /// Makes the report that `state` prints.

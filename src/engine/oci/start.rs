@@ -15,15 +15,20 @@ pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
         _ => None,
     };
     let Some(connection) = connection else { return Err(refusal(&container)?) };
-    let mut init = InitChannel::at_start_socket(connection);
+    execute(&container, InitChannel::at_start_socket(connection))
+}
+
+/// Lets the container's process go on to its program, and runs the hooks that come after; returns warnings.
+pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<Vec<String>, OciError> {
     match init.send_start() {
+        // It has said why it is gone.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             return Err(OciError::kernel("say `start` to the container's process")(error));
         }
         _ => {}
     }
     match init.recv().map_err(OciError::kernel("hear from the container's process"))? {
-        InitEvent::Executed => Ok(poststart(&container)),
+        InitEvent::Executed => Ok(poststart(container)),
         InitEvent::Failed(failure) => Err(OciError::Init(failure)),
         InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
             Err(OciError::Died { during: "started", out_of_memory: false })

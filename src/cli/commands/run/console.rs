@@ -12,14 +12,13 @@ use crate::cli::report::{self, CliError};
 use crate::cli::style::Palette;
 use crate::cli::terminal::{RawMode, Relay, copy_size, relay_stdin};
 use crate::engine::foreground::{Console, StreamEnds};
-use crate::spec::ContainerRequest;
 
 /// Ctrl-D: what a terminal in its usual mode turns into an end of file (termios(3), VEOF).
 const END_OF_FILE: &[u8] = b"\x04";
 
 /// Carries bytes between our streams and the container's, in threads.
 #[derive(Debug)]
-pub(super) struct TerminalConsole {
+pub(in crate::cli) struct TerminalConsole {
     palette: Palette,
     interactive: bool,
     relays: Vec<Relay>,
@@ -28,8 +27,8 @@ pub(super) struct TerminalConsole {
 }
 
 impl TerminalConsole {
-    pub(super) fn new(request: &ContainerRequest, palette: Palette) -> Self {
-        Self { palette, interactive: request.stdin_open, relays: Vec::new(), raw: None, master: None }
+    pub(in crate::cli) fn new(interactive: bool, palette: Palette) -> Self {
+        Self { palette, interactive, relays: Vec::new(), raw: None, master: None }
     }
 
     fn connect_terminal(&mut self, master: OwnedFd) -> io::Result<()> {

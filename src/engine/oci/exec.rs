@@ -1,0 +1,185 @@
+//! `exec`: another process in a container.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::Process;
+
+use super::console::ConsoleSocket;
+use super::create::TerminalTaker;
+use super::process::write_pid_file;
+use super::run::{attend, signals_failed};
+use super::{Container, OciError, OciId, Runtime, Status};
+use crate::container::{
+    Confinement, ExecCommand, ExecFds, ExecRequest, InitChannel, InitEvent, LaunchPlan, plan_exec, spawn_exec,
+};
+use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
+use crate::namespaces::cgroup::Cgroup;
+use crate::spec::{CapabilitySet, ExitStatus};
+
+/// Is what `exec` is asked to do.
+#[derive(Debug)]
+pub struct ExecJob<'a> {
+    /// The container.
+    pub id: &'a OciId,
+    /// The process, as config.json describes one.
+    pub process: Process,
+    /// Gets the process id, in digits.
+    pub pid_file: Option<&'a Path>,
+    /// Who takes the terminal.
+    pub terminal: TerminalTaker<'a>,
+    /// What becomes descriptor 3, 4, … of the program.
+    pub preserved: &'a [OwnedFd],
+    /// Joins a container that is paused, and waits with it.
+    pub ignore_paused: bool,
+}
+
+/// Is a process that runs in a container.
+struct Executed {
+    process: MainProcess,
+    terminal: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+/// Finds a container that a process can be added to.
+///
+/// # Errors
+/// [`OciError::Unknown`]; [`OciError::State`] where it has ended, or is paused.
+pub fn exec_target(runtime: &Runtime, id: &OciId, ignore_paused: bool) -> Result<Container, OciError> {
+    let container = runtime.find(id)?;
+    match container.status()? {
+        Status::Created | Status::Running => Ok(container),
+        Status::Paused if ignore_paused => Ok(container),
+        status => Err(container.refuse("exec in", format!("it is {status}"))),
+    }
+}
+
+/// Starts a process in a container and leaves it running: a child of ours, and whoever adopts it sees its end. Returns warnings.
+///
+/// # Errors
+/// [`OciError::Init`] where its program cannot be executed; nothing of it is left then.
+pub fn exec_detached(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Vec<String>, OciError> {
+    let executed = execute(runtime, job)?;
+    executed.process.release();
+    Ok(executed.warnings)
+}
+
+/// Runs a process in a container, carries its terminal, passes signals on, and waits for its end. This process must have one
+/// thread; it has blocked signals ever after.
+///
+/// # Errors
+/// As [`exec_detached`].
+pub fn exec(runtime: &Runtime, job: &ExecJob<'_>, console: &mut dyn Console) -> Result<ExitStatus, OciError> {
+    let signals = MainSignals::block().map_err(|error| signals_failed(&error))?;
+    let executed = execute(runtime, job)?;
+    executed.warnings.iter().for_each(|warning| console.warn(warning));
+    let status = live(executed, &signals, console);
+    console.disconnect();
+    status
+}
+
+fn live(executed: Executed, signals: &MainSignals, console: &mut dyn Console) -> Result<ExitStatus, OciError> {
+    if let Some(terminal) = executed.terminal {
+        let ends = StreamEnds { terminal: Some(terminal), ..StreamEnds::default() };
+        console.connect(ends).map_err(OciError::kernel("connect the process's terminal"))?;
+    }
+    attend(executed.process, signals, console)
+}
+
+fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {
+    let container = exec_target(runtime, job.id, job.ignore_paused)?;
+    let console = check_terminal(job)?;
+    let plan = plan(&container, job)?;
+    let (mut init, process) = spawn(&container, job)?;
+    init.send_plan(&plan, &[]).or_else(ignore_gone)?;
+    let (mut warnings, mut terminal) = (Vec::new(), None);
+    loop {
+        match init.recv().map_err(OciError::kernel("hear from the new process"))? {
+            InitEvent::Created { warnings: more, terminal: master } => {
+                warnings.extend(more);
+                terminal = master;
+            }
+            InitEvent::Executed => break,
+            InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
+            InitEvent::Died | InitEvent::HooksDue => {
+                return Err(OciError::Died { during: "started", out_of_memory: false });
+            }
+        }
+    }
+    if let (Some(console), Some(master)) = (&console, terminal.as_ref()) {
+        console.send(master)?;
+    }
+    if let Some(path) = job.pid_file {
+        write_pid_file(path, process.pid())?;
+    }
+    Ok(Executed { process, terminal: terminal.filter(|_| job.terminal == TerminalTaker::Caller), warnings })
+}
+
+/// It has said why it is gone.
+fn ignore_gone(error: std::io::Error) -> Result<(), OciError> {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(OciError::kernel("send the plan to the new process")(error)),
+    }
+}
+
+fn check_terminal(job: &ExecJob<'_>) -> Result<Option<ConsoleSocket>, OciError> {
+    let wrong = |reason: &str| OciError::Config { key: "exec".to_owned(), reason: reason.to_owned() };
+    match (job.process.terminal().unwrap_or(false), job.terminal) {
+        (true, TerminalTaker::Nobody) => {
+            Err(wrong("a detached process with a terminal needs `--console-socket` to send its master to"))
+        }
+        (false, TerminalTaker::Socket(_)) => {
+            Err(wrong("`--console-socket` is for a process with a terminal, and this one asks for none"))
+        }
+        (true, TerminalTaker::Socket(path)) => ConsoleSocket::connect(path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The container's description with another process in it goes the same way as the container's own.
+fn plan(container: &Container, job: &ExecJob<'_>) -> Result<LaunchPlan, OciError> {
+    let mut spec = container.directory.config()?;
+    spec.set_process(Some(job.process.clone()));
+    let command = ExecCommand {
+        args: job.process.args().clone().unwrap_or_default(),
+        env: std::collections::BTreeMap::new(),
+        working_dir: Some(job.process.cwd().clone()),
+        user: None,
+        tty: job.process.terminal().unwrap_or(false),
+    };
+    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp: None };
+    let mut plan = plan_exec(&spec, container.id().as_str(), &command, &confinement)?;
+    plan.preserved = job.preserved.len() as u32;
+    Ok(plan)
+}
+
+fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainProcess), OciError> {
+    let gone = || container.refuse("exec in", "it has just ended");
+    let init = container.record.init.as_ref().ok_or_else(gone)?;
+    let target = init.open_pidfd()?.ok_or_else(gone)?;
+    let cgroup = container.cgroup()?;
+    let tasks = cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
+    let (channel, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
+    // With a terminal the process has our streams only until it has its own.
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(OciError::kernel("open /dev/null"))?;
+    let [stdin, stdout, stderr] = if job.process.terminal().unwrap_or(false) {
+        [null.as_fd(); 3]
+    } else {
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+    };
+    let fds = ExecFds {
+        channel: theirs.as_fd(),
+        stdin,
+        stdout,
+        stderr,
+        target: target.as_fd(),
+        cgroup: cgroup.as_ref().and_then(Cgroup::clone_into),
+        tasks: tasks.iter().map(AsFd::as_fd).collect(),
+        preserved: job.preserved.iter().map(AsFd::as_fd).collect(),
+    };
+    let request = ExecRequest { namespaces: container.record.namespaces };
+    let child = spawn_exec(&request, &fds)?.finish()?;
+    Ok((channel, MainProcess::new(child)))
+}

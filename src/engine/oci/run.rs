@@ -1,0 +1,117 @@
+//! `run`: create and start in one, and in the foreground wait for the end.
+
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::create::{CreateJob, CreatedContainer, create};
+use super::{Container, OciError, OciId, Runtime, delete, start};
+use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
+use crate::spec::ExitStatus;
+
+/// Creates and starts a container and leaves it running. Returns warnings.
+///
+/// # Errors
+/// As [`create`] and [`super::start()`]; nothing of the container is left then.
+pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String>, OciError> {
+    let CreatedContainer { container, init, mut warnings, process, .. } = create(runtime, job)?;
+    let started = init.map_or(Ok(Vec::new()), |init| start::execute(&container, init));
+    match started {
+        Ok(more) => {
+            warnings.extend(more);
+            Ok(warnings)
+        }
+        Err(error) => {
+            drop(MainProcess::new(process));
+            Err(undo(runtime, job.id, error))
+        }
+    }
+}
+
+/// Creates and starts a container, carries its terminal, passes signals on, and waits for its end; it is deleted then unless it is
+/// to be kept. This process must have one thread; it has blocked signals ever after.
+///
+/// # Errors
+/// As [`run_detached`].
+pub fn run(
+    runtime: &Runtime,
+    job: &CreateJob<'_>,
+    keep: bool,
+    console: &mut dyn Console,
+) -> Result<ExitStatus, OciError> {
+    let signals = MainSignals::block().map_err(|error| signals_failed(&error))?;
+    let created = create(runtime, job)?;
+    created.warnings.iter().for_each(|warning| console.warn(warning));
+    let outcome = live(created, &signals, console);
+    console.disconnect();
+    match outcome {
+        Ok(status) => {
+            if !keep {
+                delete::delete(runtime, job.id, true)?.iter().for_each(|warning| console.warn(warning));
+            }
+            Ok(status)
+        }
+        Err(error) => Err(undo(runtime, job.id, error)),
+    }
+}
+
+/// From the first process, created, to its end.
+fn live(created: CreatedContainer, signals: &MainSignals, console: &mut dyn Console) -> Result<ExitStatus, OciError> {
+    let CreatedContainer { container, process, init, terminal, .. } = created;
+    let process = MainProcess::new(process);
+    if terminal.is_some() {
+        let ends = StreamEnds { terminal, ..StreamEnds::default() };
+        console.connect(ends).map_err(OciError::kernel("connect the container's terminal"))?;
+    }
+    if let Some(init) = init {
+        start_here(&container, init, console)?;
+    }
+    attend(process, signals, console)
+}
+
+fn start_here(
+    container: &Container,
+    init: crate::container::InitChannel,
+    console: &mut dyn Console,
+) -> Result<(), OciError> {
+    start::execute(container, init)?.iter().for_each(|warning| console.warn(warning));
+    Ok(())
+}
+
+/// Waits for the end of a process whose program runs, and passes signals on to it.
+pub(super) fn attend(
+    mut process: MainProcess,
+    signals: &MainSignals,
+    console: &mut dyn Console,
+) -> Result<ExitStatus, OciError> {
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(OciError::kernel("wait for the container's process")(errno.into())),
+        }
+        let [ended, signalled] = fds.map(|fd| !fd.revents().is_empty());
+        if ended {
+            return process.reap().map_err(OciError::kernel("take the status of the container's process"));
+        }
+        if signalled {
+            process.take_signals(signals, true, console).map_err(|error| signals_failed(&error))?;
+        }
+    }
+}
+
+pub(super) fn signals_failed(error: &crate::engine::LaunchError) -> OciError {
+    OciError::Config { key: "signals".to_owned(), reason: error.chain().join(": ") }
+}
+
+/// Takes away a container that did not come to run; the first error is the one that counts.
+fn undo(runtime: &Runtime, id: &OciId, first: OciError) -> OciError {
+    match delete::delete(runtime, id, true) {
+        Ok(_) => first,
+        Err(then) => OciError::NotCleared { first: Box::new(first), then: Box::new(then) },
+    }
+}
