@@ -6,13 +6,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, recv, send};
+use rustix::net::SocketFlags;
 
 use super::config::Protocol;
 use super::nfnetlink::{
-    Attributes, CONNECTION_TRACKING, Message, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, message, messages, open,
+    Attributes, CONNECTION_TRACKING, Message, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, answers, message, open, request,
 };
 use super::record::PublishedPort;
 
@@ -24,8 +23,6 @@ const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
-/// More than the kernel puts into one answer, in bytes.
-const ANSWER: usize = 1 << 16;
 
 /// Ends what the kernel remembers of ways to these ports, once the rules say another. Where it cannot be done, clients that go
 /// on sending find the new way when they have been silent for a while.
@@ -63,25 +60,6 @@ fn forget(ports: &[PublishedPort]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn request(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
-    send(socket, message, SendFlags::empty())?;
-    Ok(())
-}
-
-/// Reads answers up to the last; an errno in it is an error.
-fn answers(socket: &OwnedFd, mut each: impl FnMut(&Message<'_>)) -> io::Result<()> {
-    let mut buffer = vec![0_u8; ANSWER];
-    loop {
-        let (length, _) = recv(socket, &mut buffer, RecvFlags::empty())?;
-        for message in messages(buffer.get(..length).unwrap_or_default()) {
-            match message.end() {
-                Some(end) => return end,
-                None => each(&message),
-            }
-        }
-    }
 }
 
 /// Makes the request that ends this flow, if it is one to a published port.
@@ -136,6 +114,7 @@ fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::nfnetlink::messages;
     use super::*;
     use crate::network::nfnetlink::tests::attribute;
     use proptest::prelude::*;

@@ -172,6 +172,20 @@ pub enum NetworkError {
         /// Its last words.
         message: String,
     },
+    /// Somebody else's rules drop what our own let pass.
+    #[error(
+        "packets from the network {network} do not leave the host: the chain {chain} of the firewall's table {table} drops what it does not know"
+    )]
+    Gate {
+        /// The network.
+        network: String,
+        /// Its bridge.
+        bridge: String,
+        /// Family and name of the table.
+        table: String,
+        /// The chain.
+        chain: String,
+    },
     /// The host's port is taken.
     #[error("publish {protocol} port {host}: it is taken{}", owner_text(.owner))]
     PortTaken {
@@ -269,6 +283,11 @@ impl NetworkError {
                 Some("changing rules needs CAP_NET_ADMIN; run as root".to_owned())
             }
             Self::ToolFailed { .. } => Some("`iptables-save` shows the rules; a kernel without nf_tables or nf_nat cannot do NAT".to_owned()),
+            Self::Gate { bridge, table, chain, .. } => Some(format!(
+                "its owner makes an exception: `nft insert rule {table} {chain} iifname {bridge} accept` and \
+                 `nft insert rule {table} {chain} oifname {bridge} ct state established,related accept`, for published ports also \
+                 `nft insert rule {table} {chain} oifname {bridge} ct status dnat accept`"
+            )),
             Self::NoFreeSubnet { .. } => Some("give the network a `subnet:` of its own; `ip route show table all` shows what is in use".to_owned()),
             Self::SubnetOverlap { .. } => Some("choose another `subnet:`, or none; `ip route show table all` shows what is in use".to_owned()),
             Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1` outside".to_owned()),

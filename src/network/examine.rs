@@ -22,6 +22,8 @@ impl Networks {
         if let Some(bridge) = &network.bridge {
             let outcome = self.look_at(bridge.name.as_str(), bridge.gateway).await;
             findings.push(Finding { what: format!("bridge {}", bridge.name), outcome });
+            let gates = self.closed_gates(network).await;
+            findings.extend(gates.into_iter().map(|gate| Finding { what: "firewall".to_owned(), outcome: Err(gate) }));
         }
         for place in self.attachments(&network.id)? {
             let outcome = match &network.cni {
@@ -35,6 +37,19 @@ impl Networks {
             findings.push(Finding { what: "network".to_owned(), outcome: Ok(text) });
         }
         Ok(findings)
+    }
+
+    /// Names the chains of the host's owner that let no packet of this network out, whatever our rules say.
+    pub async fn closed_gates(&self, network: &NetworkRecord) -> Vec<NetworkError> {
+        let Some(bridge) = network.bridge.as_ref().filter(|_| !network.config.internal) else { return Vec::new() };
+        let gates = self.firewall.closed_gates(&self.state, bridge).await;
+        let error = |(table, chain)| NetworkError::Gate {
+            network: network.config.name.clone(),
+            bridge: bridge.name.to_string(),
+            table,
+            chain,
+        };
+        gates.into_iter().map(error).collect()
     }
 
     async fn look_at(&self, name: &str, gateway: std::net::Ipv4Addr) -> Result<String, NetworkError> {

@@ -31,7 +31,7 @@ pub struct Networks {
     host: PlainDriver,
     pub(super) lan: LanDriver,
     pub(super) cni: CniDriver,
-    firewall: Firewall,
+    pub(super) firewall: Firewall,
 }
 
 impl Networks {

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 /// `NFNL_SUBSYS_CTNETLINK`: connection tracking.
 pub(super) const CONNECTION_TRACKING: u8 = 1;
@@ -27,6 +27,8 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 const HEADERS: usize = HEADER + 4;
 const ATTRIBUTE: usize = 4;
+/// More than the kernel puts into one answer.
+const ANSWER: usize = 1 << 16;
 
 /// Opens a socket in the network namespace of the calling thread.
 ///
@@ -48,6 +50,32 @@ pub(super) fn message(subsystem: u8, kind: u8, flags: u16, family: u8, attribute
     message.extend([family, 0, 0, 0]);
     message.extend(attributes);
     message
+}
+
+/// Sends a request.
+///
+/// # Errors
+/// Those of send(2).
+pub(super) fn request(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {
+    send(socket, message, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Reads answers up to the last.
+///
+/// # Errors
+/// The errno in the last, and those of recv(2).
+pub(super) fn answers(socket: &OwnedFd, mut each: impl FnMut(&Message<'_>)) -> io::Result<()> {
+    let mut buffer = vec![0_u8; ANSWER];
+    loop {
+        let (length, _) = recv(socket, &mut buffer, RecvFlags::empty())?;
+        for message in messages(buffer.get(..length).unwrap_or_default()) {
+            match message.end() {
+                Some(end) => return end,
+                None => each(&message),
+            }
+        }
+    }
 }
 
 /// Is one message that the kernel sent.

@@ -3,6 +3,7 @@
 use crate::network::{
     PAIR, address, beyond_the_nat, fetch, forwarding_is_put_back, networks_are_isolated, published_ports,
 };
+use crate::ports::{a_udp_flow_finds_the_next_container, tcp_and_udp_from_everywhere};
 use crate::support::{Case, Need, Sandbox, cases, eventually};
 
 /// Somebody who makes the rules.
@@ -31,10 +32,12 @@ impl BackEnd {
 type Body = fn(&Sandbox, BackEnd);
 
 pub(crate) fn cases() -> Vec<Case> {
-    let bodies: [(&str, Body); 9] = [
+    let bodies: [(&str, Body); 11] = [
         ("beyond_the_nat", |sandbox, _| beyond_the_nat(sandbox)),
         ("networks_are_isolated", |sandbox, _| networks_are_isolated(sandbox)),
         ("published_ports", |sandbox, _| published_ports(sandbox)),
+        ("tcp_and_udp_from_everywhere", |sandbox, _| tcp_and_udp_from_everywhere(sandbox)),
+        ("a_udp_flow_finds_the_next_container", |sandbox, _| a_udp_flow_finds_the_next_container(sandbox)),
         ("forwarding_is_put_back", |sandbox, _| forwarding_is_put_back(sandbox)),
         ("nothing_comes_in_that_is_not_published", nothing_comes_in_that_is_not_published),
         ("an_internal_network_has_no_way_out", an_internal_network_has_no_way_out),
@@ -42,7 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("people_s_own_chain_comes_first_and_stays", people_s_own_chain_comes_first_and_stays),
         ("flushed_rules_come_back", flushed_rules_come_back),
     ];
-    let mut all = cases![rules_change_hands: Internet + Bridge + Nftables, none_makes_no_rules: Bridge];
+    let mut all = cases![rules_change_hands: Internet + Bridge + Nftables, none_makes_no_rules: Bridge, who_drops_our_packets_is_named: Internet + Bridge + Nftables];
     for back_end in BACK_ENDS {
         for (name, body) in bodies {
             let run = move |sandbox: &Sandbox| {
@@ -206,6 +209,10 @@ fn flushed_rules_come_back(sandbox: &Sandbox, back_end: BackEnd) {
     let flushes = [
         "nft flush ruleset".to_owned(),
         format!("{iptables} -F; {iptables} -t nat -F"),
+        format!("{iptables} -t nat -F"),
+        format!("{iptables} -F FORWARD"),
+        // What `netfilter-persistent reload` and firewalls do that keep the host's rules in a file: all is replaced by it.
+        format!("printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | {iptables}-restore; nft delete table inet mydocker"),
         format!("{iptables} -D FORWARD -j MYDOCKER-FORWARD; nft delete table inet mydocker"),
     ];
     let running = project.container("web").pid;
@@ -243,4 +250,44 @@ fn none_makes_no_rules(sandbox: &Sandbox) {
     project.up();
     assert!(fetch(&project, "client", "http://web/").is_some(), "within a bridge no rule is needed");
     assert_eq!(sandbox.shell("nft list ruleset").ok().stdout, before);
+}
+
+fn who_drops_our_packets_is_named(sandbox: &Sandbox) {
+    let fw = "add table inet fw; add chain inet fw gate { type filter hook forward priority 0; policy drop; }; \
+              add rule inet fw gate iifname \"lan0\" accept";
+    sandbox.shell(&format!("nft '{fw}'")).ok();
+    let open = |project: &crate::support::Project<'_>| fetch(project, "client", "http://198.51.100.10/").is_some();
+    for choice in ["iptables", "nftables"] {
+        sandbox.set_env("MYDOCKER_FIREWALL", choice);
+        let project = sandbox.project(choice, PAIR);
+        let up = project.up();
+        assert!(!open(&project));
+        for word in ["warning", "inet fw", "gate", "nft insert rule inet fw gate iifname br-"] {
+            assert!(up.stderr.contains(word), "{word}: {}", up.describe());
+        }
+        let network = format!("{choice}_default");
+        let check = sandbox.mydocker(&["network", "check", &network]);
+        assert!(check.code == 1 && check.stderr.contains("inet fw"), "{}", check.describe());
+        // What the hint says helps, and then there is nothing to be said.
+        let hint: Vec<&str> = up.stderr.split('`').filter(|text| text.starts_with("nft insert")).collect();
+        assert_eq!(hint.len(), 3, "{}", up.describe());
+        sandbox.shell(&hint.join(" && ")).ok();
+        assert!(open(&project));
+        sandbox.mydocker(&["network", "check", &network]).ok();
+        let again = project.up();
+        assert!(!again.stderr.contains("inet fw"), "{}", again.describe());
+        project.down();
+        sandbox.shell("nft flush chain inet fw gate; nft add rule inet fw gate iifname lan0 accept").ok();
+    }
+    // With nftables, a policy of iptables' is somebody else's.
+    sandbox.shell("nft delete table inet fw; iptables-nft -P FORWARD DROP").ok();
+    let project = sandbox.project("policy", PAIR);
+    let up = project.up();
+    assert!(up.stderr.contains("ip filter") && up.stderr.contains("FORWARD"), "{}", up.describe());
+    project.down();
+    sandbox.set_env("MYDOCKER_FIREWALL", "iptables");
+    let up = project.up();
+    assert!(!up.stderr.contains("warning"), "{}", up.describe());
+    project.down();
+    sandbox.shell("iptables-nft -P FORWARD ACCEPT").ok();
 }

@@ -11,8 +11,6 @@ use crate::support::{Case, Project, Sandbox, cases, eventually, inside_network};
 
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        tcp_and_udp_from_everywhere: Internet + Bridge,
-        a_udp_flow_finds_the_next_container: Internet + Bridge,
         ranges_and_free_ports_are_shown: Bridge,
         a_conflict_is_found_before_anything_starts: Bridge,
         a_conflict_is_found_before_anything_stops: Bridge,
@@ -136,7 +134,8 @@ const EVERYWHERE: &str = r#"
     networks: {default: , other: }
     "#;
 
-fn tcp_and_udp_from_everywhere(sandbox: &Sandbox) {
+/// Run with each kind of firewall, see `firewall.rs`.
+pub(crate) fn tcp_and_udp_from_everywhere(sandbox: &Sandbox) {
     let project = sandbox.project("reach", EVERYWHERE);
     project.up();
     // Also bridged packets pass through the firewall, where the module for that is there.
@@ -192,7 +191,8 @@ fn address(project: &Project<'_>, service: &str) -> Ipv4Addr {
     field.parse().unwrap_or_else(|_| panic!("an address in {shown}"))
 }
 
-fn a_udp_flow_finds_the_next_container(sandbox: &Sandbox) {
+/// Run with each kind of firewall, see `firewall.rs`.
+pub(crate) fn a_udp_flow_finds_the_next_container(sandbox: &Sandbox) {
     let yaml = r#"
         services:
           web: {image: root_fs, init: true, command: [sleep, infinity], ports: ["5300:5000/udp"], stop_grace_period: 1s}

@@ -3,14 +3,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::back_end::{BackEnd, FirewallOptions, Programs};
+use super::gates::closed_to;
 use super::rules::{Family, Ruleset};
 use super::watch::{self, RuleWatch};
 use crate::network::state::StateDir;
-use crate::network::{Attachment, NetworkError, NetworkRecord};
+use crate::network::{Attachment, BridgeRecord, NetworkError, NetworkRecord};
 use crate::store::{FileLock, Record};
 
 /// Where the last application is written down.
@@ -75,6 +77,19 @@ impl Firewall {
     pub(in crate::network) fn watch(&self) -> Result<RuleWatch, NetworkError> {
         let told = self.programs.choose(&self.options, None).map_or(true, |back_end| back_end.is_told_of());
         RuleWatch::start(told)
+    }
+
+    /// Names the chains of others, table and chain, that let no packet of this bridge out, whatever our rules say.
+    pub(in crate::network) async fn closed_gates(
+        &self,
+        state: &StateDir,
+        bridge: &BridgeRecord,
+    ) -> Vec<(String, String)> {
+        let last = state.read::<Applied>(APPLIED).ok().flatten().and_then(|last| last.by);
+        let Ok(back_end) = self.programs.choose(&self.options, last.as_ref()) else { return Vec::new() };
+        let (name, subnet) = (bridge.name.to_string(), IpNetwork::V4(bridge.subnet));
+        let look = tokio::task::spawn_blocking(move || closed_to(&back_end, &name, subnet));
+        look.await.unwrap_or_default().into_iter().map(|gate| (gate.table, gate.chain)).collect()
     }
 
     /// Makes the rules follow the records.

@@ -197,7 +197,7 @@ pub(in crate::network) fn change_rules(text: &str, lock: &FileLock) -> Result<()
     change(&find("iptables-restore")?, &["--noflush", "-w"], text, lock)
 }
 
-fn find(program: &'static str) -> Result<PathBuf, NetworkError> {
+pub(super) fn find(program: &'static str) -> Result<PathBuf, NetworkError> {
     Programs::default().find(Path::new(program)).ok_or(NetworkError::ToolMissing(program))
 }
 
@@ -205,7 +205,7 @@ fn failed(program: &Path, source: io::Error) -> NetworkError {
     NetworkError::Tool { program: program.display().to_string(), source }
 }
 
-fn run(program: &Path, args: &[&str], input: &str, stdout: Stdio) -> Result<Output, NetworkError> {
+pub(super) fn run(program: &Path, args: &[&str], input: &str, stdout: Stdio) -> Result<Output, NetworkError> {
     let failed = |source| failed(program, source);
     let mut child = Command::new(program)
         .args(args)

@@ -2,6 +2,7 @@
 
 mod apply;
 mod back_end;
+mod gates;
 mod iptables;
 mod nftables;
 mod plan;

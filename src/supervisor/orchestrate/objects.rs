@@ -30,9 +30,13 @@ impl Work {
             if new {
                 self.report.row(ObjectKind::Network, &network.name, Step::Creating);
             }
-            networks.ensure(&config).await.map_err(|error| Failure::of_network(&network.name, &error))?;
+            let made = networks.ensure(&config).await.map_err(|error| Failure::of_network(&network.name, &error))?;
             if new {
                 self.report.row(ObjectKind::Network, &network.name, Step::Created);
+            }
+            for gate in networks.closed_gates(&made).await {
+                let hint = gate.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                self.report.warn(format!("{gate}{hint}"));
             }
         }
         Ok(())
