@@ -75,6 +75,8 @@ impl Container {
             netns: self.netns.as_fd(),
             ifname: ifname.parse().unwrap(),
             ipv4: None,
+            ipv6: None,
+            link_local: Vec::new(),
             mac: None,
             default_route: ifname == "eth0",
             ports,
@@ -378,7 +380,7 @@ fn a_published_port_is_reached_from_everywhere_and_a_flush_is_mended() {
         let attachment = networks.attach(web.request("p_front", "eth0", vec![reservation.mapping()])).await.unwrap();
         let target: SocketAddr = (attachment.ip().unwrap(), 80).into();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_proxy(reservation.into_fd(), move || Some(target)).unwrap());
+        tasks.spawn(serve_proxy(reservation.into_fd(), move || target.into()).unwrap());
 
         let asks = |from: OwnedFd, to: &str| {
             let (served, to) = (web.serve_once(80), to.parse::<SocketAddr>().unwrap());
@@ -621,7 +623,7 @@ fn names_are_resolved_inside() {
                 network: "p_default".to_owned(),
                 container: web.id.clone(),
                 container_name: "p-web-1".to_owned(),
-                address: at.ip().unwrap(),
+                addresses: at.ips(),
                 names: vec!["web".to_owned()],
             })
             .unwrap();

@@ -1,10 +1,11 @@
 //! A container's places in networks: attaching all of them, or none; its names, its name server, its published ports.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -13,7 +14,8 @@ use super::files::Addresses;
 use super::host::Host;
 use crate::network::dns::{self, DnsSockets, NameEntry, Resolvers, open_dns_sockets};
 use crate::network::{
-    AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, serve_proxy, serve_udp_proxy,
+    AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, Targets, serve_proxy,
+    serve_udp_proxy,
 };
 use crate::spec::{ContainerId, DnsRequest, InterfaceName, MacAddress};
 
@@ -35,6 +37,12 @@ pub struct NetworkWish {
     pub links: BTreeMap<String, String>,
     /// A chosen address.
     pub ipv4: Option<Ipv4Addr>,
+    /// A chosen IPv6 address.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Addr>,
+    /// Link-local addresses that the interface gets besides.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// A chosen Ethernet address.
     pub mac: Option<MacAddress>,
     /// Whether the default route goes through it, and published ports come in.
@@ -105,6 +113,8 @@ impl Networking {
                     netns: netns.as_fd(),
                     ifname: wish.ifname.clone(),
                     ipv4: wish.ipv4,
+                    ipv6: wish.ipv6,
+                    link_local: wish.link_local.clone(),
                     mac: wish.mac,
                     default_route: wish.default_route,
                     ports,
@@ -160,14 +170,17 @@ impl Networking {
     /// Makes the names known and begins to answer for them and to carry what the firewall does not.
     fn serve(&mut self, host: &Host, guest: Guest<'_>) -> Result<(), LaunchError> {
         for attachment in &self.attachments {
-            let Some(address) = attachment.ip() else { continue };
+            let addresses = attachment.ips();
+            if addresses.is_empty() {
+                continue;
+            }
             let aliases = guest.wishes.iter().filter(|wish| wish.network == attachment.network_name);
             let names = guest.names.iter().chain(aliases.flat_map(|wish| &wish.aliases)).cloned().collect();
             host.names.insert(NameEntry {
                 network: attachment.network_name.clone(),
                 container: guest.id.clone(),
                 container_name: guest.name.to_owned(),
-                address,
+                addresses,
                 names,
             })?;
         }
@@ -181,15 +194,13 @@ impl Networking {
         }
         host.ports.note(guest.id, &self.ports);
         for (port, socket) in &self.ports {
-            let Some(ip) = self.attachments.iter().find(|place| place.ports.contains(port)).and_then(Attachment::ip)
-            else {
-                continue;
-            };
-            let target = SocketAddr::new(IpAddr::V4(ip), port.container_port);
+            let Some(place) = self.attachments.iter().find(|place| place.ports.contains(port)) else { continue };
+            let ips: Vec<IpAddr> = place.networks().iter().map(IpNetwork::ip).collect();
+            let target = Targets::of(&ips, port.container_port);
             let socket = socket.try_clone().map_err(LaunchError::Channel)?;
             match port.protocol {
-                Protocol::Tcp => self.servers.spawn(serve_proxy(socket, move || Some(target))?),
-                Protocol::Udp => self.servers.spawn(serve_udp_proxy(socket, move || Some(target))?),
+                Protocol::Tcp => self.servers.spawn(serve_proxy(socket, move || target)?),
+                Protocol::Udp => self.servers.spawn(serve_udp_proxy(socket, move || target)?),
             };
         }
         Ok(())
@@ -241,10 +252,11 @@ impl Networking {
     /// Returns the container's addresses, and the host's: the gateway of the network that leads out, or else of the
     /// first that has one.
     pub fn addresses(&self) -> Addresses {
-        let own = self.attachments.iter().filter_map(Attachment::ip).map(IpAddr::V4).collect();
-        let with_gateway = self.attachments.iter().filter(|place| place.gateway.is_some());
-        let host = with_gateway.min_by_key(|place| !place.default_route).and_then(|place| place.gateway);
-        Addresses { own, host: host.map(IpAddr::V4) }
+        let own = self.attachments.iter().flat_map(Attachment::ips).collect();
+        let gateway = |place: &Attachment| place.gateway.map(IpAddr::V4).or(place.gateway_v6.map(IpAddr::V6));
+        let with_gateway = self.attachments.iter().filter(|place| gateway(place).is_some());
+        let host = with_gateway.min_by_key(|place| !place.default_route).and_then(gateway);
+        Addresses { own, host }
     }
 }
 

@@ -1,23 +1,24 @@
 //! The driver `bridge`: one Linux bridge a network, one veth pair a container.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha256};
 
 use super::NetworkError;
 use super::config::NetworkConfig;
-use super::connection::{HostLinks, until_free, with_links};
+use super::connection::HostLinks;
 use super::driver::{DriverFuture, NetworkDriver};
-use super::ipam;
+use super::inside::configure_inside;
 use super::link::{LinkView, Links, VethPair, failed};
-use super::record::{Attachment, BridgeRecord, NetworkRecord};
-use super::settings::BridgeSettings;
-use crate::namespaces::network::{self as netns, NetnsError};
-use crate::spec::ContainerId;
+use super::record::{Attachment, BridgeRecord, NetworkRecord, NetworkSubnet};
+use super::settings::{BridgeSettings, LEAST_MTU_V6};
+use super::subnets::choose_subnets;
+use crate::namespaces::network as netns;
+use crate::spec::{ContainerId, MacAddress};
 
 /// Begins the alias of every bridge that we made.
 const ALIAS: &str = "mydocker:";
@@ -53,26 +54,12 @@ pub(super) async fn allocate(
     let existing = links.find(name.as_str()).await?;
     let ours = existing.as_ref().is_none_or(|link| link.alias.starts_with(ALIAS));
     let taken = taken_subnets(links, existing.as_ref(), others).await?;
-    let subnet = match settings.subnet {
-        Some(subnet) => match taken.iter().find(|(other, _)| subnet.overlaps(*other)) {
-            Some((other, whose)) => {
-                let other = format!("{other}, {whose}");
-                return Err(NetworkError::SubnetOverlap { network: network.to_owned(), subnet, other });
-            }
-            None => subnet,
-        },
-        None => {
-            let taken: Vec<_> = taken.iter().map(|(subnet, _)| *subnet).collect();
-            ipam::choose_subnet(&taken)
-                .ok_or_else(|| NetworkError::NoFreeSubnet { network: network.to_owned(), pools: ipam::pools_text() })?
-        }
-    };
-    let first = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
-    let gateway = settings.gateway.unwrap_or(first);
+    let subnets = choose_subnets(&settings.pools, &taken, &[], network)?;
     // Larger packets than the way out takes depend on ICMP errors that many drop.
     let way_out = if settings.mtu.is_none() && !settings.internal { links.uplink_mtu().await? } else { None };
-    let mtu = way_out.filter(|mtu| *mtu != USUAL_MTU);
-    Ok(BridgeRecord { name, subnet, gateway, group: free_group(id, others), ours, mtu })
+    let least = if subnets.iter().any(|subnet| subnet.subnet.is_ipv6()) { LEAST_MTU_V6 } else { 0 };
+    let mtu = way_out.map(|mtu| mtu.max(least)).filter(|mtu| *mtu != USUAL_MTU);
+    Ok(BridgeRecord { name, subnets, group: free_group(id, others), ours, mtu })
 }
 
 /// Lists subnets that are someone's: routes of the host (those of the bridge in question aside) and other networks of ours.
@@ -80,9 +67,10 @@ async fn taken_subnets(
     links: &Links,
     own: Option<&LinkView>,
     others: &[NetworkRecord],
-) -> Result<Vec<(Ipv4Network, String)>, NetworkError> {
-    let recorded = others.iter().filter_map(|other| {
-        other.subnet().map(|subnet| (subnet, format!("which is of the network {}", other.config.name)))
+) -> Result<Vec<(IpNetwork, String)>, NetworkError> {
+    let recorded = others.iter().flat_map(|other| {
+        let whose = format!("which is of the network {}", other.config.name);
+        other.subnets().iter().map(move |subnet| (subnet.subnet, whose.clone()))
     });
     let mut taken: Vec<_> = recorded.collect();
     let routes = links.routes().await?;
@@ -107,6 +95,17 @@ pub(super) fn free_group(id: &str, others: &[NetworkRecord]) -> u32 {
     let start = id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(1);
     let group = |n: u32| GROUP_MARK | (start.wrapping_add(n) & 0x007f_ffff);
     (0..).map(group).find(|group| !taken.contains(group)).unwrap_or(GROUP_MARK)
+}
+
+/// Returns the Ethernet address that belongs to an address: see [`MacAddress::of`]. Of one of IPv6 a digest is taken.
+pub(super) fn mac_of(address: IpAddr) -> MacAddress {
+    MacAddress::of(match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => {
+            let digest = Sha256::digest(address.octets());
+            digest.first_chunk::<4>().copied().map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from)
+        }
+    })
 }
 
 /// Names the host's end of a container's pair: `veth` and 8 digits.
@@ -141,9 +140,8 @@ impl BridgeDriver {
         let link = match links.find(name).await? {
             Some(link) => link,
             None => {
-                links
-                    .add_bridge(name, crate::spec::MacAddress::of(bridge.gateway), settings.mtu.or(bridge.mtu))
-                    .await?;
+                let mac = bridge.subnets.first().map(|subnet| mac_of(subnet.gateway));
+                links.add_bridge(name, mac, settings.mtu.or(bridge.mtu)).await?;
                 find_made(links, name).await?
             }
         };
@@ -155,10 +153,12 @@ impl BridgeDriver {
             let reason = "an interface of this name exists and is no bridge".to_owned();
             return Err(NetworkError::LinkClash { name: name.to_owned(), reason });
         }
-        let wanted = Ipv4Network::new(bridge.gateway, bridge.subnet.prefix()).map_err(|error| {
-            NetworkError::Config { network: network.config.name.clone(), reason: error.to_string() }
-        })?;
-        check_address(links, &link, wanted, bridge.ours).await?;
+        if bridge.ours && bridge.has_ipv6() {
+            let failed = |source| NetworkError::Namespace { container: format!("the bridge {name}"), source };
+            netns::switch_ipv6_here(name, true).map_err(failed)?;
+        }
+        let wanted: Vec<IpNetwork> = bridge.subnets.iter().filter_map(NetworkSubnet::own_address).collect();
+        check_addresses(links, &link, &wanted, bridge.ours).await?;
         if link.up { Ok(()) } else { links.raise(&link).await }
     }
 
@@ -232,7 +232,11 @@ impl BridgeDriver {
 
 impl NetworkDriver for BridgeDriver {
     fn check(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
-        BridgeSettings::check(config).map(drop)
+        let settings = BridgeSettings::check(config)?;
+        if settings.pools.iter().any(|pool| pool.v6) && !netns::has_ipv6_here() {
+            return Err(NetworkError::NoIpv6 { network: config.name.clone() });
+        }
+        Ok(())
     }
 
     fn setup<'a>(&'a self, network: &'a NetworkRecord) -> DriverFuture<'a> {
@@ -261,34 +265,38 @@ fn bridge_of(network: &NetworkRecord) -> Result<&BridgeRecord, NetworkError> {
     network.bridge.as_ref().ok_or_else(|| NetworkError::UnknownNetwork(network.config.name.clone()))
 }
 
-async fn find_made(links: &Links, name: &str) -> Result<LinkView, NetworkError> {
+pub(super) async fn find_made(links: &Links, name: &str) -> Result<LinkView, NetworkError> {
     links.find(name).await?.ok_or_else(|| NetworkError::LinkClash {
         name: name.to_owned(),
         reason: "it was removed while it was being set up".to_owned(),
     })
 }
 
-/// Gives the bridge its address, or makes sure that it has that one: a bridge with another is somebody's, and one of
-/// somebody else's without any is not for us to change.
-async fn check_address(links: &Links, link: &LinkView, wanted: Ipv4Network, ours: bool) -> Result<(), NetworkError> {
+/// Gives the bridge its addresses, or makes sure that it has them: a bridge with others is somebody's, and one of somebody
+/// else's without them is not for us to change.
+async fn check_addresses(links: &Links, link: &LinkView, wanted: &[IpNetwork], ours: bool) -> Result<(), NetworkError> {
     let present = links.addresses(link.index).await?;
-    if present.contains(&wanted) {
-        return Ok(());
-    }
-    if !present.is_empty() {
-        let present: Vec<_> = present.iter().map(ToString::to_string).collect();
-        let reason = format!("it exists with the address {}, not {wanted}", present.join(", "));
-        return Err(NetworkError::LinkClash { name: link.name.clone(), reason });
-    }
-    if !ours {
-        let name = &link.name;
-        let reason = format!(
-            "a bridge of this name exists that mydocker did not make; give it the address (ip addr add {wanted} dev {name}), \
-             remove it (ip link delete {name}), or choose another name or network"
-        );
+    let missing: Vec<IpNetwork> = wanted.iter().copied().filter(|address| !present.contains(address)).collect();
+    let name = &link.name;
+    for address in &missing {
+        let is_other = |other: &&IpNetwork| other.is_ipv4() == address.is_ipv4() && !wanted.contains(other);
+        let others: Vec<String> = present.iter().filter(is_other).map(ToString::to_string).collect();
+        let reason = if !others.is_empty() {
+            format!("it exists with the address {}, not {address}", others.join(", "))
+        } else if !ours {
+            format!(
+                "a bridge of this name exists that mydocker did not make; give it the address (ip addr add {address} dev \
+                 {name}), remove it (ip link delete {name}), or choose another name or network"
+            )
+        } else {
+            continue;
+        };
         return Err(NetworkError::LinkClash { name: name.clone(), reason });
     }
-    links.add_address(link, wanted).await
+    for address in missing {
+        links.add_address(link, address).await?;
+    }
+    Ok(())
 }
 
 /// Makes the pair; a host end that an earlier container of ours left there is replaced, anybody else's is named.
@@ -314,35 +322,5 @@ async fn make_pair(links: &Links, pair: &VethPair<'_>) -> Result<(), NetworkErro
             let reason = "the container has an interface of this name".to_owned();
             Err(NetworkError::LinkClash { name: pair.inner_name.to_owned(), reason })
         }
-    }
-}
-
-/// Sets up the inner end on a short-lived thread inside the namespace: `lo`, address, up, default route.
-pub(super) async fn configure_inside(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
-    let outer = |source| NetworkError::Namespace { container: attachment.container_name.clone(), source };
-    let netns: OwnedFd = namespace.try_clone_to_owned().map_err(|source| outer(NetnsError::Thread(source)))?;
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let plan = Arc::new(attachment.clone());
-    let inner = Arc::clone(&plan);
-    netns::spawn_in_namespace(netns, move |entered| {
-        let _ = sender.send(entered.map(|()| with_links(|links| inside(links, inner))));
-    })
-    .map_err(outer)?;
-    receiver.await.map_err(|_| NetworkError::WorkerLost("set up the network inside a container"))?.map_err(outer)??
-}
-
-async fn inside(links: Links, attachment: Arc<Attachment>) -> Result<(), NetworkError> {
-    netns::prepare_here()
-        .map_err(|source| NetworkError::Namespace { container: attachment.container_name.clone(), source })?;
-    let link = find_made(&links, attachment.ifname.as_str()).await?;
-    if let Some(address) = attachment.address {
-        links.add_address(&link, address).await?;
-    }
-    // The kernel may still be taking apart the namespace of whoever had this address on the same parent before.
-    until_free(&[libc::EADDRINUSE, libc::EBUSY], || links.raise(&link)).await?;
-    match attachment.gateway {
-        Some(gateway) if attachment.default_route => links.add_default_route(gateway).await,
-        None if attachment.leads_out() => links.add_link_route(&link).await,
-        _ => Ok(()),
     }
 }

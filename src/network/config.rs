@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::InterfaceName;
@@ -42,6 +42,27 @@ impl fmt::Display for DriverKind {
     }
 }
 
+/// Is a subnet of a network with what is said about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPool {
+    /// Its addresses.
+    pub subnet: IpNetwork,
+    /// The bridge's address in it; the first where `None`.
+    pub gateway: Option<IpAddr>,
+    /// The part that containers get addresses from; all of it where `None`.
+    pub ip_range: Option<IpNetwork>,
+    /// Addresses that no container gets, by the name of who has them (`aux_addresses`).
+    #[serde(default)]
+    pub reserved: BTreeMap<String, IpAddr>,
+}
+
+impl AddressPool {
+    /// Takes a subnet of which nothing else is said.
+    pub fn of(subnet: IpNetwork) -> Self {
+        Self { subnet, gateway: None, ip_range: None, reserved: BTreeMap::new() }
+    }
+}
+
 /// Says what a network is to be; what is `None` is chosen when the network is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfig {
@@ -60,6 +81,15 @@ pub struct NetworkConfig {
     /// Addresses that no container gets, by the name of who has them (`aux_addresses`).
     #[serde(default)]
     pub reserved: BTreeMap<String, Ipv4Addr>,
+    /// Its containers get IPv6 addresses as well; a unique local /64 (RFC 4193) is chosen where `pools` has no subnet of IPv6.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Its containers get no IPv4 addresses (`enable_ipv4: false`).
+    #[serde(default)]
+    pub without_ipv4: bool,
+    /// Subnets besides the one above: those of IPv6, and more of IPv4. Of each family the first that has an address left gives it.
+    #[serde(default)]
+    pub pools: Vec<AddressPool>,
     /// The bridge's name; `br-` and 12 digits of the id where `None`.
     pub bridge_name: Option<InterfaceName>,
     /// Has no way out and no default route.
@@ -73,6 +103,19 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// Finds who has an address that no container gets.
+    pub(super) fn reserved_for(&self, address: IpAddr) -> Option<&str> {
+        let first = self.reserved.iter().map(|(host, reserved)| (host, IpAddr::V4(*reserved)));
+        let others = self.pools.iter().flat_map(|pool| pool.reserved.iter().map(|(host, reserved)| (host, *reserved)));
+        first.chain(others).find(|(_, reserved)| *reserved == address).map(|(host, _)| host.as_str())
+    }
+
+    /// Lists the addresses that no container gets.
+    pub(super) fn reserved_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let others = self.pools.iter().flat_map(|pool| pool.reserved.values().copied());
+        self.reserved.values().copied().map(IpAddr::V4).chain(others)
+    }
+
     /// Names the first field in which another configuration differs, with both values; project and labels aside.
     pub(super) fn difference(&self, wanted: &Self) -> Option<(&'static str, String, String)> {
         fn text<T: ToString>(value: &Option<T>) -> String {
@@ -84,18 +127,38 @@ impl NetworkConfig {
             options.retain(|key, _| config.driver != DriverKind::Cni || key != super::cni::OPTION_PATH);
             format!("{options:?}")
         };
+        let pools = |config: &Self| config.pools.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let pairs = [
             ("driver", self.driver.to_string(), wanted.driver.to_string()),
             ("subnet", text(&self.subnet), text(&wanted.subnet)),
             ("gateway", text(&self.gateway), text(&wanted.gateway)),
             ("ip_range", text(&self.ip_range), text(&wanted.ip_range)),
             ("reserved addresses", format!("{:?}", self.reserved), format!("{:?}", wanted.reserved)),
+            ("IPv6", self.ipv6.to_string(), wanted.ipv6.to_string()),
+            ("absence of IPv4", self.without_ipv4.to_string(), wanted.without_ipv4.to_string()),
+            ("set of subnets", pools(self), pools(wanted)),
             ("bridge name", text(&self.bridge_name), text(&wanted.bridge_name)),
             ("internal", self.internal.to_string(), wanted.internal.to_string()),
             ("mtu", text(&self.mtu), text(&wanted.mtu)),
             ("driver_opts", options(self), options(wanted)),
         ];
         pairs.into_iter().find(|(_, existing, wanted)| existing != wanted)
+    }
+}
+
+impl fmt::Display for AddressPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.subnet)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " gateway {gateway}")?;
+        }
+        if let Some(range) = self.ip_range {
+            write!(f, " ip_range {range}")?;
+        }
+        for (host, address) in &self.reserved {
+            write!(f, " {host} {address}")?;
+        }
+        Ok(())
     }
 }
 

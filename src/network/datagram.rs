@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Asker {
     /// Its address.
-    client: SocketAddr,
+    pub(super) client: SocketAddr,
     at: Option<Local>,
 }
 

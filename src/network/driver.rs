@@ -53,6 +53,8 @@ impl NetworkDriver for PlainDriver {
             ("a subnet", config.subnet.is_some()),
             ("a gateway", config.gateway.is_some()),
             ("an ip_range", config.ip_range.is_some()),
+            ("a subnet", !config.pools.is_empty()),
+            ("IPv6 addresses", config.ipv6),
             ("a bridge name", config.bridge_name.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {

@@ -1,8 +1,8 @@
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::cni::CniError;
 use super::config::Protocol;
@@ -57,17 +57,17 @@ pub enum NetworkError {
         /// The network.
         network: String,
         /// What was asked for.
-        subnet: Ipv4Network,
+        subnet: IpNetwork,
         /// Whose it is.
         other: String,
     },
     /// No address is left.
-    #[error("find a free address in {subnet} of the network {network}")]
+    #[error("find a free address in {subnets} of the network {network}")]
     NoFreeAddress {
         /// The network.
         network: String,
         /// Where it was looked for.
-        subnet: Ipv4Network,
+        subnets: String,
     },
     /// The address asked for cannot be given.
     #[error("give {address} of the network {network} to {container}: {reason}")]
@@ -77,7 +77,7 @@ pub enum NetworkError {
         /// The container's name.
         container: String,
         /// What was asked for.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why not.
         reason: String,
     },
@@ -90,6 +90,12 @@ pub enum NetworkError {
         container: String,
         /// Why not.
         reason: String,
+    },
+    /// The network is to have IPv6, and the kernel has none.
+    #[error("make the network {network}: its containers are to have IPv6 addresses, and this kernel has no IPv6")]
+    NoIpv6 {
+        /// The network.
+        network: String,
     },
     /// An interface of that name exists and is not ours.
     #[error("make the interface {name}: {reason}")]
@@ -290,7 +296,7 @@ impl NetworkError {
             )),
             Self::NoFreeSubnet { .. } => Some("give the network a `subnet:` of its own; `ip route show table all` shows what is in use".to_owned()),
             Self::SubnetOverlap { .. } => Some("choose another `subnet:`, or none; `ip route show table all` shows what is in use".to_owned()),
-            Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1` outside".to_owned()),
+            Self::Sysctl { .. } => Some("without forwarding no packet leaves the bridge; a read-only /proc/sys needs `sysctl -w net.ipv4.ip_forward=1`, of IPv6 `net.ipv6.conf.all.forwarding=1`, outside".to_owned()),
             Self::PortTaken { owner: None, .. } | Self::PortsTaken { .. } => Some("`ss -lntup` as root shows who has it".to_owned()),
             Self::PortTaken { owner: Some(PortOwner::Process { pid, .. }), .. } => {
                 Some(format!("end process {pid} or publish another port"))
@@ -302,6 +308,7 @@ impl NetworkError {
                 Some("no interface of the host has this address: `ip address` shows them".to_owned())
             }
             Self::Different { .. } => Some("it is made anew when no container uses it: `mydocker compose down`, then `up`".to_owned()),
+            Self::NoIpv6 { .. } => NetnsError::NoIpv6.hint(),
             Self::Several { errors, .. } => errors.iter().find_map(Self::hint),
             _ => None,
         }

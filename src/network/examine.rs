@@ -1,6 +1,6 @@
 //! Compares a network with its record and changes nothing.
 
-use super::record::{Attachment, NetworkRecord};
+use super::record::{Attachment, BridgeRecord, NetworkRecord, NetworkSubnet};
 use super::{NetworkError, Networks};
 
 /// Is one thing that was looked at.
@@ -20,7 +20,7 @@ impl Networks {
     pub async fn examine(&self, network: &NetworkRecord) -> Result<Vec<Finding>, NetworkError> {
         let mut findings = Vec::new();
         if let Some(bridge) = &network.bridge {
-            let outcome = self.look_at(bridge.name.as_str(), bridge.gateway).await;
+            let outcome = self.look_at(bridge).await;
             findings.push(Finding { what: format!("bridge {}", bridge.name), outcome });
             let gates = self.closed_gates(network).await;
             findings.extend(gates.into_iter().map(|gate| Finding { what: "firewall".to_owned(), outcome: Err(gate) }));
@@ -52,20 +52,24 @@ impl Networks {
         gates.into_iter().map(error).collect()
     }
 
-    async fn look_at(&self, name: &str, gateway: std::net::Ipv4Addr) -> Result<String, NetworkError> {
-        let links = self.bridge.links()?;
+    async fn look_at(&self, bridge: &BridgeRecord) -> Result<String, NetworkError> {
+        let (links, name) = (self.bridge.links()?, bridge.name.as_str());
         let wrong = |reason: String| NetworkError::LinkClash { name: name.to_owned(), reason };
         let link = links.find(name).await?.ok_or_else(|| wrong("it is gone".to_owned()))?;
-        let addresses = links.addresses(link.index).await?;
-        match (link.up, addresses.iter().find(|address| address.ip() == gateway)) {
-            (true, Some(address)) => Ok(format!("up, {address}")),
+        let present = links.addresses(link.index).await?;
+        let wanted = || bridge.subnets.iter().filter_map(NetworkSubnet::own_address);
+        match (link.up, wanted().find(|address| !present.contains(address))) {
+            (true, None) => {
+                let shown: Vec<String> = wanted().map(|address| address.to_string()).collect();
+                Ok(format!("up, {}", shown.join(", ")))
+            }
             (false, _) => Err(wrong("it is down".to_owned())),
-            (true, None) => Err(wrong(format!("it has not the address {gateway}"))),
+            (true, Some(missing)) => Err(wrong(format!("it has not the address {missing}"))),
         }
     }
 
     async fn look_at_host_link(&self, place: &Attachment) -> Result<String, NetworkError> {
-        let address = place.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+        let address = addresses_of(place);
         let Some(host) = &place.host_link else { return Ok(address) };
         let wrong = |reason: &str| NetworkError::LinkClash { name: host.name.to_string(), reason: reason.to_owned() };
         match self.bridge.links()?.find(host.name.as_str()).await? {
@@ -77,7 +81,12 @@ impl Networks {
 
     async fn ask_plugins(&self, place: &Attachment) -> Result<String, NetworkError> {
         let asked = self.cni().check_attachment(place.container.as_str(), place.ifname.as_str()).await?;
-        let address = place.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+        let address = addresses_of(place);
         Ok(if asked { format!("{address}, the plugins are content") } else { format!("{address}, CHECK is disabled") })
     }
+}
+
+fn addresses_of(place: &Attachment) -> String {
+    let shown: Vec<String> = place.networks().iter().map(ToString::to_string).collect();
+    if shown.is_empty() { "no address".to_owned() } else { shown.join(", ") }
 }

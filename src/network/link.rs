@@ -1,13 +1,13 @@
 //! The kernel's links, addresses and routes, by requests of rtnetlink(7).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::pin;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
@@ -41,7 +41,7 @@ pub(super) struct LinkView {
 /// Is one route of the host: where to, and through which link.
 #[derive(Clone, Debug)]
 pub(super) struct HostRoute {
-    pub(super) to: Ipv4Network,
+    pub(super) to: IpNetwork,
     pub(super) link: Option<u32>,
 }
 
@@ -76,47 +76,81 @@ impl Links {
         Ok(messages.into_iter().map(view).collect())
     }
 
-    /// Lists the IPv4 addresses of one link.
-    pub(super) async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Network>, NetworkError> {
+    /// Lists the addresses of one link, without those of IPv6 that are good on the link alone: the kernel makes these itself.
+    pub(super) async fn addresses(&self, index: u32) -> Result<Vec<IpNetwork>, NetworkError> {
         let stream = self.handle.address().get().set_link_index_filter(index).execute();
         let messages = collect(stream).await.map_err(|source| failed("list addresses", source))?;
-        let address_of = |attribute: &AddressAttribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-            _ => None,
+        // Of IPv6 there is no local address beside the one of the subnet, unless there is a peer.
+        let address_of = |attributes: &[AddressAttribute]| {
+            let local = attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+            local.or_else(|| {
+                attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Address(address) => Some(*address),
+                    _ => None,
+                })
+            })
         };
         Ok(messages
             .iter()
             .filter(|message| message.header.index == index)
             .filter_map(|message| {
-                let address = message.attributes.iter().find_map(address_of)?;
-                Ipv4Network::new(address, message.header.prefix_len).ok()
+                let address = address_of(&message.attributes)?;
+                IpNetwork::new(address, message.header.prefix_len).ok()
             })
+            .filter(|address| !matches!(address.ip(), IpAddr::V6(address) if address.is_unicast_link_local()))
             .collect())
     }
 
-    /// Lists the IPv4 routes of all tables, without default routes, multicast and loopback.
+    /// Lists the routes of all tables, without default routes, multicast, loopback and link-local ones of IPv6.
     pub(super) async fn routes(&self) -> Result<Vec<HostRoute>, NetworkError> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let stream = self.handle.route().get(message).execute();
-        let messages = collect(stream).await.map_err(|source| failed("list routes", source))?;
-        Ok(messages.iter().filter_map(host_route).collect())
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            routes.extend(self.route_messages(family).await?.iter().filter_map(host_route));
+        }
+        Ok(routes)
     }
 
-    /// Returns the largest packet that the link of the IPv4 default route takes; `None` where there is no such route.
-    pub(super) async fn uplink_mtu(&self) -> Result<Option<u32>, NetworkError> {
+    async fn route_messages(&self, family: AddressFamily) -> Result<Vec<RouteMessage>, NetworkError> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
+        message.header.address_family = family;
         let stream = self.handle.route().get(message).execute();
-        let messages = collect(stream).await.map_err(|source| failed("list routes", source))?;
-        let Some((_, index)) = messages.iter().filter_map(default_route).min() else { return Ok(None) };
+        match collect(stream).await {
+            // A kernel without IPv6 has no routes of it.
+            Err(source) if family == AddressFamily::Inet6 && source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                Ok(Vec::new())
+            }
+            other => other.map_err(|source| failed("list routes", source)),
+        }
+    }
+
+    /// Returns the largest packet that the link of the default route takes, of IPv4 or else of IPv6; `None` where there is no
+    /// such route.
+    pub(super) async fn uplink_mtu(&self) -> Result<Option<u32>, NetworkError> {
+        let mut found = None;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            if found.is_none() {
+                found = self.route_messages(family).await?.iter().filter_map(default_route).min();
+            }
+        }
+        let Some((_, index)) = found else { return Ok(None) };
         let links = self.list().await?;
         Ok(links.iter().find(|link| link.index == index).map(|link| link.mtu).filter(|mtu| (68..=65535).contains(mtu)))
     }
 
     /// Makes a bridge, raised, with an Ethernet address that its ports do not change.
-    pub(super) async fn add_bridge(&self, name: &str, mac: MacAddress, mtu: Option<u32>) -> Result<(), NetworkError> {
-        let mut builder = LinkBridge::new(name).address(mac.octets().to_vec());
+    pub(super) async fn add_bridge(
+        &self,
+        name: &str,
+        mac: Option<MacAddress>,
+        mtu: Option<u32>,
+    ) -> Result<(), NetworkError> {
+        let mut builder = LinkBridge::new(name);
+        if let Some(mac) = mac {
+            builder = builder.address(mac.octets().to_vec());
+        }
         if let Some(mtu) = mtu {
             builder = builder.mtu(mtu);
         }
@@ -171,22 +205,32 @@ impl Links {
         self.handle.link().add(message).execute().await.map_err(errno)
     }
 
-    /// Gives a link an address.
-    pub(super) async fn add_address(&self, link: &LinkView, address: Ipv4Network) -> Result<(), NetworkError> {
-        let request = self.handle.address().add(link.index, IpAddr::V4(address.ip()), address.prefix()).execute();
-        request.await.map_err(|error| failed(format!("give {address} to {}", link.name), errno(error)))
+    /// Gives a link an address. One of IPv6 is good at once: that nobody else has it is known from the records, so no second
+    /// is spent on asking for duplicates (RFC 4862, 5.4).
+    pub(super) async fn add_address(&self, link: &LinkView, address: IpNetwork) -> Result<(), NetworkError> {
+        let mut request = self.handle.address().add(link.index, address.ip(), address.prefix());
+        if address.is_ipv6() {
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        request.execute().await.map_err(|error| failed(format!("give {address} to {}", link.name), errno(error)))
     }
 
-    /// Makes the default route.
-    pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> Result<(), NetworkError> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+    /// Makes the default route of the gateway's family.
+    pub(super) async fn add_default_route(&self, gateway: IpAddr) -> Result<(), NetworkError> {
+        let message = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).build(),
+        };
         let request = self.handle.route().add(message).replace().execute();
         request.await.map_err(|error| failed(format!("route everything through {gateway}"), errno(error)))
     }
 
-    /// Makes a default route that leads through the link and to no gateway.
-    pub(super) async fn add_link_route(&self, link: &LinkView) -> Result<(), NetworkError> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link.index).build();
+    /// Makes a default route of the family of `any` that leads through the link and to no gateway.
+    pub(super) async fn add_link_route(&self, link: &LinkView, any: IpAddr) -> Result<(), NetworkError> {
+        let message = match any {
+            IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().output_interface(link.index).build(),
+            IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().output_interface(link.index).build(),
+        };
         let request = self.handle.route().add(message).replace().execute();
         request.await.map_err(|error| failed(format!("route everything through {}", link.name), errno(error)))
     }
@@ -254,15 +298,17 @@ fn view(message: LinkMessage) -> LinkView {
 
 fn host_route(message: &RouteMessage) -> Option<HostRoute> {
     let to = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         _ => None,
     })?;
     let link = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     });
-    let to = Ipv4Network::new(to, message.header.destination_prefix_length).ok()?;
-    let counts = to.prefix() > 0 && !to.ip().is_multicast() && !to.ip().is_loopback();
+    let to = IpNetwork::new(to, message.header.destination_prefix_length).ok()?;
+    let on_link = matches!(to.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
+    let counts = to.prefix() > 0 && !to.ip().is_multicast() && !to.ip().is_loopback() && !on_link;
     counts.then_some(HostRoute { to, link })
 }
 

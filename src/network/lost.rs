@@ -4,24 +4,23 @@
 //! the directory of attachments has the id for a name. What was asked for (internal, options) is nowhere else: only who
 //! knows that can rebuild the record, all others can but clear the network away.
 
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-
-use ipnetwork::Ipv4Network;
 
 use super::bridge;
 use super::config::{DriverKind, NetworkConfig};
 use super::link::LinkView;
-use super::record::{Attachment, BridgeRecord, HostLink, NetworkRecord};
+use super::record::{Attachment, BridgeRecord, HostLink, NetworkRecord, NetworkSubnet};
 use super::settings::BridgeSettings;
+use super::state::Lease;
 use super::{NetworkError, Networks};
-use crate::spec::{ContainerId, random_hex};
+use crate::spec::random_hex;
 
 /// Is what the kernel has of a network without a record.
 struct Remains {
     bridge: LinkView,
-    subnet: Option<Ipv4Network>,
-    gateway: Option<Ipv4Addr>,
+    /// What its addresses say, in the order in which they were given.
+    subnets: Vec<NetworkSubnet>,
     /// Host ends of containers.
     ports: Vec<LinkView>,
     /// The network's, where a container was ever attached.
@@ -50,10 +49,10 @@ impl Networks {
             self.clear_remains(&config.name, remains).await?;
             return Ok(None);
         };
-        for (address, container) in self.state.damaged_attachments(&record.id)? {
-            let name = bridge::host_link_name(&container, &record.id);
+        for lease in self.state.damaged_attachments(&record.id)? {
+            let name = bridge::host_link_name(&lease.container, &record.id);
             if !remains.ports.iter().any(|port| port.name == name) {
-                self.state.remove_lease(&record.id, address, &container)?;
+                self.state.remove_lease(&record.id, &lease)?;
             }
         }
         tracing::warn!(network = %config.name, bridge = %remains.bridge.name, "the network's record was damaged and is rebuilt");
@@ -74,15 +73,21 @@ impl Networks {
 
     /// Makes attachments of what is left of damaged ones: enough to take the containers off.
     pub(super) fn damaged_places(&self, network: &NetworkRecord) -> Result<Vec<Attachment>, NetworkError> {
-        let Some(bridge) = &network.bridge else { return Ok(Vec::new()) };
-        let place = |(address, container): (Ipv4Addr, ContainerId)| {
+        if network.bridge.is_none() {
+            return Ok(Vec::new());
+        }
+        let prefix = |v6: bool| network.subnets_of(v6).next().map(|subnet| subnet.subnet.prefix());
+        let place = |Lease { v4, v6, container }| {
             Some(Attachment {
                 network: network.id.clone(),
                 network_name: network.config.name.clone(),
                 container_name: container.short().to_owned(),
                 ifname: "eth0".parse().ok()?,
-                address: Ipv4Network::new(address, bridge.subnet.prefix()).ok(),
+                address: v4.and_then(|address| Ipv4Network::new(address, prefix(false)?).ok()),
                 gateway: None,
+                address_v6: v6.and_then(|address| Ipv6Network::new(address, prefix(true)?).ok()),
+                gateway_v6: None,
+                further: Vec::new(),
                 mac: None,
                 default_route: false,
                 parent: None,
@@ -106,11 +111,14 @@ impl Networks {
         let Some(found) = all.iter().find(|link| link.is_bridge && link.alias == alias && !recorded(link)) else {
             return Ok(None);
         };
-        let address = links.addresses(found.index).await?.into_iter().next();
+        let subnet_of = |address: &IpNetwork| {
+            let subnet = IpNetwork::new(address.network(), address.prefix()).ok()?;
+            Some(NetworkSubnet { subnet, gateway: address.ip() })
+        };
+        let addresses = links.addresses(found.index).await?;
         let is_port = |link: &&LinkView| link.master == Some(found.index) && bridge::is_group(link.group);
         Ok(Some(Remains {
-            subnet: address.and_then(|address| Ipv4Network::new(address.network(), address.prefix()).ok()),
-            gateway: address.map(|address| address.ip()),
+            subnets: addresses.iter().filter_map(subnet_of).collect(),
             ports: all.iter().filter(is_port).cloned().collect(),
             id: self.state.lost_id(name, found.name.strip_prefix("br-"), &records)?,
             bridge: found.clone(),
@@ -124,12 +132,9 @@ impl Networks {
         config: &NetworkConfig,
         settings: &BridgeSettings,
     ) -> Result<Option<NetworkRecord>, NetworkError> {
-        let (Some(subnet), Some(gateway)) = (remains.subnet, remains.gateway) else { return Ok(None) };
+        let Some(subnets) = subnets_as_wanted(&remains.subnets, settings) else { return Ok(None) };
         let Ok(name) = remains.bridge.name.parse() else { return Ok(None) };
-        let is_wanted = settings.name.as_ref().is_none_or(|wanted| *wanted == name)
-            && settings.subnet.is_none_or(|wanted| wanted == subnet)
-            && settings.gateway.is_none_or(|wanted| wanted == gateway);
-        if !is_wanted {
+        if settings.name.as_ref().is_some_and(|wanted| *wanted != name) {
             return Ok(None);
         }
         let id = remains.id.clone().unwrap_or_else(random_hex);
@@ -138,7 +143,7 @@ impl Networks {
             None => bridge::free_group(&id, &self.state.networks()?),
         };
         let mtu = Some(remains.bridge.mtu).filter(|mtu| settings.mtu.is_none() && *mtu != bridge::USUAL_MTU);
-        let bridge = BridgeRecord { name, subnet, gateway, group, ours: true, mtu };
+        let bridge = BridgeRecord { name, subnets, group, ours: true, mtu };
         Ok(Some(NetworkRecord { id, config: config.clone(), bridge: Some(bridge), lan: None, cni: None }))
     }
 
@@ -151,4 +156,19 @@ impl Networks {
         links.delete(&remains.bridge).await?;
         self.state.remove_lost(name, remains.id.as_deref())
     }
+}
+
+/// Finds for each subnet that is wanted the one of the bridge that it is; `None` where one is missing or one too many is there.
+fn subnets_as_wanted(present: &[NetworkSubnet], settings: &BridgeSettings) -> Option<Vec<NetworkSubnet>> {
+    let mut left = present.to_vec();
+    let mut found = Vec::new();
+    for pool in &settings.pools {
+        let fits = |subnet: &NetworkSubnet| {
+            subnet.subnet.is_ipv6() == pool.v6
+                && pool.subnet.is_none_or(|wanted| wanted == subnet.subnet)
+                && pool.gateway.is_none_or(|wanted| wanted == subnet.gateway)
+        };
+        found.push(left.swap_remove(left.iter().position(fits)?));
+    }
+    left.is_empty().then_some(found)
 }

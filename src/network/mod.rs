@@ -12,6 +12,7 @@ mod error;
 mod examine;
 mod firewall;
 mod forwarding;
+mod inside;
 mod ipam;
 mod lan;
 mod link;
@@ -24,20 +25,22 @@ mod readiness;
 mod record;
 mod settings;
 mod state;
+mod subnets;
 
 pub mod cni;
 pub mod dns;
 pub mod polycube;
 
-pub use config::{DriverKind, NetworkConfig, PortMapping, Protocol};
+pub use config::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 pub use driver::{DriverFuture, NetworkDriver};
 pub use error::{NetworkError, PortOwner};
 pub use examine::Finding;
 pub use firewall::{FirewallChoice, FirewallOptions, RuleWatch};
 pub use networks::Networks;
 pub use ports::PortReservation;
-pub use proxy::{serve_proxy, serve_udp_proxy};
+pub use proxy::{Targets, serve_proxy, serve_udp_proxy};
 pub use readiness::watch;
 pub use record::{
-    AttachRequest, Attachment, BridgeRecord, HostLink, LanRecord, NetworkRecord, OwnParent, PublishedPort,
+    AttachRequest, Attachment, BridgeRecord, HostLink, LanRecord, NetworkRecord, NetworkSubnet, OwnParent,
+    PublishedPort,
 };

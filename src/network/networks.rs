@@ -11,8 +11,9 @@ use super::connection::HostLinks;
 use super::conntrack::forget_flows;
 use super::driver::{NetworkDriver, PlainDriver};
 use super::firewall::{Firewall, FirewallOptions, RuleWatch};
+use super::forwarding::Forwarding;
 use super::lan::LanDriver;
-use super::record::{AttachRequest, Attachment, NetworkRecord};
+use super::record::{AttachRequest, Attachment, BridgeRecord, NetworkRecord};
 use super::state::StateDir;
 use super::{NetworkError, forwarding};
 use crate::spec::ContainerId;
@@ -78,8 +79,8 @@ impl Networks {
             self.firewall.note_change();
         }
         let mut made = driver.setup(&record).await;
-        if made.is_ok() && record.bridge.is_some() {
-            made = forwarding::enable(&self.state);
+        if made.is_ok() {
+            made = self.enable_forwarding(std::slice::from_ref(&record)).await;
         }
         drop(lock);
         if made.is_ok() {
@@ -230,9 +231,7 @@ impl Networks {
                 Err(error) => errors.push(error),
             }
         }
-        if networks.iter().any(|network| network.bridge.is_some()) {
-            errors.extend(forwarding::enable(&self.state).err());
-        }
+        errors.extend(self.enable_forwarding(&networks).await.err());
         drop(lock);
         errors.extend(self.firewall.reconcile(&self.state, true).await.err());
         several("reconcile networks", errors)
@@ -331,18 +330,39 @@ impl Networks {
         named.retain(|attachment| !ended(&attachment.container));
         let mut users: Vec<String> = named.iter().map(|attachment| attachment.container_name.clone()).collect();
         // A damaged record has no name, its lease still has an id.
-        let unnamed = self.state.leases(&network.id)?.into_values();
+        let unnamed = self.state.leases(&network.id)?.into_iter().map(|lease| lease.container);
         let unnamed = unnamed.filter(|id| !ended(id) && !named.iter().any(|attachment| attachment.container == *id));
         users.extend(unnamed.map(|id| id.short().to_owned()));
         Ok(users)
     }
 
-    fn restore_forwarding(&self) -> Result<(), NetworkError> {
-        if self.state.networks()?.iter().any(|network| network.bridge.is_some()) || self.cni.has_cubes() {
-            return Ok(());
+    async fn enable_forwarding(&self, networks: &[NetworkRecord]) -> Result<(), NetworkError> {
+        for (which, needed) in needs(networks) {
+            if !needed || forwarding::is_on(which)? {
+                continue;
+            }
+            let mut outward = self.bridge.links()?.list().await?;
+            outward.retain(|link| !link.is_bridge && link.master.is_none());
+            let outward: Vec<String> = outward.into_iter().map(|link| link.name).collect();
+            forwarding::enable(&self.state, which, &outward)?;
         }
-        forwarding::restore(&self.state)
+        Ok(())
     }
+
+    fn restore_forwarding(&self) -> Result<(), NetworkError> {
+        for (which, needed) in needs(&self.state.networks()?) {
+            if !needed && !(which == Forwarding::V4 && self.cni.has_cubes()) {
+                forwarding::restore(&self.state, which)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says for which families the host has to forward.
+fn needs(networks: &[NetworkRecord]) -> [(Forwarding, bool); 2] {
+    let v6 = networks.iter().any(|network| network.bridge.as_ref().is_some_and(BridgeRecord::has_ipv6));
+    [(Forwarding::V4, networks.iter().any(|network| network.bridge.is_some())), (Forwarding::V6, v6)]
 }
 
 fn with_undo(operation: String, error: NetworkError, undone: Option<NetworkError>) -> NetworkError {
@@ -384,6 +404,8 @@ mod tests {
             netns: std::os::fd::AsFd::as_fd(&namespace),
             ifname: "eth0".parse().unwrap(),
             ipv4: None,
+            ipv6: None,
+            link_local: Vec::new(),
             mac: None,
             default_route: true,
             ports: Vec::new(),

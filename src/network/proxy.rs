@@ -1,10 +1,10 @@
-//! Carries what the firewall's DNAT does not catch to the container: connections from the host to 127.0.0.1, over IPv6,
-//! and from containers to a port of the host.
+//! Carries what the firewall's DNAT does not catch to the container: connections from the host to 127.0.0.1 and ::1, those of IPv6
+//! to a container that has IPv4 alone and the other way round, and from containers to a port of the host.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,35 +25,63 @@ const RESPITE: Duration = Duration::from_millis(50);
 /// After which an exchange of datagrams is over.
 const UDP_IDLE: Duration = Duration::from_secs(90);
 
-/// Accepts on a reserved port and carries each connection to `target`; runs until it is dropped.
+/// Says where a container's port is, over IPv4 and over IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    v4: Option<SocketAddr>,
+    v6: Option<SocketAddr>,
+}
+
+impl Targets {
+    /// Takes the first address of each family.
+    pub fn of(addresses: &[IpAddr], port: u16) -> Self {
+        let first = |v6: bool| addresses.iter().find(|address| address.is_ipv6() == v6);
+        let target = |address: &IpAddr| SocketAddr::new(*address, port);
+        Self { v4: first(false).map(target), v6: first(true).map(target) }
+    }
+
+    /// Lists what is tried for a client: first what speaks as it does, then the other, for a program that listens over IPv4
+    /// alone is not to be lost to those whose `localhost` is ::1.
+    fn for_client(self, client: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        // A socket of both families shows clients of IPv4 as ::ffff:192.0.2.1.
+        let order = if client.ip().to_canonical().is_ipv6() { [self.v6, self.v4] } else { [self.v4, self.v6] };
+        order.into_iter().flatten()
+    }
+}
+
+impl From<SocketAddr> for Targets {
+    fn from(target: SocketAddr) -> Self {
+        Self::of(&[target.ip()], target.port())
+    }
+}
+
+/// Accepts on a reserved port and carries each connection to one of `targets`; runs until it is dropped.
 ///
-/// The target is asked for each connection, so a restarted container is found at its new address; where there is none the
+/// They are asked for with each connection, so a restarted container is found at its new address; where there is none the
 /// connection is closed at once.
 pub fn serve_proxy(
     listener: OwnedFd,
-    target: impl Fn() -> Option<SocketAddr> + Send + 'static,
+    targets: impl Fn() -> Targets + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send, NetworkError> {
     let failed = |source| NetworkError::Socket { operation: "serve a published tcp port".to_owned(), source };
     let listener = std::net::TcpListener::from(listener);
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(async move {
         match TcpListener::from_std(listener) {
-            Ok(listener) => accept_loop(listener, target).await,
+            Ok(listener) => accept_loop(listener, targets).await,
             Err(error) => tracing::error!(%error, "a published tcp port is not served"),
         }
     })
 }
 
-async fn accept_loop(listener: TcpListener, target: impl Fn() -> Option<SocketAddr>) {
+async fn accept_loop(listener: TcpListener, targets: impl Fn() -> Targets) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((client, _)) => {
-                    if let Some(target) = target() {
-                        connections.spawn(carry(client, target));
-                    }
+                Ok((client, from)) => {
+                    connections.spawn(carry(client, targets().for_client(from).collect()));
                 }
                 // A connection that its client gave up costs nothing; without descriptors accept(2) would spin.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
@@ -65,26 +93,27 @@ async fn accept_loop(listener: TcpListener, target: impl Fn() -> Option<SocketAd
     }
 }
 
-async fn carry(mut client: TcpStream, target: SocketAddr) -> io::Result<()> {
-    let mut server = timeout(CONNECT, TcpStream::connect(target)).await??;
+async fn carry(mut client: TcpStream, targets: Vec<SocketAddr>) -> io::Result<()> {
+    // One address after the other; of an empty list there is an error, and the connection is closed.
+    let mut server = timeout(CONNECT, TcpStream::connect(targets.as_slice())).await??;
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// Receives on a reserved udp port and carries datagrams to `target` and answers back; runs until it is dropped.
+/// Receives on a reserved udp port and carries datagrams to one of `targets` and answers back; runs until it is dropped.
 pub fn serve_udp_proxy(
     socket: OwnedFd,
-    target: impl Fn() -> Option<SocketAddr> + Send + 'static,
+    targets: impl Fn() -> Targets + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send, NetworkError> {
     Ok(async move {
         match AnsweringSocket::from_fd(socket) {
-            Ok(socket) => datagram_loop(Arc::new(socket), target).await,
+            Ok(socket) => datagram_loop(Arc::new(socket), targets).await,
             Err(error) => tracing::error!(%error, "a published udp port is not served"),
         }
     })
 }
 
-async fn datagram_loop(socket: Arc<AnsweringSocket>, target: impl Fn() -> Option<SocketAddr>) {
+async fn datagram_loop(socket: Arc<AnsweringSocket>, targets: impl Fn() -> Targets) {
     let mut exchanges: HashMap<Asker, Arc<UdpSocket>> = HashMap::new();
     let mut readers = JoinSet::new();
     let mut buffer = vec![0; 65536];
@@ -95,7 +124,8 @@ async fn datagram_loop(socket: Arc<AnsweringSocket>, target: impl Fn() -> Option
             }
             received = socket.receive(&mut buffer) => {
                 let Ok((length, asker)) = received else { continue };
-                let (Some(target), Some(datagram)) = (target(), buffer.get(..length)) else { continue };
+                let target = targets().for_client(asker.client).next();
+                let (Some(target), Some(datagram)) = (target, buffer.get(..length)) else { continue };
                 let full = exchanges.len() >= CONNECTIONS;
                 let known = exchanges.get(&asker).filter(|exchange| exchange.peer_addr().is_ok_and(|to| to == target));
                 let exchange = match known {
@@ -168,7 +198,8 @@ mod tests {
         let port = reservation.port().host_port;
         let there = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let asked = Arc::clone(&there);
-        let target = move || asked.load(std::sync::atomic::Ordering::SeqCst).then_some(address);
+        let target =
+            move || if asked.load(std::sync::atomic::Ordering::SeqCst) { address.into() } else { Targets::default() };
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_proxy(reservation.into_fd(), target).unwrap());
 
@@ -190,6 +221,18 @@ mod tests {
         assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0);
     }
 
+    #[test]
+    fn a_client_is_led_to_its_own_family_first() {
+        let targets = Targets::of(&["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()], 80);
+        let led = |client: &str| {
+            targets.for_client(client.parse().unwrap()).map(|target| target.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(led("[::1]:4000"), ["[fd00::2]:80", "10.0.0.2:80"]);
+        assert_eq!(led("[::ffff:127.0.0.1]:4000"), ["10.0.0.2:80", "[fd00::2]:80"]);
+        let alone = Targets::from(SocketAddr::from(([10, 0, 0, 2], 80)));
+        assert_eq!(alone.for_client("[::1]:4000".parse().unwrap()).count(), 1);
+    }
+
     #[tokio::test]
     async fn datagrams_come_back_to_their_sender() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -197,7 +240,7 @@ mod tests {
         let reservation = reservation(Protocol::Udp);
         let port = reservation.port().host_port;
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_udp_proxy(reservation.into_fd(), move || Some(address)).unwrap());
+        tasks.spawn(serve_udp_proxy(reservation.into_fd(), move || address.into()).unwrap());
         let mut buffer = [0; 16];
         for word in ["one", "two"] {
             let client = connected(([127, 0, 0, 1], port).into()).await.unwrap();

@@ -1,9 +1,9 @@
 //! What is written down of networks and of containers' places in them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use super::cni::NetworkList;
@@ -30,13 +30,12 @@ pub struct NetworkRecord {
 
 /// Is what the bridge driver chose for one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredBridge")]
 pub struct BridgeRecord {
     /// The interface.
     pub name: InterfaceName,
-    /// All addresses of the network.
-    pub subnet: Ipv4Network,
-    /// The bridge's own address, the containers' default gateway.
-    pub gateway: Ipv4Addr,
+    /// The network's subnets, in the order in which they give addresses.
+    pub subnets: Vec<NetworkSubnet>,
     /// The IFLA_GROUP of all host ends of this network.
     pub group: u32,
     /// False where the bridge was there before us: then it also stays after us.
@@ -49,15 +48,14 @@ pub struct BridgeRecord {
 
 /// Is what the drivers `macvlan` and `ipvlan` chose for one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredLan")]
 pub struct LanRecord {
     /// The interface of the host that the containers share.
     pub parent: InterfaceName,
     /// What the parent is, where we make it and take it away; `None` where it was there before us.
     pub own: Option<OwnParent>,
-    /// All addresses of the network.
-    pub subnet: Ipv4Network,
-    /// The router of the LAN, the containers' default gateway.
-    pub gateway: Ipv4Addr,
+    /// The network's subnets, in the order in which they give addresses; the gateways are the LAN's routers.
+    pub subnets: Vec<NetworkSubnet>,
 }
 
 /// Is a parent that we make.
@@ -75,22 +73,110 @@ pub enum OwnParent {
     },
 }
 
+/// Is one subnet of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSubnet {
+    /// All its addresses.
+    pub subnet: IpNetwork,
+    /// The default gateway of containers whose address is of it: the bridge's own address, or that of the LAN's router.
+    pub gateway: IpAddr,
+}
+
+impl NetworkSubnet {
+    /// Returns the bridge's own address with the prefix, as it is given to the interface.
+    pub fn own_address(&self) -> Option<IpNetwork> {
+        IpNetwork::new(self.gateway, self.subnet.prefix()).ok()
+    }
+}
+
+/// Is a [`BridgeRecord`] as it is read: records of before there was IPv6 have one subnet.
+#[derive(Deserialize)]
+struct StoredBridge {
+    name: InterfaceName,
+    #[serde(default)]
+    subnets: Vec<NetworkSubnet>,
+    subnet: Option<Ipv4Network>,
+    gateway: Option<Ipv4Addr>,
+    group: u32,
+    ours: bool,
+    #[serde(default)]
+    mtu: Option<u32>,
+}
+
+impl From<StoredBridge> for BridgeRecord {
+    fn from(stored: StoredBridge) -> Self {
+        let StoredBridge { name, subnets, subnet, gateway, group, ours, mtu } = stored;
+        Self { name, subnets: with_first(subnets, subnet, gateway), group, ours, mtu }
+    }
+}
+
+/// Is a [`LanRecord`] as it is read.
+#[derive(Deserialize)]
+struct StoredLan {
+    parent: InterfaceName,
+    own: Option<OwnParent>,
+    #[serde(default)]
+    subnets: Vec<NetworkSubnet>,
+    subnet: Option<Ipv4Network>,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl From<StoredLan> for LanRecord {
+    fn from(stored: StoredLan) -> Self {
+        let StoredLan { parent, own, subnets, subnet, gateway } = stored;
+        Self { parent, own, subnets: with_first(subnets, subnet, gateway) }
+    }
+}
+
+fn with_first(
+    mut subnets: Vec<NetworkSubnet>,
+    subnet: Option<Ipv4Network>,
+    gateway: Option<Ipv4Addr>,
+) -> Vec<NetworkSubnet> {
+    if let (Some(subnet), Some(gateway)) = (subnet, gateway) {
+        subnets.insert(0, NetworkSubnet { subnet: subnet.into(), gateway: gateway.into() });
+    }
+    subnets
+}
+
+impl BridgeRecord {
+    /// Says whether its containers get IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.subnets.iter().any(|subnet| subnet.subnet.is_ipv6())
+    }
+}
+
 impl NetworkRecord {
     /// Returns the bridge's name.
     pub fn bridge_name(&self) -> Option<&InterfaceName> {
         self.bridge.as_ref().map(|bridge| &bridge.name)
     }
 
-    /// Returns the addresses of the network.
-    pub fn subnet(&self) -> Option<Ipv4Network> {
-        let of_lan = || self.lan.as_ref().map(|lan| lan.subnet);
-        self.bridge.as_ref().map(|bridge| bridge.subnet).or_else(of_lan)
+    /// Returns its subnets; none where others give its addresses.
+    pub fn subnets(&self) -> &[NetworkSubnet] {
+        let of_lan = || self.lan.as_ref().map(|lan| lan.subnets.as_slice());
+        self.bridge.as_ref().map(|bridge| bridge.subnets.as_slice()).or_else(of_lan).unwrap_or_default()
     }
 
-    /// Returns the containers' default gateway: the bridge's own address, or that of the LAN's router.
+    /// Returns its subnets of IPv6, or those of IPv4.
+    pub fn subnets_of(&self, v6: bool) -> impl Iterator<Item = NetworkSubnet> {
+        self.subnets().iter().copied().filter(move |subnet| subnet.subnet.is_ipv6() == v6)
+    }
+
+    /// Returns the first subnet of IPv4.
+    pub fn subnet(&self) -> Option<Ipv4Network> {
+        self.subnets().iter().find_map(|subnet| match subnet.subnet {
+            IpNetwork::V4(subnet) => Some(subnet),
+            IpNetwork::V6(_) => None,
+        })
+    }
+
+    /// Returns the containers' default gateway in that.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let of_lan = || self.lan.as_ref().map(|lan| lan.gateway);
-        self.bridge.as_ref().map(|bridge| bridge.gateway).or_else(of_lan)
+        self.subnets().iter().find_map(|subnet| match subnet.gateway {
+            IpAddr::V4(gateway) => Some(gateway),
+            IpAddr::V6(_) => None,
+        })
     }
 
     /// Returns the 12 digits that people see.
@@ -114,6 +200,10 @@ pub struct AttachRequest<'a> {
     pub ifname: InterfaceName,
     /// A chosen address.
     pub ipv4: Option<Ipv4Addr>,
+    /// A chosen IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Link-local addresses that the interface gets besides.
+    pub link_local: Vec<IpAddr>,
     /// A chosen Ethernet address.
     pub mac: Option<MacAddress>,
     /// Whether the namespace's default route goes through this network (never through an internal one).
@@ -141,6 +231,15 @@ pub struct Attachment {
     pub address: Option<Ipv4Network>,
     /// The gateway.
     pub gateway: Option<Ipv4Addr>,
+    /// The IPv6 address; `None` on networks without IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_v6: Option<Ipv6Network>,
+    /// The gateway of IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Addresses besides those: what else a plugin gave, and link-local ones that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<IpNetwork>,
     /// The Ethernet address of the interface inside.
     pub mac: Option<MacAddress>,
     /// Whether the default route goes through it.
@@ -163,19 +262,48 @@ impl Attachment {
         self.process.as_ref().is_some_and(ProcessIdentity::is_alive)
     }
 
-    /// Says whether the address is one that we gave, so that no other may have it.
+    /// Says whether the addresses are ones that we gave, so that no other may have them.
     pub fn is_lease(&self) -> bool {
-        (self.host_link.is_some() || self.parent.is_some()) && self.address.is_some()
+        let is_ours = self.host_link.is_some() || self.parent.is_some();
+        is_ours && (self.address.is_some() || self.address_v6.is_some())
+    }
+
+    /// Returns the container's IPv4 address without its prefix.
+    pub fn ip(&self) -> Option<Ipv4Addr> {
+        self.address.map(|address| address.ip())
+    }
+
+    /// Returns the container's IPv6 address without its prefix.
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.address_v6.map(|address| address.ip())
+    }
+
+    /// Returns all addresses with their prefixes.
+    pub fn networks(&self) -> Vec<IpNetwork> {
+        let own = self.address.map(IpNetwork::V4).into_iter().chain(self.address_v6.map(IpNetwork::V6));
+        own.chain(self.further.iter().copied()).collect()
+    }
+
+    /// Returns all addresses by which it is found, those of IPv4 first; link-local ones are good on their link alone.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.networks().iter().map(IpNetwork::ip).collect();
+        all.retain(|address| !is_link_local(*address));
+        // Stable: within a family the first stays the first.
+        all.sort_by_key(IpAddr::is_ipv6);
+        all
     }
 
     /// Says whether the container's way out of its networks leads through it.
     pub fn leads_out(&self) -> bool {
-        self.default_route && (self.gateway.is_some() || self.parent.is_some())
+        self.default_route && (self.gateway.is_some() || self.gateway_v6.is_some() || self.parent.is_some())
     }
+}
 
-    /// Returns the container's address without its prefix.
-    pub fn ip(&self) -> Option<Ipv4Addr> {
-        self.address.map(|address| address.ip())
+/// Says whether an address is good on one link alone: 169.254.0.0/16 (RFC 3927), fe80::/10 (RFC 4291).
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 
@@ -197,4 +325,19 @@ pub struct PublishedPort {
     pub container_port: u16,
     /// The transport protocol.
     pub protocol: Protocol,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_before_ipv6_are_read() {
+        let old = r#"{"name":"br-1","subnet":"10.11.0.0/24","gateway":"10.11.0.1","group":7,"ours":true}"#;
+        let bridge: BridgeRecord = serde_json::from_str(old).unwrap();
+        let subnet = NetworkSubnet { subnet: "10.11.0.0/24".parse().unwrap(), gateway: "10.11.0.1".parse().unwrap() };
+        assert_eq!((bridge.subnets.as_slice(), bridge.has_ipv6(), bridge.mtu), ([subnet].as_slice(), false, None));
+        let again: BridgeRecord = serde_json::from_str(&serde_json::to_string(&bridge).unwrap()).unwrap();
+        assert_eq!(again, bridge);
+    }
 }

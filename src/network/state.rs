@@ -3,10 +3,10 @@
 //! The name of an attachment's file is `<address>_<container>.json`, so a listing of the directory is the table of
 //! leases: giving an address away reads no file, and a file whose content was lost still holds its address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,44 @@ impl Record for NetworkRecord {
 
 impl Record for Attachment {
     const VERSION: u32 = 1;
+}
+
+/// Is what is given away to one container, as the name of its file says: `<addresses>_<container>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lease {
+    pub(super) v4: Option<Ipv4Addr>,
+    pub(super) v6: Option<Ipv6Addr>,
+    pub(super) container: ContainerId,
+}
+
+impl Lease {
+    fn of(attachment: &Attachment) -> Option<Self> {
+        let (v4, v6) = (attachment.ip(), attachment.ipv6());
+        (v4.is_some() || v6.is_some()).then(|| Self { v4, v6, container: attachment.container.clone() })
+    }
+
+    /// Returns the addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+
+    fn file_name(&self) -> String {
+        let addresses: Vec<String> = self.addresses().map(|address| address.to_string()).collect();
+        format!("{}_{}.json", addresses.join(","), self.container.as_str())
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (addresses, container) = name.strip_suffix(".json")?.split_once('_')?;
+        let container = container.parse().ok()?;
+        let (v4, v6) = match addresses.split_once(',') {
+            Some((v4, v6)) => (Some(v4.parse().ok()?), Some(v6.parse().ok()?)),
+            None => match addresses.parse().ok()? {
+                IpAddr::V4(address) => (Some(address), None),
+                IpAddr::V6(address) => (None, Some(address)),
+            },
+        };
+        Some(Self { v4, v6, container })
+    }
 }
 
 /// Is the directory in which networks are written down.
@@ -140,28 +178,29 @@ impl StateDir {
         Ok(ids.into_iter().find(is_it))
     }
 
-    /// Lists the places whose record was damaged: of them the address and the container are known, from the file's name.
-    pub(super) fn damaged_attachments(
-        &self,
-        network_id: &str,
-    ) -> Result<BTreeMap<Ipv4Addr, ContainerId>, NetworkError> {
+    /// Lists the places whose record was damaged: of them the addresses and the container are known, from the file's name.
+    pub(super) fn damaged_attachments(&self, network_id: &str) -> Result<Vec<Lease>, NetworkError> {
         let names = file_names(&self.attachment_dir(network_id))?;
-        Ok(names.iter().filter_map(|name| parse_lease(store::name_before(name)?)).collect())
+        Ok(names.iter().filter_map(|name| Lease::parse(store::name_before(name)?)).collect())
     }
 
     /// Lists which addresses of a network are given away, from the names of files alone.
-    pub(super) fn leases(&self, network_id: &str) -> Result<BTreeMap<Ipv4Addr, ContainerId>, NetworkError> {
+    pub(super) fn leases(&self, network_id: &str) -> Result<Vec<Lease>, NetworkError> {
         let names = file_names(&self.attachment_dir(network_id))?;
         // Also what is damaged: the container still has the address.
-        Ok(names.iter().filter_map(|name| parse_lease(store::name_before(name).unwrap_or(name))).collect())
+        let mut leases: Vec<Lease> =
+            names.iter().filter_map(|name| Lease::parse(store::name_before(name).unwrap_or(name))).collect();
+        leases.sort();
+        leases.dedup();
+        Ok(leases)
     }
 
     /// Reads all attachments of a network, by address.
     pub(super) fn attachments(&self, network_id: &str) -> Result<Vec<Attachment>, NetworkError> {
         let dir = self.attachment_dir(network_id);
         let mut found = Vec::new();
-        for (address, container) in self.leases(network_id)? {
-            if let Some(attachment) = read(&dir.join(lease_name(address, &container)))? {
+        for lease in self.leases(network_id)? {
+            if let Some(attachment) = read(&dir.join(lease.file_name()))? {
                 found.push(attachment);
             }
         }
@@ -177,11 +216,9 @@ impl StateDir {
         network_id: &str,
         container: &ContainerId,
     ) -> Result<Option<Attachment>, NetworkError> {
-        let lease = self.leases(network_id)?.into_iter().find(|(_, holder)| holder == container);
-        match lease {
-            Some((address, container)) => read(&self.attachment_dir(network_id).join(lease_name(address, &container))),
-            None => read(&self.attachment_dir(network_id).join(place_name(container))),
-        }
+        let lease = self.leases(network_id)?.into_iter().find(|lease| lease.container == *container);
+        let name = lease.map_or_else(|| place_name(container), |lease| lease.file_name());
+        read(&self.attachment_dir(network_id).join(name))
     }
 
     /// Writes an attachment down.
@@ -203,14 +240,9 @@ impl StateDir {
         Ok(())
     }
 
-    /// Gives an address back without looking into its file.
-    pub(super) fn remove_lease(
-        &self,
-        network_id: &str,
-        address: Ipv4Addr,
-        container: &ContainerId,
-    ) -> Result<(), NetworkError> {
-        let path = self.attachment_dir(network_id).join(lease_name(address, container));
+    /// Gives addresses back without looking into their file.
+    pub(super) fn remove_lease(&self, network_id: &str, lease: &Lease) -> Result<(), NetworkError> {
+        let path = self.attachment_dir(network_id).join(lease.file_name());
         store::remove(&path)?;
         Ok(store::remove_set_aside(&path)?)
     }
@@ -234,7 +266,7 @@ impl StateDir {
         let names = file_names(&self.attachment_dir(network_id))?;
         let place = |name: &String| name.strip_prefix(PLACE)?.strip_suffix(".json")?.parse().ok();
         let mut found: BTreeSet<ContainerId> = names.iter().filter_map(place).collect();
-        found.extend(self.leases(network_id)?.into_values());
+        found.extend(self.leases(network_id)?.into_iter().map(|lease| lease.container));
         Ok(found)
     }
 
@@ -276,8 +308,8 @@ impl StateDir {
     }
 
     fn attachment_path(&self, attachment: &Attachment) -> PathBuf {
-        let name = match attachment.ip().filter(|_| attachment.is_lease()) {
-            Some(address) => lease_name(address, &attachment.container),
+        let name = match Lease::of(attachment).filter(|_| attachment.is_lease()) {
+            Some(lease) => lease.file_name(),
             None => place_name(&attachment.container),
         };
         self.attachment_dir(&attachment.network).join(name)
@@ -287,15 +319,6 @@ impl StateDir {
 /// Names the file of an attachment whose address is not ours to give.
 fn place_name(container: &ContainerId) -> String {
     format!("{PLACE}{}.json", container.as_str())
-}
-
-fn lease_name(address: Ipv4Addr, container: &ContainerId) -> String {
-    format!("{address}_{}.json", container.as_str())
-}
-
-fn parse_lease(name: &str) -> Option<(Ipv4Addr, ContainerId)> {
-    let (address, container) = name.strip_suffix(".json")?.split_once('_')?;
-    Some((address.parse().ok()?, container.parse().ok()?))
 }
 
 /// Whether the text may stand in a file name: names of networks are checked before they are written, keys are not.
@@ -384,11 +407,19 @@ mod tests {
 
     #[test]
     fn leases_are_the_names_of_files() {
-        let id = ContainerId::generate();
-        let address = Ipv4Addr::new(10, 11, 0, 2);
-        assert_eq!(parse_lease(&lease_name(address, &id)), Some((address, id)));
+        let container = ContainerId::generate();
+        let (v4, v6) = ("10.11.0.2".parse().ok(), "fd00::2".parse().ok());
+        for (v4, v6, begins) in [(v4, None, "10.11.0.2_"), (v4, v6, "10.11.0.2,fd00::2_"), (None, v6, "fd00::2_")] {
+            let lease = Lease { v4, v6, container: container.clone() };
+            assert!(lease.file_name().starts_with(begins), "{}", lease.file_name());
+            assert_eq!(Lease::parse(&lease.file_name()), Some(lease));
+        }
+        let id = container.as_str();
+        for addresses in ["", "fd00::2,10.11.0.2", "10.11.0.2,10.11.0.3", "10.11.0.2,", "x"] {
+            assert_eq!(Lease::parse(&format!("{addresses}_{id}.json")), None, "{addresses}");
+        }
         for name in ["x.json", "10.11.0.2.json", "10.11.0.2_ab.json", "10.11.0.2_.tmp1"] {
-            assert_eq!(parse_lease(name), None);
+            assert_eq!(Lease::parse(name), None);
         }
     }
 }

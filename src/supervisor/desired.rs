@@ -16,7 +16,7 @@ use crate::compose::model::{
     VolumeMount, VolumeMountKind, VolumeSource,
 };
 use crate::engine::NetworkWish;
-use crate::network::{DriverKind, NetworkConfig, PortMapping, Protocol};
+use crate::network::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
     CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, MountKind, MountRequest,
     NamespaceRequest, NetworkNamespace, RestartPolicy,
@@ -307,8 +307,16 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
     let gateway = service.gateway_network(&project.networks);
     let mut wishes = Vec::new();
     for (index, (name, network)) in order.into_iter().enumerate() {
-        let ServiceNetwork { aliases, ipv4_address, mac_address, interface_name, priority: _, gw_priority: _ } =
-            network;
+        let ServiceNetwork {
+            aliases,
+            ipv4_address,
+            ipv6_address,
+            link_local_ips,
+            mac_address,
+            interface_name,
+            priority: _,
+            gw_priority: _,
+        } = network;
         let default_route = gateway == Some(name);
         let ifname = interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
         let Some(ifname) = ifname else { continue };
@@ -318,6 +326,8 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             aliases: aliases.clone(),
             links: service.links.clone(),
             ipv4: *ipv4_address,
+            ipv6: *ipv6_address,
+            link_local: link_local_ips.clone(),
             mac: *mac_address,
             default_route,
             ports: if default_route && !is_on_lan(name) { port_mappings(service) } else { Vec::new() },
@@ -416,7 +426,17 @@ fn anonymous_volume(container: &str, mount: &VolumeMount) -> String {
 /// A driver or an address range that bridges of ours do not have.
 pub fn network_config(project: &Project, key: &str, network: &Network) -> Result<NetworkConfig, DesiredError> {
     // Without `..`: a field that nobody acts on does not compile.
-    let Network { name, driver, driver_opts, internal, external, ipam: Ipam { config: pools }, labels } = network;
+    let Network {
+        name,
+        driver,
+        driver_opts,
+        internal,
+        enable_ipv6,
+        without_ipv4,
+        external,
+        ipam: Ipam { config: pools },
+        labels,
+    } = network;
     let driver = match driver.as_deref() {
         None | Some("" | "bridge" | "default") => DriverKind::Bridge,
         Some("none" | "null") => DriverKind::None,
@@ -434,31 +454,45 @@ pub fn network_config(project: &Project, key: &str, network: &Network) -> Result
         project: (!external).then(|| project.name.clone()),
         driver,
         internal: *internal,
+        ipv6: *enable_ipv6,
+        without_ipv4: *without_ipv4,
         options: driver_opts.clone(),
         labels: labels.clone(),
         ..NetworkConfig::default()
     };
     let refuse = |reason: &str| DesiredError::Network { network: key.to_owned(), reason: reason.to_owned() };
-    for IpamPool { subnet, ip_range, gateway, aux_addresses } in pools {
-        // That IPv6 is left out is told with `enable_ipv6`, without which there is no such subnet.
-        if subnet.is_some_and(|subnet| subnet.is_ipv6()) {
+    let mut first_v4 = !without_ipv4;
+    for pool in pools {
+        if first_v4 && pool.subnet.is_none_or(|subnet| subnet.is_ipv4()) {
+            first_v4 = false;
+            set_first_pool(&mut config, pool);
             continue;
         }
-        if config.subnet.is_some() {
-            return Err(refuse("has more than one IPv4 subnet"));
-        }
-        config.subnet = subnet.and_then(ipv4);
-        config.ip_range = ip_range.and_then(ipv4);
-        if let Some(IpAddr::V4(gateway)) = gateway {
-            config.gateway = Some(*gateway);
-        }
-        for (host, address) in aux_addresses {
-            if let IpAddr::V4(address) = address {
-                config.reserved.insert(host.clone(), *address);
-            }
-        }
+        let IpamPool { subnet, ip_range, gateway, aux_addresses } = pool;
+        let subnet = subnet.ok_or_else(|| refuse("has an address pool without a subnet besides the first"))?;
+        config.pools.push(AddressPool {
+            subnet,
+            gateway: *gateway,
+            ip_range: *ip_range,
+            reserved: aux_addresses.clone(),
+        });
     }
     Ok(config)
+}
+
+/// The first subnet of IPv4 may be left open.
+fn set_first_pool(config: &mut NetworkConfig, pool: &IpamPool) {
+    let IpamPool { subnet, ip_range, gateway, aux_addresses } = pool;
+    config.subnet = subnet.and_then(ipv4);
+    config.ip_range = ip_range.and_then(ipv4);
+    if let Some(IpAddr::V4(gateway)) = gateway {
+        config.gateway = Some(*gateway);
+    }
+    for (host, address) in aux_addresses {
+        if let IpAddr::V4(address) = address {
+            config.reserved.insert(host.clone(), *address);
+        }
+    }
 }
 
 fn ipv4(network: IpNetwork) -> Option<ipnetwork::Ipv4Network> {

@@ -139,6 +139,8 @@ impl Container {
             netns: self.netns.as_fd(),
             ifname: "eth0".parse().unwrap(),
             ipv4: None,
+            ipv6: None,
+            link_local: Vec::new(),
             mac: None,
             default_route: true,
             ports: Vec::new(),

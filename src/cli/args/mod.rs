@@ -13,7 +13,7 @@ pub use compose::{
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};
 pub use network::{
     AttachArgs, CniAddArgs, CniArgs, CniCommand, CniList, CniTarget, NetworkArgs, NetworkCheckArgs, NetworkCommand,
-    NetworkCreateArgs, NetworkListArgs, NetworkNames,
+    NetworkCreateArgs, NetworkListArgs, NetworkNames, PoolArgs,
 };
 pub use run::{AncestorLimits, PullPolicy, RunArgs, RunOptions};
 pub(in crate::cli) use usage::{Meant, shown, usage_error};

@@ -1,8 +1,8 @@
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
-use ipnetwork::Ipv4Network;
+use clap::{ArgAction, Args, Subcommand};
+use ipnetwork::IpNetwork;
 
 use crate::spec::{InterfaceName, MacAddress};
 
@@ -75,15 +75,9 @@ pub struct NetworkCreateArgs {
     /// Who makes it: bridge, macvlan, ipvlan, cni, none
     #[arg(short, long, default_value = "bridge", value_parser = ["bridge", "macvlan", "ipvlan", "cni", "none"])]
     pub driver: String,
-    /// Its addresses
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub subnet: Option<Ipv4Network>,
-    /// The containers' gateway: the bridge's own address, or that of the LAN's router
-    #[arg(long, value_name = "ADDRESS")]
-    pub gateway: Option<Ipv4Addr>,
-    /// The part of the subnet that containers get
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub ip_range: Option<Ipv4Network>,
+    /// Its addresses.
+    #[command(flatten)]
+    pub pools: PoolArgs,
     /// No way out
     #[arg(long)]
     pub internal: bool,
@@ -97,6 +91,31 @@ pub struct NetworkCreateArgs {
     pub name: String,
 }
 
+/// The addresses of a network.
+#[derive(Debug, Default, Args)]
+pub struct PoolArgs {
+    /// Give IPv6 addresses as well, of a unique local subnet where no `--subnet` is one of IPv6
+    #[arg(long)]
+    pub ipv6: bool,
+    /// `--ipv4=false`: give no IPv4 addresses
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, require_equals = true)]
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    pub ipv4: bool,
+    /// A subnet, of IPv4 or IPv6, more than once for several
+    #[arg(long = "subnet", value_name = "ADDRESS/PREFIX")]
+    pub subnets: Vec<IpNetwork>,
+    /// The containers' gateway in the subnet that it lies in: the bridge's own address, or that of the LAN's router [default: the
+    /// first]
+    #[arg(long = "gateway", value_name = "ADDRESS")]
+    pub gateways: Vec<IpAddr>,
+    /// The part of its subnet that containers get
+    #[arg(long = "ip-range", value_name = "ADDRESS/PREFIX")]
+    pub ip_ranges: Vec<IpNetwork>,
+    /// An address that no container gets
+    #[arg(long = "aux-address", value_name = "NAME=ADDRESS")]
+    pub aux_addresses: Vec<String>,
+}
+
 /// `network attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
@@ -106,15 +125,12 @@ pub struct AttachArgs {
     /// The bridge; it is made where it is missing
     #[arg(long, value_name = "NAME", default_value = "brg0")]
     pub bridge: InterfaceName,
-    /// The bridge's subnet [default: 10.10.10.0/24]
-    #[arg(long, value_name = "ADDRESS/PREFIX")]
-    pub subnet: Option<Ipv4Network>,
-    /// The bridge's address [default: the subnet's first]
-    #[arg(long, value_name = "ADDRESS")]
-    pub gateway: Option<Ipv4Addr>,
-    /// The process's address [default: the first that is free]
-    #[arg(long, value_name = "ADDRESS")]
-    pub address: Option<Ipv4Addr>,
+    /// The bridge's addresses [default subnet: 10.10.10.0/24].
+    #[command(flatten)]
+    pub pools: PoolArgs,
+    /// The process's address, once for each of IPv4 and IPv6 [default: the first that is free]
+    #[arg(long = "address", value_name = "ADDRESS")]
+    pub addresses: Vec<IpAddr>,
     /// Its interface's name
     #[arg(long, value_name = "NAME", default_value = "eth0")]
     pub ifname: InterfaceName,

@@ -128,6 +128,9 @@ pub struct RunOptions {
     /// Address in the first network
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<String>,
+    /// A fixed IPv6 address
+    #[arg(long = "ip6", value_name = "ADDRESS")]
+    pub ip6: Option<String>,
     /// Capability to add, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,

@@ -1,7 +1,10 @@
 //! `network ls|inspect|create|rm|prune|check|attach`.
 
+mod pools;
+
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -53,19 +56,26 @@ fn list(networks: &Networks, args: &NetworkListArgs) -> Result<String, CliError>
     }
     let mut text = String::new();
     let width = records.iter().map(|record| record.config.name.len()).max().unwrap_or(0).max(4);
+    let subnets = |record: &NetworkRecord| -> Vec<String> {
+        record.subnets().iter().map(|subnet| subnet.subnet.to_string()).collect()
+    };
+    let wide = records.iter().map(|record| subnets(record).join(",").len()).max().unwrap_or(0).max(18);
     if args.format == "table" {
-        text += &format!("{:12}   {:width$}   {:8}   {:18}   USED BY\n", "ID", "NAME", "DRIVER", "SUBNET");
+        text += &format!("{:12}   {:width$}   {:8}   {:wide$}   USED BY\n", "ID", "NAME", "DRIVER", "SUBNET");
     }
     for record in &records {
         let users = networks.attachments(&record.id)?.len();
         let (name, driver) = (harmless(&record.config.name), record.config.driver.to_string());
-        let subnet = record.subnet().map(|subnet| subnet.to_string()).unwrap_or_default();
+        let subnets = subnets(record);
+        let (first, all) = (subnets.first().cloned().unwrap_or_default(), subnets.join(","));
         text += &match args.format.as_str() {
             "json" => format!(
                 "{}\n",
-                json!({"ID": record.short_id(), "Name": name, "Driver": driver, "Subnet": subnet, "Users": users})
+                json!({
+                    "ID": record.short_id(), "Name": name, "Driver": driver, "Subnet": first, "Subnets": subnets, "Users": users,
+                })
             ),
-            _ => format!("{:12}   {name:width$}   {driver:8}   {subnet:18}   {users}\n", record.short_id()),
+            _ => format!("{:12}   {name:width$}   {driver:8}   {all:wide$}   {users}\n", record.short_id()),
         };
     }
     Ok(text)
@@ -77,7 +87,8 @@ fn inspect(networks: &Networks, name: &str) -> Result<Value, CliError> {
     let attached = |place: &Attachment| {
         json!({
             "Container": place.container, "Name": place.container_name, "Interface": place.ifname, "Address": place.address,
-            "Gateway": place.gateway, "MacAddress": place.mac, "Ports": place.ports, "Process": place.process,
+            "Gateway": place.gateway, "IPv6Address": place.address_v6, "IPv6Gateway": place.gateway_v6,
+            "FurtherAddresses": place.further, "MacAddress": place.mac, "Ports": place.ports, "Process": place.process,
         })
     };
     let attached: Vec<Value> = places.iter().map(attached).collect();
@@ -103,17 +114,15 @@ fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) ->
             options.entry(OPTION_PATH.to_owned()).or_insert_with(|| path.clone());
         }
     }
-    let config = NetworkConfig {
+    let mut config = NetworkConfig {
         name: args.name.clone(),
         driver,
-        subnet: args.subnet,
-        gateway: args.gateway,
-        ip_range: args.ip_range,
         internal: args.internal,
         options,
         labels: pairs("--label", &args.labels)?,
         ..NetworkConfig::default()
     };
+    pools::set_pools(&mut config, &args.pools)?;
     if networks.find(&args.name).is_ok() {
         return Err(CliError::NoSuch(format!("make the network {}: there is one of this name", args.name)));
     }
@@ -198,17 +207,13 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
     }
     // The bridge of `run` is the network `bridge`; any other has a network of its own name.
     let name = if args.bridge.as_str() == "brg0" { "bridge" } else { args.bridge.as_str() };
-    let known = networks.find(name).ok().filter(|_| args.subnet.is_none() && args.gateway.is_none());
-    let config = match known {
+    let pools = &args.pools;
+    let says_nothing = pools.subnets.is_empty() && pools.gateways.is_empty() && !pools.ipv6 && pools.ipv4;
+    let config = match networks.find(name).ok().filter(|_| says_nothing) {
         Some(record) => record.config,
-        None => NetworkConfig {
-            name: name.to_owned(),
-            subnet: args.subnet.or_else(|| "10.10.10.0/24".parse().ok().filter(|_| name == "bridge")),
-            gateway: args.gateway,
-            bridge_name: Some(args.bridge.clone()),
-            ..NetworkConfig::default()
-        },
+        None => new_bridge(name, args)?,
     };
+    let (ipv4, ipv6) = one_of_each(&args.addresses)?;
     let container = id_of(&process);
     block_on(async {
         tell(networks.drop_ended_processes().await);
@@ -220,14 +225,16 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
             container_name: format!("process {}", args.pid),
             netns: netns.as_fd(),
             ifname: args.ifname.clone(),
-            ipv4: args.address,
+            ipv4,
+            ipv6,
+            link_local: Vec::new(),
             mac: args.mac,
             default_route: true,
             ports: Vec::new(),
             process: Some(process.clone()),
         };
         match networks.attach(request).await {
-            Ok(place) => Ok(format!("{}\n", place.address.map(|address| address.to_string()).unwrap_or_default())),
+            Ok(place) => Ok(place.networks().iter().map(|address| format!("{address}\n")).collect()),
             Err(error) => {
                 if new {
                     tell(networks.remove(name).await);
@@ -236,6 +243,31 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
             }
         }
     })
+}
+
+/// Says what the network of a bridge is to be that is not there yet. That of `run` has the subnet that it always has.
+fn new_bridge(name: &str, args: &AttachArgs) -> Result<NetworkConfig, UsageError> {
+    let mut config =
+        NetworkConfig { name: name.to_owned(), bridge_name: Some(args.bridge.clone()), ..NetworkConfig::default() };
+    pools::set_pools(&mut config, &args.pools)?;
+    if name == "bridge" && config.subnet.is_none() && !config.without_ipv4 {
+        config.subnet = "10.10.10.0/24".parse().ok();
+    }
+    Ok(config)
+}
+
+fn one_of_each(addresses: &[IpAddr]) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), UsageError> {
+    let (mut ipv4, mut ipv6) = (None, None);
+    for address in addresses {
+        let before = match address {
+            IpAddr::V4(address) => ipv4.replace(*address).map(IpAddr::V4),
+            IpAddr::V6(address) => ipv6.replace(*address).map(IpAddr::V6),
+        };
+        if let Some(before) = before {
+            return Err(UsageError::new(format!("two addresses of one kind: {before} and {address}")));
+        }
+    }
+    Ok((ipv4, ipv6))
 }
 
 /// A process that is no container of ours gets an id like theirs, always the same one.

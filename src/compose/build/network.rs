@@ -28,9 +28,10 @@ pub(super) fn network(reader: &mut Reader<'_>) -> Network {
         reader.fault(node, "driver", format!("unknown network driver `{driver}`"), help.as_deref());
     }
     let enable_ipv6 = reader.flag("enable_ipv6");
-    if let Some(node) = reader.get("enable_ipv4").filter(|node| node.value == Value::Bool(false)) {
-        let message = "a network without IPv4 addresses is not there yet".to_owned();
-        reader.fault(node, "enable_ipv4", message, Some("leave `enable_ipv4` out"));
+    let without_ipv4 = reader.get("enable_ipv4").is_some_and(|node| node.value == Value::Bool(false));
+    if let Some(node) = reader.get("enable_ipv4").filter(|_| without_ipv4 && !enable_ipv6) {
+        let help = "add `enable_ipv6: true`";
+        reader.fault(node, "enable_ipv4", "without IPv4 and IPv6 the network has no addresses".to_owned(), Some(help));
     }
     check_options(reader);
     Network {
@@ -38,9 +39,11 @@ pub(super) fn network(reader: &mut Reader<'_>) -> Network {
         driver: reader.string("driver").filter(|driver| !driver.is_empty()),
         driver_opts: reader.pairs("driver_opts"),
         internal: reader.flag("internal"),
+        enable_ipv6,
+        without_ipv4,
         external: reader.flag("external"),
         labels: reader.pairs("labels"),
-        ipam: reader.below("ipam").map(|mut below| ipam(&mut below, enable_ipv6)).unwrap_or_default(),
+        ipam: reader.below("ipam").map(|mut below| ipam(&mut below, !without_ipv4, enable_ipv6)).unwrap_or_default(),
     }
 }
 
@@ -150,7 +153,7 @@ fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     a.is_ipv4() == b.is_ipv4() && (a.contains(b.network()) || b.contains(a.network()))
 }
 
-fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
+fn ipam(reader: &mut Reader<'_>, ipv4: bool, ipv6: bool) -> Ipam {
     if let Some(node) = reader.get("driver")
         && let Some(driver) = node.as_str()
         && !matches!(driver, "" | "default")
@@ -161,7 +164,7 @@ fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
     for (index, node) in reader.items("config").iter().enumerate() {
         let path = format!("{}.config[{index}]", reader.path);
         let mut below = Reader { node, path, report: reader.report };
-        let pool = pool(&mut below, ipv6);
+        let pool = pool(&mut below, ipv4, ipv6);
         let other = config.iter().find_map(|other| {
             let (a, b) = (other.subnet?, pool.subnet?);
             overlap(a, b).then_some(a)
@@ -174,7 +177,7 @@ fn ipam(reader: &mut Reader<'_>, ipv6: bool) -> Ipam {
     Ipam { config }
 }
 
-fn pool(reader: &mut Reader<'_>, ipv6: bool) -> IpamPool {
+fn pool(reader: &mut Reader<'_>, ipv4: bool, ipv6: bool) -> IpamPool {
     let subnet = subnet(reader, "subnet");
     let ip_range = subnet_of(reader, "ip_range");
     let gateway: Option<IpAddr> = reader.parse_as("gateway", "an IP address");
@@ -188,6 +191,13 @@ fn pool(reader: &mut Reader<'_>, ipv6: bool) -> IpamPool {
             format!("{subnet} is an IPv6 subnet, and IPv6 is off"),
             Some("add `enable_ipv6: true` to the network"),
         );
+    }
+    if let (Some(subnet), Some(node)) = (subnet, reader.get("subnet"))
+        && subnet.is_ipv4()
+        && !ipv4
+    {
+        let message = format!("{subnet} is an IPv4 subnet, and IPv4 is off");
+        reader.fault(node, "subnet", message, Some("leave `enable_ipv4` out"));
     }
     if let (Some(subnet), Some(range), Some(node)) = (subnet, ip_range, reader.get("ip_range"))
         && !(same_family(subnet, range.network())
@@ -206,9 +216,14 @@ fn pool(reader: &mut Reader<'_>, ipv6: bool) -> IpamPool {
         for name in
             below.pairs("").into_keys().chain(below.node.as_map().into_iter().flat_map(|map| map.keys().cloned()))
         {
-            if let Some(address) = below.parse_as(&name, "an IP address") {
-                aux_addresses.insert(name, address);
+            let Some(address) = below.parse_as::<IpAddr>(&name, "an IP address") else { continue };
+            if let (Some(subnet), Some(node)) = (subnet, below.get(&name))
+                && !subnet.contains(address)
+            {
+                let message = format!("the address {address} lies outside the subnet {subnet}");
+                below.fault(node, &name, message, None);
             }
+            aux_addresses.insert(name, address);
         }
     }
     IpamPool { subnet, ip_range, gateway, aux_addresses }
@@ -265,17 +280,37 @@ fn unusable(subnet: IpNetwork, address: IpAddr) -> Option<String> {
 
 /// Builds a service's attachment to one network.
 pub(super) fn service_network(reader: &mut Reader<'_>) -> ServiceNetwork {
-    // Checked, though nothing comes of it yet.
-    let _: Option<Ipv6Addr> = reader.parse_as("ipv6_address", "an IPv6 address");
     let priority = |number: Option<i64>| number.map_or(0, |n| n.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
     ServiceNetwork {
         aliases: aliases(reader),
         ipv4_address: reader.parse_as("ipv4_address", "an IPv4 address"),
+        ipv6_address: reader.parse_as::<Ipv6Addr>("ipv6_address", "an IPv6 address"),
+        link_local_ips: link_local(reader),
         mac_address: reader.parse::<MacAddress>("mac_address"),
         interface_name: reader.parse("interface_name"),
         priority: priority(reader.int("priority")),
         gw_priority: priority(reader.int("gw_priority")),
     }
+}
+
+/// Reads addresses that are good on their link alone: 169.254.0.0/16 and fe80::/10.
+fn link_local(reader: &mut Reader<'_>) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    for node in reader.items("link_local_ips") {
+        let text = node.as_str().unwrap_or_default();
+        let is_good = |address: &IpAddr| match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        match text.parse::<IpAddr>().ok().filter(is_good) {
+            Some(address) => found.push(address),
+            None => {
+                let help = "they are 169.254.0.0/16 and fe80::/10";
+                reader.fault(node, "link_local_ips", format!("`{text}` is not a link-local address"), Some(help));
+            }
+        }
+    }
+    found
 }
 
 fn aliases(reader: &mut Reader<'_>) -> Vec<String> {
@@ -357,18 +392,24 @@ pub(super) fn check_addresses(
                 !network.external && !matches!(network.driver.as_deref(), Some("cni" | "polycube"))
             };
             let Some(network) = networks.get(key).filter(is_ours) else { continue };
-            let Some(address) = attachment.ipv4_address.map(IpAddr::V4) else { continue };
-            let reason = address_fault(network, address).or_else(|| {
-                taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))
-            });
-            let Some(reason) = reason else { continue };
-            let place = tree.get("services").and_then(|s| s.get(name)?.get("networks")?.get(key)?.get("ipv4_address"));
-            let path = format!("services.{name}.networks.{key}.ipv4_address");
-            let finding = Finding::error(format!("the address {address} {reason}")).path(path);
-            loader.report.push(match place {
-                Some(node) => finding.at(node.span),
-                None => finding,
-            });
+            let wanted = [
+                ("ipv4_address", attachment.ipv4_address.map(IpAddr::V4)),
+                ("ipv6_address", attachment.ipv6_address.map(IpAddr::V6)),
+            ];
+            for (field, address) in wanted {
+                let Some(address) = address else { continue };
+                let reason = address_fault(network, address).or_else(|| {
+                    taken.insert((key, address), name).map(|other| format!("belongs to service `{other}` already"))
+                });
+                let Some(reason) = reason else { continue };
+                let place = tree.get("services").and_then(|s| s.get(name)?.get("networks")?.get(key)?.get(field));
+                let path = format!("services.{name}.networks.{key}.{field}");
+                let finding = Finding::error(format!("the address {address} {reason}")).path(path);
+                loader.report.push(match place {
+                    Some(node) => finding.at(node.span),
+                    None => finding,
+                });
+            }
         }
     }
 }
@@ -401,9 +442,20 @@ pub(super) fn check_ports_on_lan(
 }
 
 fn address_fault(network: &Network, address: IpAddr) -> Option<String> {
-    let pools: Vec<&IpamPool> = network.ipam.config.iter().filter(|pool| pool.subnet.is_some()).collect();
+    if address.is_ipv6() && !network.enable_ipv6 {
+        return Some("needs a network with `enable_ipv6: true` and a subnet of its own".into());
+    }
+    if address.is_ipv4() && network.without_ipv4 {
+        return Some("needs a network with IPv4, and `enable_ipv4` is false".into());
+    }
+    let is_of_family = |pool: &&IpamPool| pool.subnet.is_some_and(|subnet| same_family(subnet, address));
+    let pools: Vec<&IpamPool> = network.ipam.config.iter().filter(is_of_family).collect();
     if pools.is_empty() {
-        return Some("needs a network with a subnet of its own (`ipam: {config: [{subnet: 10.1.0.0/24}]}`)".into());
+        let subnet = if address.is_ipv6() { "'fd00:10:1::/64'" } else { "10.1.0.0/24" };
+        return Some(format!("needs a network with a subnet of its own (`ipam: {{config: [{{subnet: {subnet}}}]}}`)"));
+    }
+    if let Some((host, _)) = pools.iter().flat_map(|pool| &pool.aux_addresses).find(|(_, aux)| **aux == address) {
+        return Some(format!("is reserved for `{host}` by `aux_addresses`"));
     }
     let home = pools.iter().find(|pool| pool.subnet.is_some_and(|s| same_family(s, address) && s.contains(address)));
     let Some(subnet) = home.and_then(|pool| pool.subnet) else {

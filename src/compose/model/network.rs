@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,12 @@ pub struct Network {
     pub driver_opts: BTreeMap<String, String>,
     /// Has no way out of the host: no NAT and no default route.
     pub internal: bool,
+    /// Its containers get IPv6 addresses as well.
+    #[serde(default)]
+    pub enable_ipv6: bool,
+    /// Its containers get no IPv4 addresses: `enable_ipv4: false`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// Was made outside this project: it must be there, and `down` leaves it.
     pub external: bool,
     /// How addresses are given.
@@ -72,6 +78,12 @@ pub struct ServiceNetwork {
     pub aliases: Vec<String>,
     /// A fixed address.
     pub ipv4_address: Option<Ipv4Addr>,
+    /// A fixed IPv6 address.
+    #[serde(default)]
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// Link-local addresses that the interface gets besides.
+    #[serde(default)]
+    pub link_local_ips: Vec<IpAddr>,
     /// A fixed hardware address.
     pub mac_address: Option<MacAddress>,
     /// The interface's name inside; `ethN` where `None`.

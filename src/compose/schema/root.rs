@@ -41,7 +41,7 @@ static NETWORK_TABLE: Table = table(
         field("external", &EXTERNAL),
         field("internal", &BOOL),
         field("enable_ipv4", &BOOL).print_zero(),
-        field("enable_ipv6", &BOOL).print_zero().ignored(),
+        field("enable_ipv6", &BOOL).print_zero(),
         field("attachable", &BOOL).silent(),
         field("labels", &LABELS),
     ],

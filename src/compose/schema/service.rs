@@ -60,8 +60,8 @@ static SERVICE_NETWORK: Table = table(
     &[
         field("aliases", &STRINGS).merged(DISTINCT),
         field("ipv4_address", &STR),
-        field("ipv6_address", &STR).ignored(),
-        field("link_local_ips", &STRINGS).merged(DISTINCT).ignored(),
+        field("ipv6_address", &STR),
+        field("link_local_ips", &STRINGS).merged(DISTINCT),
         field("mac_address", &STR),
         field("interface_name", &STR),
         field("driver_opts", &OPTIONS).ignored(),

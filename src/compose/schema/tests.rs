@@ -87,8 +87,7 @@ a dependency
 a health check
   acts: test interval timeout retries start_period start_interval disable
 a network
-  acts: name driver driver_opts ipam external internal enable_ipv4 labels
-  warns: enable_ipv6
+  acts: name driver driver_opts ipam external internal enable_ipv4 enable_ipv6 labels
   nothing to do: attachable
 a port
   acts: host_ip target published protocol
@@ -102,8 +101,8 @@ a service
   refuses: cgroup configs device_cgroup_rules devices gpus ipc isolation pid post_start pre_stop privileged provider runtime secrets use_api_socket userns_mode uts volumes_from
   nothing to do: annotations cpu_count cpu_percent credential_spec develop expose platform pull_policy pull_refresh_after
 a service's network
-  acts: aliases ipv4_address mac_address interface_name priority gw_priority
-  warns: ipv6_address link_local_ips driver_opts
+  acts: aliases ipv4_address ipv6_address link_local_ips mac_address interface_name priority gw_priority
+  warns: driver_opts
 a ulimit
   acts: soft hard
 a volume

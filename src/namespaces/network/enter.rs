@@ -28,6 +28,9 @@ pub enum NetnsError {
     /// `lo` could not be raised.
     #[error("raise the interface lo")]
     Loopback(#[source] io::Error),
+    /// IPv6 is wanted, and the kernel has none.
+    #[error("use IPv6: this kernel has none")]
+    NoIpv6,
     /// A sysctl of the namespace could not be written.
     #[error("write {} to {}", .value, .path.display())]
     Sysctl {
@@ -49,6 +52,9 @@ impl NetnsError {
                 "setns(2) needs CAP_SYS_ADMIN in our own user namespace and in the one that owns the network namespace; \
                  `grep CapEff /proc/self/status` shows ours"
                     .to_owned(),
+            ),
+            Self::NoIpv6 => Some(
+                "`ls /proc/sys/net/ipv6` shows whether it has; with `ipv6.disable=1` on its command line it has not".to_owned(),
             ),
             Self::Enter(Errno::EINVAL) => Some("the descriptor is not of a network namespace".to_owned()),
             _ => None,

@@ -31,7 +31,7 @@ pub fn prepare_here() -> Result<(), NetnsError> {
 }
 
 /// Writes one sysctl of the calling thread's network namespace: what is seen below /proc/sys/net depends on who looks.
-fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
+pub(super) fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
     let path: PathBuf = Path::new("/proc/sys/net").join(name);
     fs::write(&path, value).map_err(|source| NetnsError::Sysctl { path, value: value.to_owned(), source })
 }

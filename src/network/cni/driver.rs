@@ -1,13 +1,14 @@
 //! The driver `cni`: networks of ours whose containers are attached by plugins.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -265,17 +266,27 @@ impl CniDriver {
         let Some(result) = self.cache.find(container, ifname)?.and_then(|entry| entry.result) else {
             return Ok(attachment);
         };
-        let first = result.addresses_of(ifname).find_map(|ip| match ip.address {
-            IpNetwork::V4(address) => Some((address, ip.gateway)),
-            IpNetwork::V6(_) => None,
-        });
-        let gateway = first.and_then(|(_, gateway)| match gateway? {
-            std::net::IpAddr::V4(gateway) => Some(gateway),
-            std::net::IpAddr::V6(_) => None,
-        });
         let mac = result.interface(ifname).and_then(|interface| interface.mac.as_ref()?.parse().ok());
-        attachment.address = first.map(|(address, _)| address);
-        attachment.gateway = gateway;
+        (attachment.address, attachment.address_v6) = (None, None);
+        for ip in result.addresses_of(ifname) {
+            match (ip.address, ip.gateway) {
+                (IpNetwork::V4(address), gateway) if attachment.address.is_none() => {
+                    attachment.address = Some(address);
+                    attachment.gateway = gateway.and_then(|gateway| match gateway {
+                        IpAddr::V4(gateway) => Some(gateway),
+                        IpAddr::V6(_) => None,
+                    });
+                }
+                (IpNetwork::V6(address), gateway) if attachment.address_v6.is_none() => {
+                    attachment.address_v6 = Some(address);
+                    attachment.gateway_v6 = gateway.and_then(|gateway| match gateway {
+                        IpAddr::V4(_) => None,
+                        IpAddr::V6(gateway) => Some(gateway),
+                    });
+                }
+                (another, _) => attachment.further.push(another),
+            }
+        }
         attachment.mac = mac.or(attachment.mac);
         Ok(attachment)
     }
@@ -415,15 +426,17 @@ fn runtime_config(settings: &CniSettings, list: &NetworkList, attachment: &Attac
     let typed: serde_json::Map<String, Value> = other.collect();
     let mut runtime: RuntimeConfig = serde_json::from_value(Value::Object(typed)).unwrap_or_default();
     runtime.port_mappings = some(ports.collect()).or(runtime.port_mappings);
-    runtime.ips = attachment.address.map(|address| vec![wanted_address(address)]).or(runtime.ips);
+    let ips: Vec<String> = attachment.networks().into_iter().map(wanted_address).collect();
+    runtime.ips = if ips.is_empty() { runtime.ips } else { Some(ips) };
     runtime.mac = attachment.mac.map(|mac| mac.to_string()).or(runtime.mac);
     runtime.aliases = runtime.aliases.or(names);
     runtime
 }
 
 /// A chosen address has no prefix of its own: the plugin knows its subnet.
-fn wanted_address(address: Ipv4Network) -> String {
-    if address.prefix() == 32 { address.ip().to_string() } else { address.to_string() }
+fn wanted_address(address: IpNetwork) -> String {
+    let longest = if address.is_ipv6() { 128 } else { 32 };
+    if address.prefix() == longest { address.ip().to_string() } else { address.to_string() }
 }
 
 impl NetworkDriver for CniDriver {

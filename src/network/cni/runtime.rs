@@ -444,7 +444,7 @@ fn is_key(text: &str) -> bool {
 fn in_users_words(capability: &str) -> &str {
     match capability {
         "portMappings" => "`ports` were",
-        "ips" => "`ipv4_address` was",
+        "ips" => "`ipv4_address` or `ipv6_address` was",
         "mac" => "`mac_address` was",
         other => other,
     }

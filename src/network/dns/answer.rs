@@ -1,9 +1,9 @@
 //! One query, one decision. No socket and no clock here, so any bytes can be tried on it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::names::{Found, NameView};
@@ -94,12 +94,16 @@ fn outcome(question: &Query, view: &NameView) -> Outcome {
     }
     let Some(text) = plain_text(name) else { return Outcome::Ask };
     match view.addresses(&text) {
-        Found::Here(addresses) if matches!(question.query_type(), RecordType::A | RecordType::ANY) => {
-            let records = addresses.into_iter().map(|address| record(name, RData::A(A(address)))).collect();
-            Outcome::Answer(ResponseCode::NoError, records)
+        // Where the name exists and this type of it does not, that is NODATA, so that clients do not give the name up.
+        Found::Here(addresses) => {
+            let asked = question.query_type();
+            let data = addresses.into_iter().map(|address| match address {
+                IpAddr::V4(address) => RData::A(A(address)),
+                IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+            });
+            let data = data.filter(|data| asked == RecordType::ANY || asked == data.record_type());
+            Outcome::Answer(ResponseCode::NoError, data.map(|data| record(name, data)).collect())
         }
-        // The name exists, this type of it does not: NODATA, so that clients do not give the name up.
-        Found::Here(_) => nothing(ResponseCode::NoError),
         Found::Elsewhere => nothing(ResponseCode::NXDomain),
         // A single label is a service that is not there; nobody outside is to learn of it.
         Found::Nowhere if name.num_labels() == 1 => nothing(ResponseCode::NXDomain),
@@ -111,12 +115,24 @@ fn record(name: &Name, data: RData) -> Record {
     Record::from_rdata(name.clone(), TTL, data)
 }
 
-/// Reads `4.3.2.1.in-addr.arpa` as 1.2.3.4.
-fn asked_address(name: &Name) -> Option<Ipv4Addr> {
+/// Reads `4.3.2.1.in-addr.arpa` as 1.2.3.4, and the 32 digits before `ip6.arpa` as an address of IPv6 (RFC 3596, 2.5).
+fn asked_address(name: &Name) -> Option<IpAddr> {
     let text = plain_text(name)?.to_ascii_lowercase();
+    if let Some(digits) = text.strip_suffix(".ip6.arpa") {
+        return reversed_v6(digits).map(IpAddr::V6);
+    }
     let reversed: Ipv4Addr = text.strip_suffix(".in-addr.arpa")?.parse().ok()?;
     let [a, b, c, d] = reversed.octets();
-    Some(Ipv4Addr::new(d, c, b, a))
+    Some(Ipv4Addr::new(d, c, b, a).into())
+}
+
+/// Reads `b.a.9.8…` with the last digit first.
+fn reversed_v6(digits: &str) -> Option<Ipv6Addr> {
+    const DIGITS: usize = 32;
+    let digit = |text: &str| if text.len() == 1 { u128::from_str_radix(text, 16).ok() } else { None };
+    let digits: Vec<u128> = digits.split('.').map(digit).collect::<Option<_>>()?;
+    let bits = digits.iter().rev().fold(0_u128, |bits, digit| bits << 4 | digit);
+    (digits.len() == DIGITS).then(|| Ipv6Addr::from_bits(bits))
 }
 
 /// Returns the name as dotted text where its labels are text.
@@ -167,6 +183,9 @@ mod tests {
     fn view() -> NameView {
         let table = NameTable::new();
         table.insert(entry("p_n", "p-web-1", 2, &["web"])).unwrap();
+        let mut dual = entry("p_n", "p-dual-1", 4, &["dual"]);
+        dual.addresses.push("fd00:1::2".parse().unwrap());
+        table.insert(dual).unwrap();
         table.insert(entry("p_other", "p-db-1", 3, &["db", "db.example.test"])).unwrap();
         for last in 10..110 {
             table.insert(entry("p_n", &format!("p-many-{last}"), last, &["many"])).unwrap();
@@ -200,6 +219,23 @@ mod tests {
         assert_eq!((message.metadata.response_code, message.answers.len()), (ResponseCode::NoError, 0));
         let message = reply(&query("2.0.11.10.in-addr.arpa.", RecordType::PTR), Transport::Udp);
         assert_eq!(message.answers[0].data.to_string(), "p-web-1.p_n.");
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_answered_each_to_its_question() {
+        let own: Ipv6Addr = "fd00:1::2".parse().unwrap();
+        let asked = |name: &str, kind| reply(&query(name, kind), Transport::Udp);
+        let message = asked("dual.", RecordType::AAAA);
+        assert_eq!(message.answers.iter().map(|a| a.data.clone()).collect::<Vec<_>>(), [RData::AAAA(AAAA(own))]);
+        assert_eq!(asked("dual.", RecordType::A).answers.len(), 1);
+        assert_eq!(asked("dual.", RecordType::ANY).answers.len(), 2);
+        let message = asked("dual.", RecordType::MX);
+        assert_eq!((message.metadata.response_code, message.answers.len()), (ResponseCode::NoError, 0));
+        let reversed = "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa.";
+        assert_eq!(asked(reversed, RecordType::PTR).answers[0].data.to_string(), "p-dual-1.p_n.");
+        for name in ["0.d.f.ip6.arpa.", &format!("10.{reversed}"), "x.ip6.arpa."] {
+            assert_eq!(decide(&query(name, RecordType::PTR), Transport::Udp, &view()), Decision::Forward, "{name}");
+        }
     }
 
     #[test]

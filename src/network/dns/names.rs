@@ -1,12 +1,12 @@
 //! Who is called what: names of one network are seen by the containers of that network alone.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::directory::{Change, NameDirectory};
 use crate::network::NetworkError;
@@ -24,10 +24,25 @@ pub struct NameEntry {
     pub container: ContainerId,
     /// Its name, which is also the answer to the question who has the address.
     pub container_name: String,
-    /// Its address in this network.
-    pub address: Ipv4Addr,
+    /// Its addresses in this network, those of IPv4 first.
+    #[serde(alias = "address", deserialize_with = "one_or_several")]
+    pub addresses: Vec<IpAddr>,
     /// The service, aliases, the host name.
     pub names: Vec<String>,
+}
+
+/// Reads the addresses of an entry; one that was written before there was IPv6 has one address.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Addresses {
+        Several(Vec<IpAddr>),
+        One(Ipv4Addr),
+    }
+    Ok(match Addresses::deserialize(deserializer)? {
+        Addresses::Several(addresses) => addresses,
+        Addresses::One(address) => vec![address.into()],
+    })
 }
 
 /// Is what looking up a name or an address found.
@@ -166,7 +181,7 @@ impl NameView {
     }
 
     /// Looks a name up, `web` or `web.<network>`; the addresses take turns in being first.
-    pub(super) fn addresses(&self, name: &str) -> Found<Vec<Ipv4Addr>> {
+    pub(super) fn addresses(&self, name: &str) -> Found<Vec<IpAddr>> {
         let name = lower(name.trim_end_matches('.'));
         let name = self.links.get(&name).map_or(name, |theirs| lower(theirs));
         self.table.refresh(&self.networks);
@@ -174,13 +189,13 @@ impl NameView {
         for network in self.networks.iter() {
             let bare = name.strip_suffix(&lower(network)).and_then(|rest| rest.strip_suffix('.'));
             let known = networks.get(network).into_iter().flatten();
-            let called = known
-                .filter(|known| known.called.iter().any(|called| *called == name || Some(called.as_str()) == bare));
-            let mut addresses: Vec<Ipv4Addr> = called.map(|known| known.entry.address).collect();
-            if !addresses.is_empty() {
-                let turn = self.table.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
-                addresses.rotate_left(turn);
-                return Found::Here(addresses);
+            let mut called: Vec<&Known> = known
+                .filter(|known| known.called.iter().any(|called| *called == name || Some(called.as_str()) == bare))
+                .collect();
+            if !called.is_empty() {
+                let turn = self.table.turn.fetch_add(1, Ordering::Relaxed) % called.len();
+                called.rotate_left(turn);
+                return Found::Here(called.iter().flat_map(|known| known.entry.addresses.iter().copied()).collect());
             }
         }
         let all = || networks.values().flatten();
@@ -194,10 +209,11 @@ impl NameView {
     }
 
     /// Says who has an address: `<container>.<network>`.
-    pub(super) fn name_of(&self, address: Ipv4Addr) -> Found<String> {
+    pub(super) fn name_of(&self, address: IpAddr) -> Found<String> {
         self.table.refresh(&self.networks);
         let networks = self.table.networks.read().unwrap_or_else(PoisonError::into_inner);
-        let mut known = networks.values().flatten().map(|known| &known.entry).filter(|entry| entry.address == address);
+        let has = |entry: &&NameEntry| entry.addresses.contains(&address);
+        let mut known = networks.values().flatten().map(|known| &known.entry).filter(has);
         match known.clone().find(|entry| self.networks.contains(&entry.network)) {
             Some(entry) => Found::Here(format!("{}.{}", entry.container_name, entry.network)),
             None if known.next().is_some() => Found::Elsewhere,
@@ -219,9 +235,26 @@ pub(super) mod tests {
             network: network.to_owned(),
             container: ContainerId::generate(),
             container_name: name.to_owned(),
-            address: Ipv4Addr::new(10, 11, 0, last),
+            addresses: vec![IpAddr::from([10, 11, 0, last])],
             names: names.iter().map(|&name| name.to_owned()).collect(),
         }
+    }
+
+    fn last(address: &IpAddr) -> u8 {
+        match address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        }
+    }
+
+    #[test]
+    fn entries_of_before_ipv6_are_read() {
+        let mut written = serde_json::to_value(entry("n", "web-1", 2, &[])).unwrap();
+        let fields = written.as_object_mut().unwrap();
+        fields.remove("addresses");
+        fields.insert("address".to_owned(), "10.11.0.2".into());
+        let read: NameEntry = serde_json::from_value(written).unwrap();
+        assert_eq!(read.addresses, ["10.11.0.2".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]
@@ -233,16 +266,16 @@ pub(super) mod tests {
         table.insert(db.clone()).unwrap();
         let front = table.view(["p_front".to_owned()]);
         for name in ["web", "WEB", "alias", "p-web-1", "web.p_front", "web.", web.container.short()] {
-            assert_eq!(front.addresses(name), Found::Here(vec![web.address]), "{name}");
+            assert_eq!(front.addresses(name), Found::Here(web.addresses.clone()), "{name}");
         }
         assert_eq!(front.addresses("db"), Found::Elsewhere);
         assert_eq!(front.addresses("example.test"), Found::Nowhere);
         assert_eq!(front.addresses("web.p_back"), Found::Nowhere);
         assert_eq!(front.addresses("gone.p_front"), Found::Elsewhere);
-        assert_eq!(front.name_of(web.address), Found::Here("p-web-1.p_front".to_owned()));
-        assert_eq!(front.name_of(db.address), Found::Elsewhere);
+        assert_eq!(front.name_of(web.addresses[0]), Found::Here("p-web-1.p_front".to_owned()));
+        assert_eq!(front.name_of(db.addresses[0]), Found::Elsewhere);
         let both = table.view(["p_back".to_owned(), "p_front".to_owned()]);
-        assert_eq!(both.addresses("db"), Found::Here(vec![db.address]));
+        assert_eq!(both.addresses("db"), Found::Here(db.addresses.clone()));
         table.remove(&db.container);
         assert_eq!(both.addresses("db"), Found::Nowhere);
     }
@@ -256,14 +289,14 @@ pub(super) mod tests {
         let view = table.view(["n".to_owned()]);
         let firsts: Vec<u8> = (0..4)
             .map(|_| match view.addresses("web") {
-                Found::Here(addresses) if addresses.len() == 2 => addresses[0].octets()[3],
+                Found::Here(addresses) if addresses.len() == 2 => last(&addresses[0]),
                 other => panic!("{other:?}"),
             })
             .collect();
         assert!(firsts == [2, 3, 2, 3] || firsts == [3, 2, 3, 2], "{firsts:?}");
-        first.address = Ipv4Addr::new(10, 11, 0, 9);
+        first.addresses = vec!["10.11.0.9".parse().unwrap(), "fd00::9".parse().unwrap()];
         table.insert(first.clone()).unwrap();
-        assert_eq!(view.addresses("web-1"), Found::Here(vec![first.address]));
+        assert_eq!(view.addresses("web-1"), Found::Here(first.addresses.clone()));
         table.remove_from("n", &first.container);
         assert_eq!(view.addresses("web-1"), Found::Nowhere);
     }
@@ -271,7 +304,7 @@ pub(super) mod tests {
     fn last_octets(view: &NameView, name: &str) -> Vec<u8> {
         match view.addresses(name) {
             Found::Here(addresses) => {
-                let mut octets: Vec<u8> = addresses.iter().map(|address| address.octets()[3]).collect();
+                let mut octets: Vec<u8> = addresses.iter().map(last).collect();
                 octets.sort_unstable();
                 octets
             }
@@ -294,9 +327,9 @@ pub(super) mod tests {
             other => panic!("{other:?}"),
         };
         assert_ne!(first(), first(), "they take turns");
-        assert_eq!(us.name_of(web.address), Found::Here("a-web-1.net".to_owned()));
+        assert_eq!(us.name_of(web.addresses[0]), Found::Here("a-web-1.net".to_owned()));
         assert_eq!(ours.view(["mine".to_owned()]).addresses("web"), Found::Elsewhere);
-        web.address = Ipv4Addr::new(10, 11, 0, 9);
+        web.addresses = vec!["10.11.0.9".parse().unwrap()];
         theirs.insert(web.clone()).unwrap();
         assert_eq!(last_octets(&us, "web"), [3, 9], "it has another address now");
         theirs.remove(&web.container);

@@ -56,7 +56,7 @@ fn filter(bridges: &[BridgeRules]) -> Vec<String> {
 fn nat(rules: &Ruleset, family: Family) -> Vec<String> {
     let mut lines = Vec::new();
     for bridge in rules.bridges.iter().filter(|bridge| bridge.masquerades()) {
-        if let Some(subnet) = bridge.subnet(family) {
+        for subnet in bridge.subnets_of(family) {
             lines.push(format!("-A {POSTROUTING} -s {subnet} ! -o {} -j MASQUERADE", bridge.name));
         }
     }

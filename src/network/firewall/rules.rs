@@ -33,7 +33,7 @@ pub(super) struct Ruleset {
 pub(super) struct BridgeRules {
     /// Its name: letters, digits, `-`, `_` and `.`.
     pub(super) name: String,
-    /// Its addresses, one subnet a family.
+    /// Its addresses.
     pub(super) subnets: Vec<IpNetwork>,
     /// Whether its containers may talk to one another.
     pub(super) icc: bool,
@@ -74,9 +74,9 @@ impl Family {
 }
 
 impl BridgeRules {
-    /// Returns the bridge's subnet of a family.
-    pub(super) fn subnet(&self, family: Family) -> Option<IpNetwork> {
-        self.subnets.iter().copied().find(|subnet| family.has(subnet.ip()))
+    /// Returns the bridge's subnets of a family.
+    pub(super) fn subnets_of(&self, family: Family) -> impl Iterator<Item = IpNetwork> {
+        self.subnets.iter().copied().filter(move |subnet| family.has(subnet.ip()))
     }
 
     /// Whether what leaves it gets the host's address: an internal network has nothing that leaves.
@@ -93,7 +93,7 @@ impl Ruleset {
 
     /// Whether a network has addresses of this family.
     pub(super) fn has(&self, family: Family) -> bool {
-        self.bridges.iter().any(|bridge| bridge.subnet(family).is_some())
+        self.bridges.iter().any(|bridge| bridge.subnets_of(family).next().is_some())
     }
 
     /// Lists the published ports of a family.
@@ -115,7 +115,7 @@ impl Ruleset {
                 if settings.internal { Vec::new() } else { attachments.iter().flat_map(led_ports).collect() };
             rules.bridges.push(BridgeRules {
                 name: bridge.name.to_string(),
-                subnets: vec![IpNetwork::V4(bridge.subnet)],
+                subnets: bridge.subnets.iter().map(|subnet| subnet.subnet).collect(),
                 icc: settings.icc,
                 internal: settings.internal,
                 masquerade: settings.masquerade,
@@ -131,10 +131,10 @@ impl Ruleset {
 
 /// Lists the ports of an attachment that packets can be led from.
 fn led_ports(attachment: &Attachment) -> impl Iterator<Item = PortRule> {
-    let addresses = attachment.ip().map(IpAddr::V4).into_iter();
+    let addresses = attachment.ip().map(IpAddr::V4).into_iter().chain(attachment.ipv6().map(IpAddr::V6));
     addresses.flat_map(|address| {
         attachment.ports.iter().filter_map(move |port| {
-            // The kernel leads no packet to the other family, nor those of 127.0.0.0/8 out of lo.
+            // The kernel leads no packet to the other family, nor those of 127.0.0.0/8 and ::1 out of lo.
             let led = port.host_ip.is_none_or(|host| host.is_ipv6() == address.is_ipv6() && !host.is_loopback());
             led.then_some(PortRule {
                 to: SocketAddr::new(address, port.container_port),
@@ -150,7 +150,7 @@ fn led_ports(attachment: &Attachment) -> impl Iterator<Item = PortRule> {
 pub(super) mod tests {
     use super::*;
     use crate::network::config::{NetworkConfig, Protocol};
-    use crate::network::record::{BridgeRecord, PublishedPort};
+    use crate::network::record::{BridgeRecord, NetworkSubnet, PublishedPort};
     use crate::spec::ContainerId;
 
     pub(in crate::network::firewall) fn network(number: u8, internal: bool, icc: bool) -> NetworkRecord {
@@ -158,10 +158,13 @@ pub(super) mod tests {
         if !icc {
             config.options.insert("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
         }
-        let subnet = format!("10.11.{number}.0/24").parse().unwrap();
-        let gateway = format!("10.11.{number}.1").parse().unwrap();
+        let subnet = |subnet: String, gateway: String| NetworkSubnet {
+            subnet: subnet.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        let subnets = vec![subnet(format!("10.11.{number}.0/24"), format!("10.11.{number}.1"))];
         let name = format!("br-{number}").parse().unwrap();
-        let bridge = Some(BridgeRecord { name, subnet, gateway, group: 1, ours: true, mtu: None });
+        let bridge = Some(BridgeRecord { name, subnets, group: 1, ours: true, mtu: None });
         NetworkRecord { id: number.to_string().repeat(64), config, bridge, lan: None, cni: None }
     }
 
@@ -184,6 +187,9 @@ pub(super) mod tests {
             ifname: "eth0".parse().unwrap(),
             address: Some(format!("10.11.{network}.{host}/24").parse().unwrap()),
             gateway: None,
+            address_v6: None,
+            gateway_v6: None,
+            further: Vec::new(),
             mac: None,
             default_route: true,
             host_link: None,

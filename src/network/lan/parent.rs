@@ -1,15 +1,14 @@
 //! The interface of the host that a network's containers share: chosen, made where it is to be ours, taken away again.
 
-use std::net::Ipv4Addr;
-
 use rtnetlink::packet_route::link::InfoKind;
 
 use super::settings::{LanSettings, ParentName, Sharing};
+use crate::network::NetworkError;
 use crate::network::bridge::alias;
 use crate::network::config::{DriverKind, NetworkConfig};
 use crate::network::link::{LinkView, Links};
 use crate::network::record::{LanRecord, NetworkRecord, OwnParent};
-use crate::network::{NetworkError, ipam};
+use crate::network::subnets::choose_subnets;
 use crate::spec::{InterfaceName, SpecError};
 
 /// Chooses what the configuration leaves open: parent, subnet, gateway.
@@ -27,24 +26,14 @@ pub(in crate::network) async fn allocate(
     links.probe_kind(kind, format!("make the network {} with the driver {}", config.name, config.driver)).await?;
     let (parent, own) = choose_parent(links, &settings, config, id, others).await?;
     check_sharing(&settings, config, &parent, others)?;
-    let taken = others.iter().filter_map(|other| Some((other.subnet()?, &other.config.name)));
-    let subnet = match settings.base.subnet {
-        Some(subnet) => match taken.into_iter().find(|(other, _)| subnet.overlaps(*other)) {
-            Some((other, whose)) => {
-                let other = format!("{other}, which is of the network {whose}");
-                return Err(NetworkError::SubnetOverlap { network: config.name.clone(), subnet, other });
-            }
-            None => subnet,
-        },
-        None => {
-            let routes = links.routes().await?;
-            let taken: Vec<_> = taken.map(|(subnet, _)| subnet).chain(routes.iter().map(|route| route.to)).collect();
-            let none = || NetworkError::NoFreeSubnet { network: config.name.clone(), pools: ipam::pools_text() };
-            ipam::choose_subnet(&taken).ok_or_else(none)?
-        }
+    let of_network = |other: &NetworkRecord| {
+        let whose = format!("which is of the network {}", other.config.name);
+        other.subnets().iter().map(|subnet| (subnet.subnet, whose.clone())).collect::<Vec<_>>()
     };
-    let first = Ipv4Addr::from_bits(subnet.network().to_bits() + 1);
-    Ok(LanRecord { parent, own, subnet, gateway: settings.base.gateway.unwrap_or(first) })
+    let taken: Vec<_> = others.iter().flat_map(of_network).collect();
+    let routes: Vec<_> = links.routes().await?.into_iter().map(|route| route.to).collect();
+    let subnets = choose_subnets(&settings.base.pools, &taken, &routes, &config.name)?;
+    Ok(LanRecord { parent, own, subnets })
 }
 
 fn kind_of(sharing: Sharing) -> InfoKind {

@@ -49,8 +49,9 @@ pub(super) fn lan_address(
         Some(subnet) => subnet,
         None => {
             let _lock = records.lock(CHOICE)?;
-            let mut taken: Vec<_> = records.others(&conf.hash)?.iter().filter_map(|other| other.subnet).collect();
-            taken.extend(kernel::host_subnets()?);
+            let others = records.others(&conf.hash)?;
+            let mut taken: Vec<_> = others.iter().filter_map(|other| other.subnet).map(IpNetwork::V4).collect();
+            taken.extend(kernel::host_subnets()?.into_iter().map(IpNetwork::V4));
             let none = || PolycubeError::Configuration(format!("no free subnet in {}; say `subnet`", pools_text()));
             let subnet = choose_subnet(&taken).ok_or_else(none)?;
             state.subnet = Some(subnet);
@@ -117,16 +118,20 @@ fn from_result(plugin: &str, result: &AttachResult, lan: Ipv4Network) -> Result<
 fn own_address(conf: &Conf, state: &NetworkState, lan: Ipv4Network) -> Result<Ipv4Network, PolycubeError> {
     let subnet = Ipv4Network::new(lan.network(), lan.prefix());
     let subnet = subnet.map_err(|error| PolycubeError::Configuration(error.to_string()))?;
-    let taken: BTreeSet<Ipv4Addr> = state.attachments.values().filter_map(|attachment| attachment.address).collect();
+    let (all, gateway) = (IpNetwork::V4(subnet), IpAddr::V4(lan.ip()));
+    let taken: BTreeSet<IpAddr> =
+        state.attachments.values().filter_map(|attachment| attachment.address).map(IpAddr::V4).collect();
     let address = match conf.wanted {
         Some(wanted) => {
-            let reason = if taken.contains(&wanted) { Some("it is taken") } else { refusal(subnet, lan.ip(), wanted) };
+            let given = IpAddr::V4(wanted);
+            let reason = if taken.contains(&given) { Some("it is taken") } else { refusal(all, gateway, given) };
             if let Some(reason) = reason {
                 return Err(PolycubeError::Configuration(format!("ips: {wanted} of {subnet}: {reason}")));
             }
             wanted
         }
-        None => choose_address(subnet, subnet, lan.ip(), &taken)
+        None => choose_address(all, all, gateway, &taken)
+            .and_then(kernel::ipv4)
             .ok_or_else(|| PolycubeError::Configuration(format!("no free address in {subnet}")))?,
     };
     Ipv4Network::new(address, subnet.prefix()).map_err(|error| PolycubeError::Configuration(error.to_string()))

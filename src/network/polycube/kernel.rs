@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
@@ -70,7 +70,8 @@ async fn state_of(links: &Links, name: &str) -> Result<Option<LinkState>, Networ
     };
     let Some(message) = message else { return Ok(None) };
     let mut state = view(message);
-    state.addresses = links.addresses(state.index).await?;
+    let addresses = links.addresses(state.index).await?;
+    state.addresses = addresses.into_iter().filter_map(network_v4).collect();
     Ok(Some(state))
 }
 
@@ -128,7 +129,7 @@ pub(super) fn configure(name: &str, address: Ipv4Network) -> Result<(), Polycube
         let state = state_of(&links, name).await?.ok_or_else(gone)?;
         let link = links.find(name).await?.ok_or_else(gone)?;
         if !state.addresses.contains(&address) {
-            links.add_address(&link, address).await?;
+            links.add_address(&link, address.into()).await?;
         }
         if state.is_up { Ok(()) } else { links.raise(&link).await }
     })
@@ -205,7 +206,7 @@ pub(super) fn delete(name: &str) -> Result<(), PolycubeError> {
 
 /// Lists the host's subnets in use: all routes but default ones.
 pub(super) fn host_subnets() -> Result<Vec<Ipv4Network>, PolycubeError> {
-    ask(|links| async move { Ok(links.routes().await?.into_iter().map(|route| route.to).collect()) })
+    ask(|links| async move { Ok(links.routes().await?.into_iter().filter_map(|route| network_v4(route.to)).collect()) })
 }
 
 /// Lists the links that carry a default route, of IPv4 or IPv6, in any table.
@@ -269,6 +270,14 @@ fn hop(route: &RouteMessage) -> Option<Hop> {
 }
 
 /// Takes IPv4 out of an address of either kind.
+fn network_v4(network: IpNetwork) -> Option<Ipv4Network> {
+    match network {
+        IpNetwork::V4(network) => Some(network),
+        IpNetwork::V6(_) => None,
+    }
+}
+
+/// Returns the address if it is one of IPv4.
 pub(super) fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),

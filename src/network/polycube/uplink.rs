@@ -13,8 +13,9 @@ use super::kernel::{self, Cable};
 use super::names::{WAN, uplink_veth};
 use super::record::{NetworkState, Records, UplinkState};
 use super::rest::Polycubed;
+use crate::network::NetworkError;
+use crate::network::forwarding::{self, Forwarding};
 use crate::network::state::StateDir;
-use crate::network::{NetworkError, forwarding};
 use crate::store::FileLock;
 
 /// Where uplinks get their four addresses from: link-local ones (RFC 3927), which nobody routes. The part is clear of
@@ -70,7 +71,7 @@ pub(super) fn ensure(
             cubes::ensure_peer(daemon, (Service::Router, router, WAN), &uplink.router_link)?;
             kernel::disown(&uplink.router_link, uplink.router)?;
             // Records of the bridge networks are looked at when it is switched off again.
-            forwarding::enable(&StateDir::open(run_dir)?)?;
+            forwarding::enable(&StateDir::open(run_dir)?, Forwarding::V4, &[])?;
             host_rules::apply(records, &conf.hash, state)?;
             uplink.host.ip()
         }
@@ -193,7 +194,7 @@ pub(super) fn restore_forwarding(records: &Records, run_dir: &Path) -> Result<()
     if records.has_uplinks()? || state.networks()?.iter().any(|network| network.bridge.is_some()) {
         return Ok(());
     }
-    let restored = forwarding::restore(&state);
+    let restored = forwarding::restore(&state, Forwarding::V4);
     drop(lock);
     Ok(restored?)
 }

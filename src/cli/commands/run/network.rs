@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use super::publish;
 use super::request::wrong;
@@ -29,11 +30,12 @@ struct Place {
     network: String,
     aliases: Vec<String>,
     ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
     mac: Option<MacAddress>,
     gateway_priority: i32,
 }
 
-/// Reads `--network`, `--publish` and what is said of the first network: `--ip`, `--mac-address`, `--network-alias`, `--link`.
+/// Reads `--network`, `--publish` and what is said of the first network: `--ip`, `--ip6`, `--mac-address`, `--network-alias`, `--link`.
 pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
     let ports: Vec<PortMapping> =
         options.publish.iter().map(|text| publish::ports(text)).collect::<Result<Vec<_>, _>>()?.concat();
@@ -68,6 +70,8 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
             aliases: place.aliases,
             links: if index == 0 { links.clone() } else { BTreeMap::new() },
             ipv4: place.ipv4,
+            ipv6: place.ipv6,
+            link_local: Vec::new(),
             mac: place.mac,
             ports: if default_route { ports.clone() } else { Vec::new() },
             network: place.network,
@@ -97,6 +101,7 @@ fn refused(options: &RunOptions) -> Option<&'static str> {
     let given = [
         ("--publish", !options.publish.is_empty()),
         ("--ip", options.ip.is_some()),
+        ("--ip6", options.ip6.is_some()),
         ("--mac-address", options.mac_address.is_some()),
         ("--network-alias", !options.network_alias.is_empty()),
         ("--link", !options.link.is_empty()),
@@ -104,7 +109,7 @@ fn refused(options: &RunOptions) -> Option<&'static str> {
     given.iter().find(|(_, given)| *given).map(|(option, _)| *option)
 }
 
-/// `NAME`, or `name=NAME,alias=…,ip=…,mac-address=…,gw-priority=…`.
+/// `NAME`, or `name=NAME,alias=…,ip=…,ip6=…,mac-address=…,gw-priority=…`.
 fn place(text: &str) -> Result<Place, UsageError> {
     let bad = |reason: String| wrong(format!("`--network {}`: {reason}", shown(text)));
     let mut place = Place::default();
@@ -118,14 +123,15 @@ fn place(text: &str) -> Result<Place, UsageError> {
         match key {
             "name" => place.network = value.to_owned(),
             "alias" => place.aliases.push(alias(value)?),
-            "ip" => place.ipv4 = Some(address(value)?),
+            "ip" => place.ipv4 = Some(address("--ip", "IPv4", value)?),
+            "ip6" => place.ipv6 = Some(address("--ip6", "IPv6", value)?),
             "mac-address" => place.mac = Some(mac(value)?),
             "gw-priority" => {
                 place.gateway_priority =
                     value.parse().map_err(|_| bad(format!("gw-priority is a number, not `{}`", shown(value))))?;
             }
             _ => {
-                let known = "known are name, alias, ip, mac-address and gw-priority";
+                let known = "known are name, alias, ip, ip6, mac-address and gw-priority";
                 return Err(bad(format!("there is no `{}`", shown(key))).hint(known));
             }
         }
@@ -141,8 +147,12 @@ fn first_place(places: &mut [Place], options: &RunOptions) -> Result<(), UsageEr
     let Some(first) = places.first_mut() else { return Ok(()) };
     let twice = |option: &str| wrong(format!("`{option}` and the first `--network` both say it: give one of them"));
     if let Some(text) = &options.ip {
-        let said = first.ipv4.replace(address(text)?);
+        let said = first.ipv4.replace(address("--ip", "IPv4", text)?);
         said.map_or(Ok(()), |_| Err(twice("--ip")))?;
+    }
+    if let Some(text) = &options.ip6 {
+        let said = first.ipv6.replace(address("--ip6", "IPv6", text)?);
+        said.map_or(Ok(()), |_| Err(twice("--ip6")))?;
     }
     if let Some(text) = &options.mac_address {
         let said = first.mac.replace(mac(text)?);
@@ -238,8 +248,8 @@ fn is_elsewhere(error: &CniError, networks: &crate::network::Networks, name: &st
     }
 }
 
-fn address(text: &str) -> Result<Ipv4Addr, UsageError> {
-    text.parse().map_err(|_| wrong(format!("`--ip {}` is not an IPv4 address", shown(text))))
+fn address<T: FromStr>(option: &str, family: &str, text: &str) -> Result<T, UsageError> {
+    text.parse().map_err(|_| wrong(format!("`{option} {}` is not an {family} address", shown(text))))
 }
 
 #[cfg(test)]
