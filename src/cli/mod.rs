@@ -13,6 +13,7 @@ pub mod legacy;
 pub mod oci;
 pub mod output;
 pub mod plugin;
+mod pools;
 pub mod progress;
 pub mod project;
 pub mod report;

@@ -351,7 +351,8 @@ impl Networks {
 
     fn restore_forwarding(&self) -> Result<(), NetworkError> {
         for (which, needed) in needs(&self.state.networks()?) {
-            if !needed && !(which == Forwarding::V4 && self.cni.has_cubes()) {
+            let has_cubes = which == Forwarding::V4 && self.cni.has_cubes();
+            if !needed && !has_cubes {
                 forwarding::restore(&self.state, which)?;
             }
         }

@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::control::protocol::Up;
+use super::mounts::Mounts;
 use super::sharing::NetworkOwner;
 use crate::compose::model::{
     ImageRef, Ipam, IpamPool, Logging, Network, NetworkMode, PortProtocol, Project, Service, ServiceNetwork,
-    VolumeMount, VolumeMountKind, VolumeSource,
+    VolumeMountKind, VolumeSource,
 };
 use crate::engine::NetworkWish;
 use crate::network::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
-    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, MountKind, MountRequest,
-    NamespaceRequest, NetworkNamespace, RestartPolicy,
+    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, NamespaceRequest, NetworkNamespace,
+    RestartPolicy,
 };
 use crate::store::Directories;
 
@@ -250,7 +251,7 @@ fn config_hash(project: &Project, service: &Service, rootfs: &std::path::Path) -
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -348,76 +349,6 @@ fn port_mappings(service: &Service) -> Vec<PortMapping> {
         },
     };
     service.ports.iter().map(mapping).collect()
-}
-
-/// The mounts of one container and what they need on the host.
-struct Mounts {
-    requests: Vec<MountRequest>,
-    create_host_paths: Vec<PathBuf>,
-    volumes: Vec<String>,
-}
-
-impl Mounts {
-    fn of(project: &Project, service: &Service, container: &str, dirs: &Directories) -> Self {
-        let mut mounts = Self { requests: Vec::new(), create_host_paths: Vec::new(), volumes: Vec::new() };
-        if let Some(size) = service.shm_size {
-            mounts.requests.push(MountRequest {
-                target: "/dev/shm".into(),
-                read_only: false,
-                kind: MountKind::Tmpfs { size: Some(size), mode: Some(0o1777), uid: None, gid: None, exec: false },
-            });
-        }
-        for mount in &service.volumes {
-            mounts.add(project, mount, container, dirs);
-        }
-        mounts
-    }
-
-    fn add(&mut self, project: &Project, mount: &VolumeMount, container: &str, dirs: &Directories) {
-        let mut read_only = mount.read_only;
-        let kind = match &mount.kind {
-            VolumeMountKind::Bind { source, propagation, create_host_path, recursive } => {
-                if *create_host_path {
-                    self.create_host_paths.push(source.clone());
-                }
-                MountKind::Bind { source: source.clone(), propagation: propagation.clone(), recursive: *recursive }
-            }
-            VolumeMountKind::Volume { name, nocopy, subpath } => {
-                let declared = name.as_ref().and_then(|name| project.volumes.get(name));
-                let (source, recursive) = match declared.map(|volume| &volume.source) {
-                    Some(VolumeSource::Tmpfs { kind, read_only: always }) => {
-                        let mount =
-                            VolumeMount { kind: kind.clone(), read_only: read_only || *always, ..mount.clone() };
-                        return self.add(project, &mount, container, dirs);
-                    }
-                    Some(VolumeSource::Bind { device, recursive, read_only: always }) => {
-                        read_only |= always;
-                        (device.clone(), *recursive)
-                    }
-                    Some(VolumeSource::Directory) | None => {
-                        let volume = match (declared, name) {
-                            (Some(volume), _) => volume.name.clone(),
-                            (None, Some(name)) => name.clone(),
-                            (None, None) => anonymous_volume(container, mount),
-                        };
-                        let data = dirs.volume(&volume);
-                        self.volumes.push(volume);
-                        (data, true)
-                    }
-                };
-                MountKind::Volume { source, subpath: subpath.clone(), recursive, copy_up: !nocopy }
-            }
-            VolumeMountKind::Tmpfs { size, mode, uid, gid, exec } => {
-                MountKind::Tmpfs { size: *size, mode: *mode, uid: *uid, gid: *gid, exec: *exec }
-            }
-        };
-        self.requests.push(MountRequest { target: mount.target.clone(), read_only, kind });
-    }
-}
-
-/// A volume without a name belongs to one container and one place in it, and is found again by them.
-fn anonymous_volume(container: &str, mount: &VolumeMount) -> String {
-    hex(&Sha256::digest(format!("{container}\0{}", mount.target.display()).as_bytes()))
 }
 
 /// Turns a network of the file into what the network folder makes; `None` for one that must be there already.

@@ -9,6 +9,7 @@ mod dispatcher;
 mod event;
 mod health;
 mod links;
+mod mounts;
 mod orchestrate;
 mod record;
 mod restart;

@@ -1,8 +1,5 @@
 //! `network ls|inspect|create|rm|prune|check|attach`.
 
-mod pools;
-
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,10 +9,9 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cli::args::{
-    AttachArgs, NetworkArgs, NetworkCommand, NetworkCreateArgs, NetworkListArgs, UsageError, shown,
-};
+use crate::cli::args::{AttachArgs, NetworkArgs, NetworkCommand, NetworkCreateArgs, NetworkListArgs, UsageError};
 use crate::cli::cni;
+use crate::cli::pools::{pairs, set_pools};
 use crate::cli::report::{CliError, print, say};
 use crate::cli::runtime::{block_on, unless_interrupted};
 use crate::cli::settings::Settings;
@@ -122,7 +118,7 @@ fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) ->
         labels: pairs("--label", &args.labels)?,
         ..NetworkConfig::default()
     };
-    pools::set_pools(&mut config, &args.pools)?;
+    set_pools(&mut config, &args.pools)?;
     if networks.find(&args.name).is_ok() {
         return Err(CliError::NoSuch(format!("make the network {}: there is one of this name", args.name)));
     }
@@ -249,7 +245,7 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
 fn new_bridge(name: &str, args: &AttachArgs) -> Result<NetworkConfig, UsageError> {
     let mut config =
         NetworkConfig { name: name.to_owned(), bridge_name: Some(args.bridge.clone()), ..NetworkConfig::default() };
-    pools::set_pools(&mut config, &args.pools)?;
+    set_pools(&mut config, &args.pools)?;
     if name == "bridge" && config.subnet.is_none() && !config.without_ipv4 {
         config.subnet = "10.10.10.0/24".parse().ok();
     }
@@ -281,16 +277,6 @@ fn is_ours(path: &str) -> std::io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let (theirs, ours) = (std::fs::metadata(path)?, std::fs::metadata(Path::new("/proc/self/ns/net"))?);
     Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
-}
-
-fn pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
-    let pair = |word: &String| {
-        let pair = word.split_once('=').filter(|(key, _)| !key.is_empty());
-        let (key, value) =
-            pair.ok_or_else(|| UsageError::new(format!("`{option} {}` is not KEY=VALUE", shown(word))))?;
-        Ok((key.to_owned(), value.to_owned()))
-    };
-    words.iter().map(pair).collect()
 }
 
 /// Prints an error beside which the command goes on.

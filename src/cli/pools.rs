@@ -1,14 +1,15 @@
 //! `--subnet`, `--gateway`, `--ip-range` and `--aux-address`: each of the last three belongs to the subnet that it lies in.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::cli::args::{PoolArgs, UsageError};
+use crate::cli::args::{PoolArgs, UsageError, shown};
 use crate::network::{AddressPool, NetworkConfig};
 
 /// Puts the subnets of the command line into a configuration; the first one of IPv4 is its own.
-pub(super) fn set_pools(config: &mut NetworkConfig, args: &PoolArgs) -> Result<(), UsageError> {
+pub(in crate::cli) fn set_pools(config: &mut NetworkConfig, args: &PoolArgs) -> Result<(), UsageError> {
     let mut pools: Vec<AddressPool> = args.subnets.iter().map(|subnet| AddressPool::of(*subnet)).collect();
     for gateway in &args.gateways {
         let pool = home(&mut pools, "--gateway", *gateway)?;
@@ -22,7 +23,7 @@ pub(super) fn set_pools(config: &mut NetworkConfig, args: &PoolArgs) -> Result<(
             return Err(UsageError::new(format!("two ranges for the subnet {}: {other} and {range}", pool.subnet)));
         }
     }
-    for (name, address) in super::pairs("--aux-address", &args.aux_addresses)? {
+    for (name, address) in pairs("--aux-address", &args.aux_addresses)? {
         let wrong = |_| UsageError::new(format!("`--aux-address {name}={address}` has no address after the `=`"));
         let address: IpAddr = address.parse().map_err(wrong)?;
         home(&mut pools, "--aux-address", address)?.reserved.insert(name, address);
@@ -65,6 +66,17 @@ fn ipv4(address: IpAddr) -> Option<std::net::Ipv4Addr> {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
     }
+}
+
+/// Reads options of the form KEY=VALUE.
+pub(in crate::cli) fn pairs(option: &str, words: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let pair = |word: &String| {
+        let pair = word.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) =
+            pair.ok_or_else(|| UsageError::new(format!("`{option} {}` is not KEY=VALUE", shown(word))))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    words.iter().map(pair).collect()
 }
 
 #[cfg(test)]
