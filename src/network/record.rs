@@ -278,6 +278,25 @@ impl Attachment {
         self.address_v6.map(|address| address.ip())
     }
 
+    /// Takes addresses with their gateways from whoever gave them; of each family the first is the container's.
+    pub(super) fn set_addresses(&mut self, given: impl Iterator<Item = (IpNetwork, Option<IpAddr>)>) {
+        (self.address, self.gateway, self.address_v6, self.gateway_v6) = (None, None, None, None);
+        self.further.clear();
+        for (address, gateway) in given {
+            match (address, gateway) {
+                (IpNetwork::V4(address), gateway) if self.address.is_none() => {
+                    self.address = Some(address);
+                    self.gateway = if let Some(IpAddr::V4(gateway)) = gateway { Some(gateway) } else { None };
+                }
+                (IpNetwork::V6(address), gateway) if self.address_v6.is_none() => {
+                    self.address_v6 = Some(address);
+                    self.gateway_v6 = if let Some(IpAddr::V6(gateway)) = gateway { Some(gateway) } else { None };
+                }
+                (another, _) => self.further.push(another),
+            }
+        }
+    }
+
     /// Returns all addresses with their prefixes.
     pub fn networks(&self) -> Vec<IpNetwork> {
         let own = self.address.map(IpNetwork::V4).into_iter().chain(self.address_v6.map(IpNetwork::V6));

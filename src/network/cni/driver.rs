@@ -1,7 +1,6 @@
 //! The driver `cni`: networks of ours whose containers are attached by plugins.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -267,26 +266,7 @@ impl CniDriver {
             return Ok(attachment);
         };
         let mac = result.interface(ifname).and_then(|interface| interface.mac.as_ref()?.parse().ok());
-        (attachment.address, attachment.address_v6) = (None, None);
-        for ip in result.addresses_of(ifname) {
-            match (ip.address, ip.gateway) {
-                (IpNetwork::V4(address), gateway) if attachment.address.is_none() => {
-                    attachment.address = Some(address);
-                    attachment.gateway = gateway.and_then(|gateway| match gateway {
-                        IpAddr::V4(gateway) => Some(gateway),
-                        IpAddr::V6(_) => None,
-                    });
-                }
-                (IpNetwork::V6(address), gateway) if attachment.address_v6.is_none() => {
-                    attachment.address_v6 = Some(address);
-                    attachment.gateway_v6 = gateway.and_then(|gateway| match gateway {
-                        IpAddr::V4(_) => None,
-                        IpAddr::V6(gateway) => Some(gateway),
-                    });
-                }
-                (another, _) => attachment.further.push(another),
-            }
-        }
+        attachment.set_addresses(result.addresses_of(ifname).map(|ip| (ip.address, ip.gateway)));
         attachment.mac = mac.or(attachment.mac);
         Ok(attachment)
     }
