@@ -266,7 +266,8 @@ impl CniDriver {
             return Ok(attachment);
         };
         let mac = result.interface(ifname).and_then(|interface| interface.mac.as_ref()?.parse().ok());
-        attachment.set_addresses(result.addresses_of(ifname).map(|ip| (ip.address, ip.gateway)));
+        let given: Vec<_> = result.addresses_of(ifname).map(|ip| (ip.address, ip.gateway)).collect();
+        attachment.set_addresses(given.into_iter());
         attachment.mac = mac.or(attachment.mac);
         Ok(attachment)
     }
