@@ -151,8 +151,9 @@ impl PortMapping {
 }
 
 fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
-    let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
-    any(one) || any(other) || one == other
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    // 0.0.0.0 is all of IPv4, :: all of IPv6.
+    one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified() || one == other)
 }
 
 impl AsFd for PortReservation {
@@ -177,17 +178,18 @@ fn candidates(mapping: &PortMapping) -> Vec<u16> {
 fn open_at(mapping: &PortMapping, port: u16) -> Result<OwnedFd, Errno> {
     let PortMapping { host_ip, protocol, .. } = *mapping;
     match host_ip {
-        Some(ip) => open(SocketAddr::new(ip, port), protocol),
-        None => match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), protocol) {
+        Some(ip) => open(SocketAddr::new(ip, port), protocol, true),
+        None => match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), protocol, false) {
             Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
-                open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), protocol)
+                open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), protocol, true)
             }
             other => other,
         },
     }
 }
 
-fn open(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
+/// Opens a socket at an address; one of IPv6 takes clients of IPv4, too, unless `one_family` says otherwise.
+fn open(address: SocketAddr, protocol: Protocol, one_family: bool) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let kind = match protocol {
         Protocol::Tcp => SocketType::STREAM,
@@ -195,7 +197,7 @@ fn open(address: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
     };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+        sockopt::set_ipv6_v6only(&socket, one_family)?;
     }
     if protocol == Protocol::Tcp {
         // Connections of an earlier container in TIME_WAIT do not hold the port.
@@ -316,6 +318,24 @@ mod tests {
                 }
                 drop(PortReservation::from_fd(first.port(), first.into_fd()));
                 PortReservation::bind(&mapping(None, Some(port), protocol)).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn all_of_ipv6_is_none_of_ipv4() {
+        in_fresh_namespace(|| {
+            if !crate::namespaces::network::has_ipv6_here() {
+                return;
+            }
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let first = PortReservation::bind(&mapping(Some("::"), None, protocol)).unwrap();
+                let port = Some(first.port().host_port);
+                let v4 = mapping(Some("0.0.0.0"), port, protocol);
+                assert!(!first.port().clashes_with(&v4) && first.port().clashes_with(&mapping(None, port, protocol)));
+                assert!(first.port().clashes_with(&mapping(Some("::1"), port, protocol)));
+                PortReservation::bind(&v4).unwrap();
+                assert!(PortReservation::bind(&mapping(None, port, protocol)).is_err());
             }
         });
     }

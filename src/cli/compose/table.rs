@@ -152,6 +152,7 @@ pub(super) fn json_line(container: &ContainerStatus, now: i64) -> String {
     let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let networks: Vec<&str> = container.addresses.keys().map(String::as_str).collect();
     json!({
+        "Addresses": container.addresses,
         "Command": shown_command(&container.command, usize::MAX),
         "CreatedAt": time(container.created_at),
         "ExitCode": exit_code,

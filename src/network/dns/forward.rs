@@ -2,7 +2,7 @@
 //! container names, from within its namespace: it gets no further by us than by itself.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,9 +111,16 @@ fn parse(text: &str) -> Vec<SocketAddr> {
     let address = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let is_server = words.next() == Some("nameserver");
-        words.next().filter(|_| is_server)?.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, PORT))
+        words.next().filter(|_| is_server).and_then(server)
     };
     text.lines().filter_map(address).take(MOST).collect()
+}
+
+/// Reads an address; one that is good on a link alone is followed by that, `fe80::1%eth0` (RFC 4007, 11), by name or number.
+fn server(text: &str) -> Option<SocketAddr> {
+    let Some((ip, link)) = text.split_once('%') else { return Some(SocketAddr::new(text.parse().ok()?, PORT)) };
+    let number = link.parse().ok().or_else(|| nix::net::if_::if_nametoindex(link).ok())?;
+    Some(SocketAddrV6::new(ip.parse().ok()?, PORT, 0, number).into())
 }
 
 /// Says whether the answer is one that another server would give as well (RFC 1035, 4.1.1): neither "I failed" nor "not to
@@ -197,10 +204,11 @@ mod tests {
 
     #[test]
     fn resolv_conf_is_read_as_the_c_library_does() {
-        let text = "# x\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 \nsearch a b\nnameserver fe80::1%eth0\nnameserver x\n\
+        let text = "# x\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 \nsearch a b\nnameserver fe80::1%nosuch0\nnameserver x\n\
                     nameserver 8.8.8.8\nnameserver 9.9.9.9\n";
         let found: Vec<String> = parse(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53", "8.8.8.8:53"]);
+        assert_eq!(parse("nameserver fe80::1%lo")[0].to_string(), "[fe80::1%1]:53");
         assert_eq!(Resolvers::from_file("/no/such/file").servers(), [SocketAddr::from(([127, 0, 0, 1], 53))]);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use crate::compose::model::Logging;
 use crate::engine::{self, Created, ExecTarget, LaunchError, Live, Output, Places};
 use crate::logs::{Collection, ContainerOutput, Retention, Rotation};
+use crate::network::Attachment;
 use crate::spec::{ContainerId, SignalNumber};
 use crate::supervisor::links::{Links, Shared};
 use crate::supervisor::record::ContainerRecord;
@@ -84,10 +86,11 @@ impl Run {
         self.started.elapsed()
     }
 
-    /// Returns its address on each network.
+    /// Returns its addresses on each network, those of IPv4 first, with commas between.
     pub fn addresses(&self) -> BTreeMap<String, String> {
+        let shown = |place: &Attachment| place.ips().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let places = self.live.networking.attachments.iter();
-        places.filter_map(|place| Some((place.network_name.clone(), place.ip()?.to_string()))).collect()
+        places.map(|place| (place.network_name.clone(), shown(place))).filter(|(_, shown)| !shown.is_empty()).collect()
     }
 
     /// Returns its published ports, as `ps` shows them.
@@ -95,8 +98,9 @@ impl Run {
         let ports = self.live.networking.attachments.iter().flat_map(|place| &place.ports);
         ports
             .map(|port| {
-                let ip = port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
-                format!("{ip}:{}->{}/{}", port.host_port, port.container_port, port.protocol)
+                // One of IPv6 stands in brackets.
+                let host = SocketAddr::new(port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port.host_port);
+                format!("{host}->{}/{}", port.container_port, port.protocol)
             })
             .collect()
     }
