@@ -149,6 +149,8 @@ impl Contender for Ours {
             netns: container.netns.as_fd(),
             ifname: "eth0".parse().expect("a good name"),
             ipv4: None,
+            ipv6: None,
+            link_local: Vec::new(),
             mac: None,
             default_route: true,
             ports: self.ports.clone(),
