@@ -12,6 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
         two_networks: Bridge,
         limits: Bridge + Controllers,
         cni: Plugins + Bridge,
+        ipv6: Internet + Bridge + Ipv6,
         every_example_has_a_test_and_a_line,
         demo: Internet + Bridge,
     ]
@@ -104,11 +105,31 @@ fn cni(sandbox: &Sandbox) {
     sandbox.shell("ip link delete cni-example0; for t in filter nat; do iptables -t $t -F; iptables -t $t -X; done; echo 0 >/proc/sys/net/ipv4/ip_forward").ok();
 }
 
+fn ipv6(sandbox: &Sandbox) {
+    sandbox.set_env("BEYOND", "2001:db8:100::10");
+    let project = example(sandbox, "ipv6");
+    project.up();
+    assert_eq!(project.wait_exited("client").exit_code, 0);
+    project.wait_exited("old");
+    let logs = project.logs();
+    for wanted in
+        ["web over IPv6 says: hello over both", "web over IPv4 says: hello over both", "old has 0 lines of IPv6"]
+    {
+        assert!(logs.contains(wanted), "{wanted} in {logs}");
+    }
+    assert_eq!(logs.matches(" 0% packet loss").count(), 2, "{logs}");
+    for url in ["http://127.0.0.1:8080/", "http://[::1]:8080/", "http://[::1]:8081/"] {
+        let page = sandbox.host(&["busybox", "timeout", "2", "busybox", "wget", "-q", "-O", "-", url]).ok();
+        assert_eq!(page.stdout, "hello over both\n", "{url}");
+    }
+}
+
 fn every_example_has_a_test_and_a_line(_: &Sandbox) {
     let dir = format!("{}/compose-examples", env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(format!("{dir}/README.md")).expect("a README");
-    let tests: Vec<String> =
-        ["hello", "chain", "crash-restart", "two-networks", "limits", "cni", "polycube"].map(str::to_owned).to_vec();
+    let tests: Vec<String> = ["hello", "chain", "crash-restart", "two-networks", "limits", "cni", "ipv6", "polycube"]
+        .map(str::to_owned)
+        .to_vec();
     for entry in fs::read_dir(dir).expect("there").flatten().filter(|entry| entry.path().is_dir()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         assert!(readme.contains(&format!("({name}/compose.yaml)")), "{name} has no line in the README");

@@ -18,6 +18,7 @@ mod examples;
 mod faults;
 mod firewall;
 mod harness;
+mod ipv6;
 mod lan;
 mod lifecycle;
 mod logs;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         faults::cases(),
         firewall::cases(),
         harness::cases(),
+        ipv6::cases(),
         lan::cases(),
         lifecycle::cases(),
         logs::cases(),

@@ -345,26 +345,26 @@ fn reserved_addresses(sandbox: &Sandbox) {
     let address = |service: &str| inside(&project, service, "ip -o -4 addr show dev eth0 | awk '{print $4}'");
     assert_eq!((address("one"), address("two")), ("172.31.5.3/29\n".to_owned(), "172.31.5.5/29\n".to_owned()));
     let fixed = yaml.replace("one: *s", "one: {<<: *s, networks: {default: {ipv4_address: 172.31.5.4}}}");
-    sandbox.project("reserve", &fixed).compose(&["up", "-d"]).refused(1, &["172.31.5.4", "printer"]);
+    project.rewrite(&fixed);
+    project.compose(&["up", "-d"]).refused(2, &["172.31.5.4", "printer"]);
+    project.rewrite(yaml);
 }
 
 fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
     let yaml = r#"
-        x-s: &s {image: root_fs, init: true, command: [sleep, infinity], networks: {n: {ipv6_address: "fd00:7::9"}}}
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity], networks: {n: {driver_opts: {com.example.x: "1"}}}}
         services:
           one: *s
           two: *s
           bare: {image: root_fs, command: ["true"], network_mode: none, mac_address: 02:42:0a:0b:00:02, volumes: [{type: tmpfs, target: /t, bind: {propagation: shared}}]}
         networks:
           n:
-            enable_ipv6: true
             driver_opts: {com.docker.network.bridge.enable_ic: "false"}
-            ipam: {config: [{subnet: 172.31.6.0/24}, {subnet: "fd00:7::/64"}]}
+            ipam: {config: [{subnet: 172.31.6.0/24}]}
     "#;
     let told = sandbox.project("left", yaml).up().stderr;
     for words in [
-        "`ipv6_address` is not acted on",
-        "`enable_ipv6` is not acted on",
+        "`driver_opts` is not acted on",
         "`com.docker.network.bridge.enable_ic` is none",
         "`mac_address` means nothing with `network_mode: none`",
         "`bind` has no meaning for a mount of another type",

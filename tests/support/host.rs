@@ -16,6 +16,8 @@ pub(crate) enum Need {
     LegacyIptables,
     /// nft(8), with the maps that published ports want.
     Nftables,
+    /// IPv6 with NAT.
+    Ipv6,
     /// Memory, cpu and pids controllers in any hierarchy.
     Controllers,
     /// Interfaces of the kind macvlan.
@@ -27,7 +29,7 @@ pub(crate) enum Need {
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 8] = [const { OnceLock::new() }; 8];
+        static FOUND: [OnceLock<Option<String>>; 9] = [const { OnceLock::new() }; 9];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -59,6 +61,11 @@ impl Need {
                     "ip link add probe0 type veth peer name probe1 && ip link add link probe0 name probe2 type macvlan";
                 (!succeeds("unshare", &["--net", "sh", "-c", script]))
                     .then(|| format!("this kernel has no macvlan ({script})"))
+            }
+            Self::Ipv6 => {
+                let script = "ip link set lo up && ip addr add fd00::1/64 dev lo && ip6tables -t nat -A POSTROUTING -j MASQUERADE";
+                (!succeeds("unshare", &["--net", "sh", "-c", script]))
+                    .then(|| format!("this kernel has no IPv6, or no NAT of it ({script})"))
             }
             Self::Plugins => (!std::path::Path::new("/usr/lib/cni/bridge").exists())
                 .then(|| "needs the package containernetworking-plugins".to_owned()),
