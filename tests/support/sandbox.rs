@@ -72,6 +72,7 @@ impl Sandbox {
         for (part, mode) in [
             ("run/projects", 0o700),
             ("run/foreground", 0o700),
+            ("run/oci", 0o700),
             ("run/networks/attachments", 0o700),
             ("run/networks/names", 0o700),
             ("run/networks/records", 0o700),

@@ -1,7 +1,7 @@
 //! The runtime's log: how engines learn why a command failed.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,12 +11,14 @@ use super::args::LogFormat;
 use crate::cli::report;
 use crate::engine::oci::OciError;
 
-/// Takes what the runtime has to tell. Standard error belongs to the container and its engine: with a log, only a command's failure
-/// is told there too.
+/// Takes what the runtime has to tell. Standard error belongs to the container and its engine: a command's failure is told there,
+/// anything else only where a person reads it, or with `--debug`.
 #[derive(Debug)]
 pub(super) struct Log {
     file: Option<File>,
     format: LogFormat,
+    /// Tells more.
+    debug: bool,
 }
 
 #[derive(Serialize)]
@@ -28,7 +30,7 @@ struct Entry<'a> {
 
 impl Log {
     /// Opens the log, to write at its end.
-    pub(super) fn open(path: Option<&Path>, format: LogFormat) -> Result<Self, OciError> {
+    pub(super) fn open(path: Option<&Path>, format: LogFormat, debug: bool) -> Result<Self, OciError> {
         // O_NONBLOCK: a FIFO that nobody reads must not hold us up.
         let open = |path: &Path| {
             let mut options = OpenOptions::new();
@@ -41,7 +43,7 @@ impl Log {
                 .map_err(|source| OciError::File { operation: "open the log", path: path.to_owned(), source })
         };
         let path = path.filter(|path| *path != Path::new("/dev/stderr"));
-        Ok(Self { file: path.map(open).transpose()?, format })
+        Ok(Self { file: path.map(open).transpose()?, format, debug })
     }
 
     /// Notes a failure.
@@ -51,7 +53,7 @@ impl Log {
 
     /// Tells what is worse than asked.
     pub(super) fn warn(&self, text: &str) {
-        if self.file.is_none() {
+        if self.file.is_none() && (self.debug || io::stderr().is_terminal()) {
             report::say(&format!("warning: {text}\n"));
         }
         self.write("warning", text);

@@ -78,7 +78,7 @@ pub fn run_parsed(args: OciArgs, settings: &Settings) -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return report::report(&error.into(), family, Palette::PLAIN),
     };
-    let log = match Log::open(runtime.log.as_deref(), runtime.log_format) {
+    let log = match Log::open(runtime.log.as_deref(), runtime.log_format, runtime.debug) {
         Ok(log) => log,
         Err(error) => return report::report(&error.into(), family, Palette::PLAIN),
     };

@@ -34,7 +34,7 @@ impl Bundle {
         let version = spec.version();
         if !version.starts_with("1.") {
             let reason = format!("`{version}` is no version that this runtime knows: it knows 1.x");
-            return Err(OciError::Config { key: "ociVersion".to_owned(), reason });
+            return Err(OciError::Config { key: format!("{}: ociVersion", config.display()), reason });
         }
         Ok(Self { path: directory, spec })
     }

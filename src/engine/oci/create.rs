@@ -76,7 +76,7 @@ pub struct CreatedContainer {
 pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer, OciError> {
     let socket = check_terminal(job)?;
     let (directory, lock) = runtime.root.claim(job.id)?;
-    let mut making = Making { directory, lock, cgroup: None, process: None };
+    let mut making = Making { directory, lock, cgroup_record: None, cgroup: None, process: None };
     let first = match making.create(runtime, job, socket.as_ref()) {
         Ok(created) => return Ok(created),
         Err(error) => error,
@@ -107,6 +107,8 @@ struct Making {
     directory: ContainerDirectory,
     #[expect(dead_code, reason = "it is held, and released with the rest")]
     lock: FileLock,
+    /// Once it may be there.
+    cgroup_record: Option<CgroupRecord>,
     cgroup: Option<Cgroup>,
     process: Option<FirstProcess>,
 }
@@ -122,6 +124,7 @@ impl Making {
         let mut record = new_record(runtime, job)?;
         self.directory.write_record(&record)?;
         self.directory.write_config(spec)?;
+        self.cgroup_record.clone_from(&record.cgroup);
         self.make_cgroup(&mut record, spec)?;
         let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
@@ -153,12 +156,14 @@ impl Making {
 
     /// Makes the cgroup with its limits.
     fn make_cgroup(&mut self, record: &mut ContainerRecord, spec: &Spec) -> Result<(), OciError> {
-        let Some(asked) = &record.cgroup else { return Ok(()) };
+        let Some(asked) = &mut record.cgroup else { return Ok(()) };
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
         let cgroup = Hierarchies::discover()?.create_for_bundle(&asked.path, &resources)?;
-        let made = self.cgroup.insert(cgroup).record();
-        if made != *asked {
-            record.cgroup = Some(made);
+        let made = cgroup.record().parents;
+        self.cgroup = Some(cgroup);
+        if made > asked.parents {
+            asked.parents = made;
+            self.cgroup_record.clone_from(&record.cgroup);
             self.directory.write_record(record)?;
         }
         Ok(())
@@ -236,8 +241,8 @@ impl Making {
     /// Takes back what was made; what cannot be taken back stays recorded, for `delete --force`.
     fn undo(self) -> Result<(), OciError> {
         drop(self.process);
-        if let Some(cgroup) = &self.cgroup {
-            delete::clear_cgroup(cgroup)?;
+        if let Some(record) = &self.cgroup_record {
+            delete::clear_cgroup(record, self.cgroup.as_ref())?;
         }
         self.directory.remove()
     }
@@ -265,7 +270,11 @@ fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<Cg
     let CgroupDriver::Files { parent } = &runtime.cgroups else { return Ok(None) };
     let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let asked = asked.map(|path| path.to_string_lossy());
-    Ok(Some(CgroupRecord { path: bundle_path(asked.as_deref(), parent, &id.file_name())?, parents: 0 }))
+    let path = bundle_path(asked.as_deref(), parent, &id.file_name())?;
+    // Our own parent goes with the last container in it, whoever made it.
+    let own = path.as_str().strip_prefix(parent.as_str()).filter(|below| below.starts_with('/'));
+    let parents = own.map_or(0, |_| path.as_str().matches('/').count() - 1);
+    Ok(Some(CgroupRecord { path, parents }))
 }
 
 /// Compiles the filter that the configuration asks for.
@@ -288,5 +297,10 @@ fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> R
     prepared.plan.create.retain(|action| {
         !matches!(action, Action::Mount(mount) if mount.fstype == "cgroup" && mount.options.iter().any(|(key, _)| is_odd(key)))
     });
+    let steps = &mut prepared.plan.create;
+    if job.bundle.spec.hooks().is_some() && !steps.contains(&Action::AwaitHooks) {
+        let entry = steps.iter().position(|step| *step == Action::EnterRoot).unwrap_or(steps.len());
+        steps.insert(entry, Action::AwaitHooks);
+    }
     Ok(prepared)
 }

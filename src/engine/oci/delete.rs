@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Container, OciError, OciId, Runtime, Status, hooks};
-use crate::namespaces::cgroup::{Cgroup, Hierarchies};
-use crate::store::ProcessIdentity;
+use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies};
+use crate::store::{ProcessIdentity, StoreError};
 use crate::sys::pidfd::send_signal;
 
 /// So long the kernel may take to end processes that have SIGKILL.
@@ -20,7 +20,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// [`OciError::Unknown`], [`OciError::State`] for one that runs; with `force` neither.
 pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>, OciError> {
     let found = match runtime.find(id) {
-        Err(OciError::Unknown(_)) if force => {
+        // Without a record, or with one that nobody can read, the directory is all there is to remove.
+        Err(OciError::Unknown(_) | OciError::Store(StoreError::Corrupt { .. })) if force => {
             runtime.root.directory(id).remove()?;
             return Ok(Vec::new());
         }
@@ -48,8 +49,8 @@ pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>,
 /// Ends a container and removes all that is left of it; its directory last, for it knows the rest.
 pub(super) fn destroy(container: &Container) -> Result<Vec<String>, OciError> {
     kill_first(container)?;
-    if let Some(cgroup) = container.cgroup()? {
-        clear_cgroup(&cgroup)?;
+    if let Some(record) = &container.record.cgroup {
+        clear_cgroup(record, container.cgroup()?.as_ref())?;
     }
     let warnings = poststop(container);
     container.directory.remove()?;
@@ -74,11 +75,13 @@ fn kill_first(container: &Container) -> Result<(), OciError> {
     }
 }
 
-/// Ends whoever is left in a cgroup and removes it.
-pub(super) fn clear_cgroup(cgroup: &Cgroup) -> Result<(), OciError> {
-    cgroup.kill()?;
-    cgroup.remove(KILL_DEADLINE)?;
-    Hierarchies::discover()?.remove_parents(&cgroup.record());
+/// Ends whoever is left in a cgroup and removes it, with the levels above that were made for it.
+pub(super) fn clear_cgroup(record: &CgroupRecord, cgroup: Option<&Cgroup>) -> Result<(), OciError> {
+    if let Some(cgroup) = cgroup {
+        cgroup.kill()?;
+        cgroup.remove(KILL_DEADLINE)?;
+    }
+    Hierarchies::discover()?.remove_parents(record);
     Ok(())
 }
 

@@ -28,9 +28,17 @@ fn send(container: &Container, signal: SignalNumber) -> Result<(), OciError> {
     let init = container.record.init.as_ref().filter(|init| init.is_alive()).ok_or_else(stopped)?;
     let pidfd = init.open_pidfd()?.ok_or_else(stopped)?;
     match send_signal(pidfd.as_fd(), signal.get()) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(stopped()),
-        sent => sent.map_err(OciError::kernel("send a signal to the container's process")),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(stopped()),
+        sent => sent.map_err(OciError::kernel("send a signal to the container's process"))?,
     }
+    if signal == SignalNumber::KILL
+        && let Some(cgroup) = container.cgroup()?
+        && cgroup.is_frozen()?
+    {
+        // It dies when it thaws.
+        cgroup.thaw()?;
+    }
+    Ok(())
 }
 
 fn kill_all(container: &Container, signal: SignalNumber) -> Result<(), OciError> {

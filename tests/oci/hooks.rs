@@ -1,0 +1,136 @@
+//! Hooks that the runtime runs: when, with what, and what happens when they fail.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::bundle::{Bundle, expect_nothing, oci, wait_status};
+use crate::support::{Case, Sandbox, cases};
+
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        hooks_run_at_their_moments,
+        a_failing_hook_ends_create_and_leaves_nothing,
+        a_hook_that_takes_too_long_is_killed_with_its_children,
+        late_hooks_that_fail_are_warnings,
+        a_hook_may_ask_for_the_state,
+        a_hook_s_child_holds_nobody_up,
+    ]
+}
+
+/// A program on the sandbox's host that appends to `log`.
+fn hook(sandbox: &Sandbox, name: &str, script: &str) -> Value {
+    let path = sandbox.dir().join(name);
+    let log = sandbox.dir().join("hooks.log");
+    fs::write(&path, format!("#!/bin/sh\nexec 9>>{}\n{script}\n", log.display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    json!({ "path": path, "args": [name, "argument"], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "A=b"] })
+}
+
+fn log(sandbox: &Sandbox) -> String {
+    fs::read_to_string(sandbox.dir().join("hooks.log")).unwrap_or_default()
+}
+
+fn hooks_run_at_their_moments(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let note = |kind: &str| hook(sandbox, kind, &format!("state=$(cat); echo {kind} $1 $A $(pwd) \"$state\" >&9"));
+    bundle.edit(|config| {
+        config["hooks"] = json!({
+            "prestart": [note("prestart")], "createRuntime": [note("createRuntime")],
+            "poststart": [note("poststart")], "poststop": [note("poststop")],
+        });
+    });
+    bundle.oci(&["create", "web"]).ok();
+    let kinds = || log(sandbox).lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(kinds(), ["prestart", "createRuntime"]);
+    oci(sandbox, &["start", "web"]).ok();
+    assert_eq!(kinds(), ["prestart", "createRuntime", "poststart"]);
+    oci(sandbox, &["kill", "web", "KILL"]).ok();
+    wait_status(sandbox, "web", "stopped");
+    oci(sandbox, &["delete", "web"]).ok();
+    let text = log(sandbox);
+    let statuses: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let mut words = line.splitn(5, ' ');
+            assert_eq!(words.nth(1), Some("argument"), "{line}");
+            assert_eq!(words.next(), Some("b"), "{line}");
+            assert_eq!(words.next(), bundle.dir.to_str(), "{line}");
+            let state: Value = serde_json::from_str(words.next().unwrap()).unwrap();
+            assert_eq!((&state["id"], &state["bundle"]), (&"web".into(), &bundle.dir.to_str().into()));
+            state["status"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(statuses, ["creating", "creating", "running", "stopped"]);
+    expect_nothing(sandbox);
+}
+
+fn a_failing_hook_ends_create_and_leaves_nothing(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    for kind in ["prestart", "createRuntime"] {
+        let fails = hook(sandbox, "fails", "echo the reason >&2; exit 3");
+        bundle.edit(|config| config["hooks"] = json!({ kind: [fails] }));
+        bundle.oci(&["create", "web"]).refused(1, &[kind, "exit status: 3", "the reason"]);
+        bundle.oci(&["run", "web"]).refused(125, &[kind, "exit status: 3"]);
+        expect_nothing(sandbox);
+    }
+    bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [{ "path": "/nosuch/hook" }] }));
+    bundle.oci(&["create", "web"]).refused(1, &["/nosuch/hook", "no such file or directory"]);
+    expect_nothing(sandbox);
+}
+
+fn a_hook_that_takes_too_long_is_killed_with_its_children(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let mut slow = hook(sandbox, "slow", "sleep 301 & sleep 302");
+    slow["timeout"] = 1.into();
+    bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [slow] }));
+    let output = bundle.oci(&["create", "web"]).expect_code(1);
+    assert!(output.stderr.contains("timeout of 1 s"), "{}", output.describe());
+    assert!(output.took < std::time::Duration::from_secs(10), "{}", output.describe());
+    expect_nothing(sandbox);
+}
+
+fn late_hooks_that_fail_are_warnings(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let (fails, next) = (hook(sandbox, "fails", "exit 3"), hook(sandbox, "next", "echo next >&9"));
+    bundle.edit(|config| config["hooks"] = json!({ "poststart": [fails, next], "poststop": [fails, next] }));
+    let file = sandbox.dir().join("log");
+    let with_log = |words: &[&str]| {
+        oci(sandbox, &[&["--log", file.to_str().unwrap(), "--log-format=json"], words].concat()).ok();
+        fs::read_to_string(&file).unwrap().lines().filter(|line| line.contains("\"warning\"")).count()
+    };
+    bundle.oci(&["create", "web"]).ok();
+    assert_eq!(with_log(&["start", "web"]), 1);
+    assert_eq!(with_log(&["delete", "--force", "web"]), 2);
+    assert_eq!(log(sandbox), "next\nnext\n");
+    expect_nothing(sandbox);
+}
+
+fn a_hook_may_ask_for_the_state(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let script = format!(
+        "export MYDOCKER_RUN_DIR={}; {} oci state web | grep -e status -e '\"pid\"' >&9",
+        sandbox.run_dir().display(),
+        crate::support::MYDOCKER
+    );
+    let asks = hook(sandbox, "asks", &script);
+    bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [asks] }));
+    bundle.oci(&["create", "web"]).ok();
+    let pid = crate::bundle::state(sandbox, "web")["pid"].to_string();
+    let text = log(sandbox);
+    assert!(text.contains("\"creating\"") && text.contains(&pid), "{text}");
+    oci(sandbox, &["delete", "web"]).ok();
+    expect_nothing(sandbox);
+}
+
+fn a_hook_s_child_holds_nobody_up(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let leaves = hook(sandbox, "leaves", "sleep 303 & echo $! >&9");
+    bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [leaves] }));
+    let output = bundle.oci(&["create", "web"]).ok();
+    assert!(output.took < std::time::Duration::from_secs(10), "{}", output.describe());
+    oci(sandbox, &["delete", "web"]).ok();
+    sandbox.shell(&format!("kill {}", log(sandbox).trim())).ok();
+    expect_nothing(sandbox);
+}

@@ -1,0 +1,23 @@
+//! The OCI runtime from outside: `mydocker oci`, as engines call it, each test in a host of its own (see `tests/support/README.md`).
+
+#![expect(clippy::unwrap_used, reason = "tests: the panic is the message")]
+
+use std::process::ExitCode;
+
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "other test programs use the rest of it")]
+mod support;
+
+mod bundle;
+mod exec;
+mod faults;
+mod hooks;
+mod lifecycle;
+mod streams;
+mod terminal;
+
+fn main() -> ExitCode {
+    let modules =
+        [exec::cases(), faults::cases(), hooks::cases(), lifecycle::cases(), streams::cases(), terminal::cases()];
+    support::run_all(modules.into_iter().flatten().collect())
+}
