@@ -10,6 +10,7 @@ pub(crate) fn cases() -> Vec<Case> {
         chain: Internet + Bridge,
         crash_restart: Bridge,
         two_networks: Bridge,
+        ports: Bridge,
         limits: Bridge + Controllers,
         cni: Plugins + Bridge,
         ipv6: Internet + Bridge + Ipv6,
@@ -73,6 +74,44 @@ fn two_networks(sandbox: &Sandbox) {
     });
 }
 
+fn ports(sandbox: &Sandbox) {
+    let project = example(sandbox, "ports");
+    project.up();
+    let shown = |words: &[&str]| project.compose(&[&["port"], words].concat()).ok().stdout;
+    let page = |place: &str| {
+        eventually(&format!("{place} answers"), || {
+            let url = format!("http://{}/", place.replace("0.0.0.0", "127.0.0.1"));
+            let got = sandbox.host(&["busybox", "timeout", "2", "busybox", "wget", "-q", "-O", "-", &url]);
+            (got.code == 0).then_some(got.stdout)
+        })
+    };
+    let web = shown(&["web", "80"]);
+    let web: Vec<&str> = web.lines().collect();
+    assert_eq!((web.len(), web[0], web[1]), (3, "0.0.0.0:8080", "127.0.0.1:8081"));
+    let free: u16 = web[2].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    assert!(free >= 1024, "{web:?}");
+    for place in web.iter().chain(&["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"]) {
+        assert!(page(place).contains("mydocker"), "{place}");
+    }
+    let replicas: std::collections::BTreeSet<String> =
+        ["1", "2", "3"].iter().map(|index| page(shown(&["--index", index, "many", "80"]).trim())).collect();
+    assert_eq!(replicas.len(), 3, "each answers at its own port: {replicas:?}");
+    assert_eq!(shown(&["--protocol", "udp", "counter", "5300"]), "0.0.0.0:5300\n");
+    // From a sibling, by the host's address on the bridge.
+    let own = format!("/proc/{}/ns/net", project.container("web").pid);
+    let count = || page("127.0.0.1:5301").split(' ').next().and_then(|count| count.parse::<u32>().ok());
+    let before = eventually("it counts", count);
+    let gateway = {
+        let routes = project.exec("web", &["ip", "route"]).ok().stdout;
+        routes.split_whitespace().nth(2).expect("default via ADDRESS").to_owned()
+    };
+    crate::support::inside_network(&own, || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.send_to(b"one more", format!("{gateway}:5300")).expect("sent")
+    });
+    eventually("it has arrived", || count().filter(|now| *now > before));
+}
+
 fn limits(sandbox: &Sandbox) {
     let project = example(sandbox, "limits");
     project.up();
@@ -127,9 +166,10 @@ fn ipv6(sandbox: &Sandbox) {
 fn every_example_has_a_test_and_a_line(_: &Sandbox) {
     let dir = format!("{}/compose-examples", env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(format!("{dir}/README.md")).expect("a README");
-    let tests: Vec<String> = ["hello", "chain", "crash-restart", "two-networks", "limits", "cni", "ipv6", "polycube"]
-        .map(str::to_owned)
-        .to_vec();
+    let tests: Vec<String> =
+        ["hello", "chain", "crash-restart", "two-networks", "ports", "limits", "cni", "ipv6", "polycube"]
+            .map(str::to_owned)
+            .to_vec();
     for entry in fs::read_dir(dir).expect("there").flatten().filter(|entry| entry.path().is_dir()) {
         let name = entry.file_name().to_string_lossy().into_owned();
         assert!(readme.contains(&format!("({name}/compose.yaml)")), "{name} has no line in the README");
