@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_name_is_there_with_its_container_and_no_longer: Bridge,
         names_survive_the_supervisor: Bridge,
         packets_that_are_none_do_no_harm: Bridge,
+        connections_are_shared_and_bounded: Bridge,
         the_host_s_resolvers_are_followed: Internet + Bridge,
         a_service_s_own_resolvers: Internet + Bridge,
         resolv_conf_says_what_was_asked_for: Bridge,
@@ -287,6 +288,51 @@ fn packets_that_are_none_do_no_harm(sandbox: &Sandbox) {
     let packet = query("web.", RecordType::A, false).to_vec().expect("a packet");
     assert!(within(&project, "web", move || connection(&packet)).is_some());
     assert_eq!(supervisor(sandbox), served, "it is still the same");
+}
+
+fn connections_are_shared_and_bounded(sandbox: &Sandbox) {
+    let yaml = "
+        services:
+          web: {image: root_fs, init: true, command: [sleep, infinity], networks: [inner]}
+        networks: {inner: {internal: true}}
+    ";
+    let project = sandbox.project("shared", yaml);
+    project.up();
+    let framed = |message: &Message| {
+        let packet = message.to_vec().expect("a packet");
+        [&u16::try_from(packet.len()).expect("short").to_be_bytes()[..], &packet].concat()
+    };
+    // Several questions at once on one connection, and one that comes in pieces (RFC 7766, 6.2.1.1).
+    let kinds = [RecordType::A, RecordType::AAAA, RecordType::A, RecordType::TXT];
+    let all: Vec<u8> = kinds.iter().flat_map(|kind| framed(&query("web.", *kind, false))).collect();
+    let counts = within(&project, "web", || {
+        let mut stream = TcpStream::connect(SERVER).expect("it listens");
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
+        let (first, last) = all.split_at(all.len() - 5);
+        stream.write_all(first).expect("sent");
+        stream.write_all(last).expect("sent");
+        let next = |_: &RecordType| {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).expect("an answer");
+            let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut reply).expect("all of it");
+            Message::from_vec(&reply).expect("a message").answers.len()
+        };
+        kinds.iter().map(next).collect::<Vec<_>>()
+    });
+    assert_eq!(counts, [1, 0, 1, 0]);
+    // The longest message that there can be, and many who say nothing: the next is answered all the same, before any of
+    // them is given up for its silence.
+    let packet = query("web.", RecordType::A, false).to_vec().expect("a packet");
+    let begun = std::time::Instant::now();
+    within(&project, "web", || {
+        let mut long = TcpStream::connect(SERVER).expect("it listens");
+        let _ = long.write_all(&vec![0xff; 2 + 65535]);
+        let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(SERVER).expect("it listens")).collect();
+        assert!(connection(&packet).is_some());
+        drop(silent);
+    });
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 fn the_host_s_resolvers_are_followed(sandbox: &Sandbox) {

@@ -47,6 +47,10 @@ pub(super) fn decide(bytes: &[u8], transport: Transport, view: &NameView) -> Dec
     if query.metadata.op_code != OpCode::Query {
         return refuse(bytes, ResponseCode::NotImp);
     }
+    if query.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        // RFC 6891, 6.1.3: the answer says which version we know.
+        return refuse(bytes, ResponseCode::BADVERS);
+    }
     let [question] = query.queries.as_slice() else { return refuse(bytes, ResponseCode::FormErr) };
     if question.query_class() != DNSClass::IN {
         return Decision::Forward;
@@ -67,7 +71,7 @@ pub(super) fn refuse(bytes: &[u8], code: ResponseCode) -> Decision {
     // The question is repeated where it can be read, so that the client finds its own.
     let message = match Message::from_vec(bytes) {
         Ok(query) => reply_to(&query, code),
-        Err(_) => Message::error_msg(u16::from_be_bytes([high, low]), OpCode::Query, code),
+        Err(_) => Message::error_msg(u16::from_be_bytes([high, low]), OpCode::from_u8(flags >> 3 & 0x0f), code),
     };
     message.to_vec().map_or(Decision::Drop, Decision::Reply)
 }
@@ -277,6 +281,59 @@ mod tests {
         let mut update = good;
         update[2] |= 5 << 3;
         assert_ne!(decide(&update, Transport::Udp, &view()), Decision::Forward);
+    }
+
+    #[test]
+    fn other_types_of_our_names_are_no_data() {
+        for kind in [RecordType::AAAA, RecordType::HTTPS, RecordType::SVCB, RecordType::MX, RecordType::TXT] {
+            let message = reply(&query("web.", kind), Transport::Udp);
+            assert_eq!((message.metadata.response_code, message.answers.len()), (ResponseCode::NoError, 0), "{kind}");
+            let message = reply(&query("nosuch.", kind), Transport::Udp);
+            assert_eq!(message.metadata.response_code, ResponseCode::NXDomain, "{kind}");
+        }
+        assert_eq!(reply(&query("web.", RecordType::ANY), Transport::Udp).answers.len(), 1);
+        assert_eq!(decide(&query("example.test.", RecordType::HTTPS), Transport::Udp, &view()), Decision::Forward);
+    }
+
+    #[test]
+    fn only_one_question_of_the_usual_kind_is_answered() {
+        for count in [0, 2] {
+            let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+            for _ in 0..count {
+                message.add_query(Query::query(Name::from_ascii("web.").unwrap(), RecordType::A));
+            }
+            let message = reply(&message.to_vec().unwrap(), Transport::Udp);
+            assert_eq!((message.metadata.id, message.metadata.response_code), (7, ResponseCode::FormErr), "{count}");
+        }
+        for opcode in (1..16_u8).filter(|opcode| *opcode != 5) {
+            let mut bytes = query("web.", RecordType::A);
+            bytes[2] |= opcode << 3;
+            let Decision::Reply(bytes) = decide(&bytes, Transport::Udp, &view()) else { panic!("{opcode}") };
+            assert_eq!((bytes[2] >> 3 & 0x0f, bytes[3] & 0x0f), (opcode, 4), "NOTIMP, of the same operation");
+        }
+    }
+
+    #[test]
+    fn what_the_client_takes_is_what_it_gets() {
+        let of = |offered: u16, version: u8| {
+            let mut message = Message::from_vec(&query("many.", RecordType::A)).unwrap();
+            let mut edns = Edns::new();
+            edns.set_max_payload(offered).set_version(version);
+            message.set_edns(edns);
+            reply(&message.to_vec().unwrap(), Transport::Udp)
+        };
+        // RFC 6891, 6.2.3: less than 512 means 512.
+        for (offered, most) in [(0, 512), (100, 512), (512, 512), (900, 900), (1232, 1232), (4096, 1232), (65535, 1232)]
+        {
+            let message = of(offered, 0);
+            let length = message.to_vec().unwrap().len();
+            assert!(length <= most && length > most - 32, "{offered}: {length}");
+            assert!(message.metadata.truncation && message.edns.is_some(), "{offered}");
+        }
+        let message = of(1232, 1);
+        // It has its number, 16, in common with BADSIG.
+        assert_eq!((u16::from(message.metadata.response_code), message.answers.len()), (16, 0));
+        assert_eq!(message.edns.unwrap().version(), 0);
     }
 
     #[test]

@@ -349,12 +349,15 @@ pub(super) mod tests {
         theirs.insert(first.clone()).unwrap();
         let us = ours.view(["net".to_owned()]);
         assert_eq!(last_octets(&us, "a"), [2]);
-        // Two of different files: equal changes in a row count as one.
-        for _ in 0..=queued / 2 {
-            theirs.insert(first.clone()).unwrap();
-            theirs.insert(second.clone()).unwrap();
-        }
         theirs.remove(&first.container);
+        theirs.insert(second).unwrap();
+        // Names that come and go: equal changes in a row would count as one.
+        let passing = ["c", "d"].map(|name| entry("net", name, 4, &[]).container);
+        for number in 0..=queued {
+            let file = dir.path().join("networks/names/net").join(format!("{}.json", passing[number % 2].as_str()));
+            std::fs::write(&file, "").unwrap();
+            std::fs::remove_file(&file).unwrap();
+        }
         assert_eq!((last_octets(&us, "a"), last_octets(&us, "b")), (vec![], vec![3]));
     }
 }

@@ -1,5 +1,6 @@
 //! The two sockets inside the container's namespace, served from outside.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::answer::{Decision, Transport, decide, refuse};
@@ -25,7 +26,7 @@ pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const PORT: u16 = 53;
 /// How many queries of one container may wait for the host's resolvers.
 const WAITING: usize = 64;
-/// How many connections one container may hold open.
+/// How many connections one container may hold open; the oldest goes for one more.
 const CONNECTIONS: usize = 16;
 /// After which a connection that says nothing is closed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -151,12 +152,17 @@ async fn send(socket: &UdpSocket, reply: Vec<u8>, client: SocketAddr) {
 
 async fn connections(listener: TcpListener, server: Arc<Server>) {
     let mut open = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
-            Some(_) = open.join_next() => {}
-            accepted = listener.accept(), if open.len() < CONNECTIONS => match accepted {
+            Some(_) = open.join_next() => oldest_first.retain(|connection| !connection.is_finished()),
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    open.spawn(converse(stream, Arc::clone(&server)));
+                    // Who holds connections open and says nothing keeps nobody else out.
+                    if open.len() >= CONNECTIONS && let Some(oldest) = oldest_first.pop_front() {
+                        oldest.abort();
+                    }
+                    oldest_first.push_back(open.spawn(converse(stream, Arc::clone(&server))));
                 }
                 // Without descriptors accept(2) would fail again at once.
                 Err(_) => tokio::time::sleep(RESPITE).await,
