@@ -158,17 +158,46 @@ impl Networks {
     }
 }
 
-/// Finds for each subnet that is wanted the one of the bridge that it is; `None` where one is missing or one too many is there.
+/// Finds for each subnet that is wanted the one of the bridge that it is; `None` where one is missing. An address that somebody
+/// gave the bridge besides does no harm.
 fn subnets_as_wanted(present: &[NetworkSubnet], settings: &BridgeSettings) -> Option<Vec<NetworkSubnet>> {
     let mut left = present.to_vec();
     let mut found = Vec::new();
+    let is_asked = |subnet: IpNetwork| settings.pools.iter().any(|pool| pool.subnet == Some(subnet));
     for pool in &settings.pools {
         let fits = |subnet: &NetworkSubnet| {
             subnet.subnet.is_ipv6() == pool.v6
-                && pool.subnet.is_none_or(|wanted| wanted == subnet.subnet)
+                && pool.subnet.map_or(!is_asked(subnet.subnet), |wanted| wanted == subnet.subnet)
                 && pool.gateway.is_none_or(|wanted| wanted == subnet.gateway)
         };
-        found.push(left.swap_remove(left.iter().position(fits)?));
+        found.push(left.remove(left.iter().position(fits)?));
     }
-    left.is_empty().then_some(found)
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::config::AddressPool;
+
+    #[test]
+    fn a_bridge_s_addresses_say_its_subnets() {
+        let subnet = |text: &str, gateway: &str| NetworkSubnet {
+            subnet: text.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        let present = [
+            subnet("10.12.0.0/24", "10.12.0.1"),
+            subnet("10.11.0.0/24", "10.11.0.1"),
+            subnet("fd00:1::/64", "fd00:1::1"),
+        ];
+        let mut config = NetworkConfig { name: "n".to_owned(), ipv6: true, ..NetworkConfig::default() };
+        config.pools.push(AddressPool::of("10.12.0.0/24".parse().unwrap()));
+        let found = |config: &NetworkConfig| subnets_as_wanted(&present, &BridgeSettings::check(config).unwrap());
+        assert_eq!(found(&config), Some(vec![present[1], present[0], present[2]]));
+        config.ipv6 = false;
+        assert_eq!(found(&config), Some(vec![present[1], present[0]]), "one too many does no harm");
+        config.pools.push(AddressPool::of("10.13.0.0/24".parse().unwrap()));
+        assert_eq!(found(&config), None);
+    }
 }

@@ -169,3 +169,32 @@ fn all_died_and_the_namespace_is_gone() {
         host.networks.remove("net").await.unwrap();
     });
 }
+
+#[test]
+fn addresses_of_both_families_are_recorded() {
+    if !real_plugins().join("bridge").exists() {
+        eprintln!("needs Debian's containernetworking-plugins");
+        return;
+    }
+    on_a_host(|host| async move {
+        let ipam = json!({
+            "type": "host-local", "dataDir": host.dir.join("leases"),
+            "ranges": [[{"subnet": "10.78.0.0/24"}], [{"subnet": "fd00:78::/64"}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+        });
+        let plugins = [
+            json!({"type": "bridge", "bridge": "cni-t6", "isGateway": true, "ipam": ipam, "capabilities": {"ips": true}}),
+        ];
+        host.networks.ensure(&config(&host, &plugins)).await.unwrap();
+        let container = Container::new();
+        let mut request = container.request();
+        request.ipv6 = Some("fd00:78::50".parse().unwrap());
+        let place = host.networks.attach(request).await.unwrap();
+        assert_eq!(place.address_v6.unwrap().to_string(), "fd00:78::50/64");
+        assert_eq!(place.gateway_v6.unwrap().to_string(), "fd00:78::1");
+        assert_eq!(place.ips().len(), 2, "{place:?}");
+        let again = host.networks.attachments_of(&container.id).unwrap();
+        assert_eq!(again, [place], "also in the record");
+        host.networks.detach("net", &container.id).await.unwrap();
+    });
+}
