@@ -3,14 +3,15 @@
 //! A program from a file decides what a container may do, so a file that somebody else could have written is not read.
 //! Nothing here is an error: without the cache the filter is compiled.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::hash::Hasher;
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::CompiledFilter;
+use super::filter::{INSTRUCTION, LONGEST};
 
 /// Reads a program; `None` where there is none that can be trusted.
 pub(super) fn read(dir: &Path, key: &str) -> Option<CompiledFilter> {
@@ -21,10 +22,11 @@ pub(super) fn read(dir: &Path, key: &str) -> Option<CompiledFilter> {
     if !ours(&file) {
         return None;
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
-    let (sum, program) = bytes.split_at_checked(8)?;
-    (checksum(program) == sum).then(|| CompiledFilter::new(program).ok())?
+    // One read for the longest that a program can be, and a byte more than that is none.
+    let mut bytes = vec![0; SUM + LONGEST * INSTRUCTION + 1];
+    let read = file.read(&mut bytes).ok()?;
+    let (sum, program) = bytes.get(..read)?.split_at_checked(SUM)?;
+    (checksum(key, program) == sum).then(|| CompiledFilter::new(program).ok())?
 }
 
 /// Writes a program beside the place and renames it there, so that nobody reads a part of one.
@@ -43,7 +45,7 @@ pub(super) fn write(dir: &Path, key: &str, filter: &CompiledFilter) {
         .custom_flags(libc::O_NOFOLLOW)
         .open(&part);
     let written = new.and_then(|mut file| {
-        file.write_all(&checksum(filter.as_bytes()))?;
+        file.write_all(&checksum(key, filter.as_bytes()))?;
         file.write_all(filter.as_bytes())
     });
     if written.and_then(|()| std::fs::rename(&part, whole)).is_err() {
@@ -51,12 +53,12 @@ pub(super) fn write(dir: &Path, key: &str, filter: &CompiledFilter) {
     }
 }
 
-/// Finds files that were cut off or damaged; against forgery stand owner and mode. A build by another Rust may count
-/// differently, and then compiles anew.
-fn checksum(program: &[u8]) -> [u8; 8] {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(program);
-    hasher.finish().to_le_bytes()
+/// The bytes of a checksum.
+const SUM: usize = 32;
+
+/// Finds files that were cut off, damaged, or put in another's place: the key is part of it. Against forgery stand owner and mode.
+fn checksum(key: &str, program: &[u8]) -> [u8; SUM] {
+    Sha256::new().chain_update(key).chain_update([0]).chain_update(program).finalize().into()
 }
 
 fn path(dir: &Path, key: &str) -> PathBuf {

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use oci_spec::runtime::LinuxSeccomp;
-
 use super::plan::{BuiltIn, Plan};
 use super::{CompiledFilter, SeccompError, cache, json};
 use crate::spec::{CapabilitySet, SeccompRequest};
@@ -33,13 +31,6 @@ pub fn compile_cached(
     find(request, *capabilities, Some(dir))
 }
 
-/// Compiles what a bundle's configuration says.
-pub(super) fn compile_config(config: &LinuxSeccomp, dir: Option<&Path>) -> Result<CompiledFilter, SeccompError> {
-    let profile = serde_json::to_vec(config).unwrap_or_default();
-    let plan = json::parse(Path::new("config.json"), &profile, CapabilitySet::EMPTY)?;
-    get(plan.fingerprint(), dir, || Ok(plan))
-}
-
 fn find(
     request: &SeccompRequest,
     capabilities: CapabilitySet,
@@ -60,7 +51,7 @@ fn find(
 }
 
 /// Returns the program of this key: from this process, else from the directory, else compiled.
-fn get(
+pub(super) fn get(
     key: String,
     dir: Option<&Path>,
     plan: impl FnOnce() -> Result<Plan, SeccompError>,
@@ -90,23 +81,26 @@ pub(super) fn name(which: BuiltIn, capabilities: CapabilitySet) -> String {
         BuiltIn::Ancestor { socket: false } => "ancestor",
         BuiltIn::Ancestor { socket: true } => "ancestor-socket",
     };
-    format!("{which}-{:x}-{}-{:x}", capabilities.bits(), library(), WRITTEN)
+    format!("{which}-{:x}-{}", capabilities.bits(), surroundings())
 }
 
-/// Names libseccomp's version and the machine.
-pub(super) fn library() -> String {
+/// Names what a program depends on beside its profile: the machine, libseccomp, the running kernel and this code.
+pub(super) fn surroundings() -> String {
     let arch = std::env::consts::ARCH;
-    match libseccomp::ScmpVersion::current() {
-        Ok(version) => format!("{arch}-{}.{}.{}", version.major, version.minor, version.micro),
-        Err(_) => arch.to_owned(),
-    }
+    let library = match libseccomp::ScmpVersion::current() {
+        Ok(version) => format!("{}.{}.{}", version.major, version.minor, version.micro),
+        Err(_) => "0".to_owned(),
+    };
+    let kernel = rustix::system::uname().release().to_string_lossy().replace(|c: char| !c.is_ascii_graphic(), "_");
+    format!("{arch}-{library}-{}-{WRITTEN:x}", kernel.replace('/', "_"))
 }
 
 /// A number that changes with the profiles and with what is made of them (FNV-1a over the source).
-const WRITTEN: u64 = fnv(
-    include_bytes!("profile.rs"),
-    fnv(include_bytes!("plan.rs"), fnv(include_bytes!("guard.rs"), 0xcbf2_9ce4_8422_2325)),
-);
+const WRITTEN: u64 = {
+    let version = fnv(env!("CARGO_PKG_VERSION").as_bytes(), 0xcbf2_9ce4_8422_2325);
+    let built_in = fnv(include_bytes!("profile.rs"), fnv(include_bytes!("plan.rs"), version));
+    fnv(include_bytes!("json.rs"), fnv(include_bytes!("guard.rs"), built_in))
+};
 
 const fn fnv(bytes: &[u8], start: u64) -> u64 {
     let (mut hash, mut at) = (start, 0);

@@ -13,85 +13,87 @@ use super::plan::{Plan, Rule};
 use super::profile::{KNOWN, X32};
 use crate::spec::CapabilitySet;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Profile {
-    default_action: String,
-    default_errno_ret: Option<u16>,
+pub(super) struct Profile {
+    pub default_action: String,
+    pub default_errno_ret: Option<u16>,
     #[serde(default)]
-    architectures: Option<Vec<String>>,
+    pub architectures: Option<Vec<String>>,
     #[serde(default)]
-    arch_map: Option<Vec<ArchMap>>,
+    pub arch_map: Option<Vec<ArchMap>>,
     #[serde(default)]
-    syscalls: Option<Vec<Syscall>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ArchMap {
-    architecture: String,
-    #[serde(default)]
-    sub_architectures: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Syscall {
-    /// The form before 2017.
-    name: Option<String>,
-    #[serde(default)]
-    names: Vec<String>,
-    action: String,
-    errno_ret: Option<u16>,
-    #[serde(default)]
-    args: Option<Vec<Argument>>,
-    #[serde(default)]
-    includes: Option<Filter>,
-    #[serde(default)]
-    excludes: Option<Filter>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Argument {
-    index: u32,
-    value: u64,
-    #[serde(default)]
-    value_two: u64,
-    op: String,
+    pub syscalls: Option<Vec<Syscall>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Filter {
+pub(super) struct ArchMap {
+    pub architecture: String,
     #[serde(default)]
-    caps: Vec<String>,
+    pub sub_architectures: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Syscall {
+    /// The form before 2017.
+    pub name: Option<String>,
     #[serde(default)]
-    arches: Vec<String>,
-    min_kernel: Option<String>,
+    pub names: Vec<String>,
+    pub action: String,
+    pub errno_ret: Option<u16>,
+    #[serde(default)]
+    pub args: Option<Vec<Argument>>,
+    #[serde(default)]
+    pub includes: Option<Filter>,
+    #[serde(default)]
+    pub excludes: Option<Filter>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Argument {
+    pub index: u32,
+    pub value: u64,
+    #[serde(default)]
+    pub value_two: u64,
+    pub op: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Filter {
+    #[serde(default)]
+    pub caps: Vec<String>,
+    #[serde(default)]
+    pub arches: Vec<String>,
+    pub min_kernel: Option<String>,
 }
 
 /// Reads a profile and makes its plan for what a container may do.
 pub(super) fn plan(path: &Path, capabilities: CapabilitySet) -> Result<Plan, SeccompError> {
     let text = fs::read(path).map_err(|source| SeccompError::Read { path: path.to_owned(), source })?;
-    parse(path, &text, capabilities)
-}
-
-/// Makes the plan of a profile's text; `path` names it in errors.
-pub(super) fn parse(path: &Path, text: &[u8], capabilities: CapabilitySet) -> Result<Plan, SeccompError> {
     let profile: Profile =
-        serde_json::from_slice(text).map_err(|source| SeccompError::Parse { path: path.to_owned(), source })?;
-    let reader = Reader { path, capabilities };
-    reader.plan(&profile)
+        serde_json::from_slice(&text).map_err(|source| SeccompError::Parse { path: path.to_owned(), source })?;
+    Reader { origin: Origin::File(path), capabilities }.plan(&profile)
 }
 
-struct Reader<'a> {
-    path: &'a Path,
-    capabilities: CapabilitySet,
+/// Says where a profile comes from: errors name it, and only a bundle's names an agent that is asked (SCMP_ACT_NOTIFY).
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    File(&'a Path),
+    Bundle,
+}
+
+pub(super) struct Reader<'a> {
+    pub origin: Origin<'a>,
+    pub capabilities: CapabilitySet,
 }
 
 impl Reader<'_> {
-    fn plan(&self, profile: &Profile) -> Result<Plan, SeccompError> {
+    /// Makes the plan of a profile.
+    pub fn plan(&self, profile: &Profile) -> Result<Plan, SeccompError> {
         let default = self.action(&profile.default_action, profile.default_errno_ret)?;
         let arches = self.arches(profile)?;
         let mut rules = Vec::new();
@@ -185,8 +187,8 @@ impl Reader<'_> {
             "SCMP_ACT_TRACE" => Ok(ScmpAction::Trace(errno)),
             "SCMP_ACT_ALLOW" => Ok(ScmpAction::Allow),
             "SCMP_ACT_LOG" => Ok(ScmpAction::Log),
-            "SCMP_ACT_NOTIFY" if self.path == Path::new("config.json") => Ok(ScmpAction::Notify),
-            // SCMP_ACT_NOTIFY needs somebody who listens; OCI's listenerPath is not acted on.
+            // A file has nobody to ask.
+            "SCMP_ACT_NOTIFY" if matches!(self.origin, Origin::Bundle) => Ok(ScmpAction::Notify),
             _ => Err(self.bad("an action", name)),
         }
     }
@@ -210,7 +212,10 @@ impl Reader<'_> {
     }
 
     fn bad(&self, what: &'static str, value: &str) -> SeccompError {
-        SeccompError::Value { path: self.path.to_owned(), what, value: value.to_owned() }
+        match self.origin {
+            Origin::File(path) => SeccompError::Value { path: path.to_owned(), what, value: value.to_owned() },
+            Origin::Bundle => SeccompError::Config { reason: format!("`{value}` is not {what}") },
+        }
     }
 }
 

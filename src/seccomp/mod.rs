@@ -10,6 +10,8 @@ mod plan;
 mod profile;
 mod runtime_spec;
 #[cfg(test)]
+mod spec_tests;
+#[cfg(test)]
 mod tests;
 
 pub use compile::{compile, compile_cached};
@@ -57,10 +59,8 @@ pub enum SeccompError {
         arch: &'static str,
     },
     /// A bundle's filter asks for what cannot be.
-    #[error("understand linux.seccomp.{key}: {reason}")]
+    #[error("understand linux.seccomp: {reason}")]
     Config {
-        /// Where it stands below `linux.seccomp`.
-        key: String,
         /// What is wrong with it.
         reason: String,
     },

@@ -90,7 +90,7 @@ impl Plan {
 
     /// Names the plan and all that its program depends on: the same name, the same program.
     pub(super) fn fingerprint(&self) -> String {
-        let text = format!("{} {self:?}", super::compile::library());
+        let text = format!("{} {self:?}", super::compile::surroundings());
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

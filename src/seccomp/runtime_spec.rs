@@ -1,10 +1,19 @@
-//! The filter of an OCI bundle (`linux.seccomp`).
+//! The filter of an OCI bundle (`linux.seccomp`): the same profile as a file's, with flags, and with an agent that may be asked.
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall};
+use sha2::{Digest, Sha256};
 
+use super::json::{Argument, Origin, Profile, Reader, Syscall};
 use super::{CompiledFilter, Listener, SeccompError, compile};
+use crate::spec::CapabilitySet;
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, since Linux 5.19.
+const WAIT_KILLABLE_RECV: u64 = 1 << 5;
+
+/// The call by which the new process hands the listener over: nobody listens yet, so it would wait for good.
+const HANDING_OVER: &str = "sendmsg";
 
 /// Is a bundle's filter, ready for [`crate::sys::seccomp::install_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,39 +28,86 @@ pub struct SpecFilter {
 
 /// Compiles a bundle's filter; with a directory it is kept there for the processes that come later.
 ///
+/// Names of calls that libseccomp does not know are passed over, as in runc.
+///
 /// # Errors
-/// [`SeccompError`] with the key of what cannot be.
+/// [`SeccompError::Config`] for what cannot be: an action without an agent, a comparison of a seventh argument.
 pub fn compile_spec(config: &LinuxSeccomp, cache: Option<&Path>) -> Result<SpecFilter, SeccompError> {
-    let notifies = config.syscalls().iter().flatten().any(|call| call.action() == LinuxSeccompAction::ScmpActNotify);
-    let listener = match config.listener_path() {
-        Some(path) if notifies => Some(Listener { path: path.clone(), metadata: config.listener_metadata().clone() }),
-        None if notifies => {
-            let reason = "SCMP_ACT_NOTIFY needs the path of the agent's socket".to_owned();
-            return Err(SeccompError::Config { key: "listenerPath".to_owned(), reason });
-        }
-        _ => None,
+    let listener = listener(config)?;
+    let text = serde_json::to_vec(config).map_err(|source| SeccompError::Config { reason: source.to_string() })?;
+    let digest = Sha256::new().chain_update(compile::surroundings()).chain_update(text).finalize();
+    let key = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let reader = Reader { origin: Origin::Bundle, capabilities: CapabilitySet::EMPTY };
+    let program = compile::get(key, cache, || reader.plan(&profile(config)?))?;
+    Ok(SpecFilter { program, flags: flags(config, listener.is_some()), listener })
+}
+
+/// Returns the agent, where something is asked of one.
+fn listener(config: &LinuxSeccomp) -> Result<Option<Listener>, SeccompError> {
+    let refused = |reason: &str| Err(SeccompError::Config { reason: reason.to_owned() });
+    if config.default_action() == LinuxSeccompAction::ScmpActNotify {
+        return refused("SCMP_ACT_NOTIFY cannot be the default action: the agent would be asked before it is there");
+    }
+    let asked = |call: &&LinuxSyscall| call.action() == LinuxSeccompAction::ScmpActNotify;
+    let mut names = config.syscalls().iter().flatten().filter(asked).flat_map(|call| call.names()).peekable();
+    if names.peek().is_none() {
+        return Ok(None);
+    }
+    if names.any(|name| name == HANDING_OVER) {
+        return refused("SCMP_ACT_NOTIFY cannot be used for `sendmsg`: the container hands its listener over by it");
+    }
+    match config.listener_path() {
+        Some(path) => Ok(Some(Listener { path: path.clone(), metadata: config.listener_metadata().clone() })),
+        None => refused("SCMP_ACT_NOTIFY needs a `listenerPath`, the socket of the agent that answers"),
+    }
+}
+
+/// Says the same as a file's profile would.
+fn profile(config: &LinuxSeccomp) -> Result<Profile, SeccompError> {
+    let errno = |given: Option<u32>| match given.map(u16::try_from) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(SeccompError::Config { reason: format!("{given:?} is no error number") }),
     };
-    let program = compile::compile_config(config, cache)?;
-    Ok(SpecFilter { program, flags: flags(config, notifies), listener })
+    let syscall = |call: &LinuxSyscall| {
+        let arguments = call.args().iter().flatten().map(|arg| Argument {
+            index: u32::try_from(arg.index()).unwrap_or(u32::MAX),
+            value: arg.value(),
+            value_two: arg.value_two().unwrap_or(0),
+            op: arg.op().to_string(),
+        });
+        Ok(Syscall {
+            names: call.names().clone(),
+            action: call.action().to_string(),
+            errno_ret: errno(call.errno_ret())?,
+            args: Some(arguments.collect()),
+            ..Syscall::default()
+        })
+    };
+    Ok(Profile {
+        default_action: config.default_action().to_string(),
+        default_errno_ret: errno(config.default_errno_ret())?,
+        architectures: config.architectures().as_ref().map(|all| all.iter().map(ToString::to_string).collect()),
+        arch_map: None,
+        syscalls: Some(config.syscalls().iter().flatten().map(syscall).collect::<Result<_, SeccompError>>()?),
+    })
 }
 
 /// Returns the flags of seccomp(2).
-fn flags(config: &LinuxSeccomp, notifies: bool) -> u64 {
-    let mut bits = 0;
-    let asked = config.flags().clone().unwrap_or_else(|| vec![LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow]);
-    for flag in asked {
+fn flags(config: &LinuxSeccomp, listens: bool) -> u64 {
+    let mut bits = if listens { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    // As in runc: who says nothing of flags does not ask for the slow way round speculation.
+    let unsaid = [LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow];
+    for flag in config.flags().as_deref().unwrap_or(&unsaid) {
         bits |= match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
             // The kernel takes it only beside a listener.
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => WAIT_KILLABLE_RECV,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if listens => WAIT_KILLABLE_RECV,
             // The process that installs the filter has one thread; beside a listener the kernel refuses it.
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync
-            | LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
         };
     }
-    if notifies { bits | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { bits }
+    bits
 }
-
-/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, since Linux 5.19.
-const WAIT_KILLABLE_RECV: u64 = 1 << 5;

@@ -11,11 +11,11 @@ use crate::sys;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-const X86_64: u32 = 0xc000_003e;
-const I386: u32 = 0x4000_0003;
+pub(super) const X86_64: u32 = 0xc000_003e;
+pub(super) const I386: u32 = 0x4000_0003;
 
 /// Runs a program on one call, as the kernel would (the classic BPF that seccomp(2) takes), and returns its verdict.
-fn verdict(filter: &CompiledFilter, arch: u32, number: u32, args: &[u64]) -> u32 {
+pub(super) fn verdict(filter: &CompiledFilter, arch: u32, number: u32, args: &[u64]) -> u32 {
     let mut data = [0u8; 64];
     data[..4].copy_from_slice(&number.to_ne_bytes());
     data[4..8].copy_from_slice(&arch.to_ne_bytes());
@@ -59,7 +59,7 @@ fn number(name: &str) -> u32 {
 }
 
 /// The verdict on a call of x86_64.
-fn on(filter: &CompiledFilter, name: &str, args: &[u64]) -> u32 {
+pub(super) fn on(filter: &CompiledFilter, name: &str, args: &[u64]) -> u32 {
     verdict(filter, X86_64, number(name), args)
 }
 
