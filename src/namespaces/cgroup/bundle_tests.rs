@@ -128,3 +128,43 @@ fn a_bundle_that_cannot_be_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn statistics_have_the_form_that_engines_read() {
+    let tree = Subtree::new("statistics");
+    let cgroup = bundle(&tree, "c", r#"{"memory": {"limit": 67108864}, "pids": {"limit": 99}}"#).unwrap();
+    let mut child = start_in(&cgroup, "for i in 1 2 3; do :; done; exec sleep 1000");
+    let all = serde_json::to_value(cgroup.statistics().unwrap()).unwrap();
+    assert_eq!((&all["memory"]["usage"]["limit"], &all["pids"]["limit"]), (&67_108_864.into(), &99.into()));
+    assert_eq!(all["pids"]["current"], 1);
+    assert!(all["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{all}");
+    assert!(all["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{all}");
+    assert!(!all["memory"]["raw"].as_object().unwrap().is_empty());
+    assert_eq!(all["cpuset"]["mems"][0], 0);
+    for key in ["blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
+        assert!(all.get(key).is_some(), "{key}");
+    }
+    cgroup.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn running_out_of_memory_is_told() {
+    use rustix::event::{PollFd, Timespec, poll};
+    let tree = Subtree::new("told");
+    let cgroup = bundle(&tree, "c", r#"{"memory": {"limit": 16777216, "swap": 16777216}}"#).unwrap();
+    let Some(mut watch) = cgroup.watch_oom().unwrap() else { return };
+    assert_eq!(watch.happened().unwrap(), Some(false));
+    let mut child = start_in(&cgroup, "exec tail /dev/zero");
+    let wait = Timespec { tv_sec: 30, tv_nsec: 0 };
+    // v2 tells of every approach to the limit, too.
+    while watch.happened().unwrap() != Some(true) {
+        let interest = watch.interest();
+        assert_eq!(poll(&mut [PollFd::new(&watch, interest)], Some(&wait)), Ok(1), "nobody told");
+    }
+    child.wait().unwrap();
+    cgroup.remove(PATIENCE).unwrap();
+    let interest = watch.interest();
+    poll(&mut [PollFd::new(&watch, interest)], Some(&wait)).unwrap();
+    assert_eq!(watch.happened().unwrap(), None);
+}

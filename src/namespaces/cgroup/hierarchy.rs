@@ -175,6 +175,15 @@ fn unescape(text: &str) -> String {
 
 /// Lists the names of a directory's subdirectories; none where it is not there.
 pub(super) fn subdirectories(dir: &Path) -> Result<Vec<String>, CgroupError> {
+    entries(dir, fs::FileType::is_dir)
+}
+
+/// Lists the names of a directory's files; none where it is not there.
+pub(super) fn files(dir: &Path) -> Result<Vec<String>, CgroupError> {
+    entries(dir, fs::FileType::is_file)
+}
+
+fn entries(dir: &Path, wanted: fn(&fs::FileType) -> bool) -> Result<Vec<String>, CgroupError> {
     let failed = |source| CgroupError::Read { path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -184,7 +193,7 @@ pub(super) fn subdirectories(dir: &Path) -> Result<Vec<String>, CgroupError> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if entry.file_type().is_ok_and(|kind| wanted(&kind)) {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

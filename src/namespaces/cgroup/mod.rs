@@ -13,9 +13,12 @@ mod hierarchy;
 mod kill;
 mod library;
 mod limits;
+mod measure;
+mod oom;
 mod path;
 mod remove;
 mod resources;
+mod statistics;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -25,5 +28,10 @@ pub use controller::Controller;
 pub use error::CgroupError;
 pub use handle::Cgroup;
 pub use hierarchy::Hierarchies;
+pub use oom::OomWatch;
 pub use path::CgroupPath;
+pub use statistics::{
+    BlockEntry, BlockStatistics, CpuStatistics, CpuUsage, CpusetStatistics, HugePageStatistics, InterfaceStatistics,
+    MemoryStatistics, MemoryUsage, PidStatistics, Pressure, Stall, Statistics, Throttling,
+};
 pub use stats::CgroupStats;
