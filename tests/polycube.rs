@@ -314,6 +314,37 @@ fn three_containers_on_two_networks_at_once_share_one_bridge_router_and_nat_each
 }
 
 #[test]
+fn the_hosts_rules_are_made_by_whom_the_configuration_names() {
+    on_a_host(|host| {
+        let daemon = host.daemon();
+        let a = Container::new("a");
+        let with = |firewall: &str| {
+            let mut conf = published(host);
+            conf["firewall"] = json!(firewall);
+            conf
+        };
+        // What another table drops stays dropped where nft makes ours.
+        output("iptables", "-P FORWARD ACCEPT");
+        for (firewall, in_iptables, in_nft) in
+            [("iptables", true, false), ("nftables", false, true), ("none", false, false)]
+        {
+            host.call("ADD", &a, &with(firewall)).ok();
+            let iptables = output("iptables-save", "");
+            assert_eq!(iptables.contains("--dport 8080"), in_iptables, "{firewall}: {iptables}");
+            assert!(!iptables.contains("POLYCUBE"), "{iptables}");
+            let tables = output("nft", "list tables");
+            assert_eq!(tables.contains("inet mydocker"), in_nft, "{firewall}: {tables}");
+            assert_eq!(a.pings(BEYOND), firewall != "none", "{firewall}");
+            host.call("DEL", &a, &with(firewall)).ok();
+            assert!(!output("nft", "list tables").contains("inet mydocker"), "{firewall}");
+        }
+        host.call("ADD", &a, &with("ufw")).refused(7);
+        assert_eq!(daemon.cubes(), Vec::<String>::new());
+        output("iptables", "-P FORWARD DROP");
+    });
+}
+
+#[test]
 fn a_published_port_leads_to_the_container() {
     on_a_host(|host| {
         let daemon = host.daemon();

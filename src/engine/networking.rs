@@ -195,8 +195,13 @@ impl Networking {
         host.ports.note(guest.id, &self.ports);
         for (port, socket) in &self.ports {
             let Some(place) = self.attachments.iter().find(|place| place.ports.contains(port)) else { continue };
-            let ips: Vec<IpAddr> = place.networks().iter().map(IpNetwork::ip).collect();
-            let target = Targets::of(&ips, port.container_port);
+            let target = match place.published_at {
+                Some(router) => Targets::of(&[router.into()], port.host_port),
+                None => {
+                    let ips: Vec<IpAddr> = place.networks().iter().map(IpNetwork::ip).collect();
+                    Targets::of(&ips, port.container_port)
+                }
+            };
             let socket = socket.try_clone().map_err(LaunchError::Channel)?;
             match port.protocol {
                 Protocol::Tcp => self.servers.spawn(serve_proxy(socket, move || target)?),

@@ -67,6 +67,7 @@ impl Networks {
             parent: None,
             ports: Vec::new(),
             process: request.process.clone(),
+            published_at: None,
         };
         if network.cni.is_some() {
             attachment.address = request.ipv4.and_then(|address| Ipv4Network::new(address, 32).ok());

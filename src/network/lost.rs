@@ -94,6 +94,7 @@ impl Networks {
                 host_link: bridge::host_link_name(&container, &network.id).parse().ok().map(|name| HostLink { name }),
                 ports: Vec::new(),
                 process: None,
+                published_at: None,
                 container,
             })
         };

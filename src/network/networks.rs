@@ -54,7 +54,7 @@ impl Networks {
     /// Says how the firewall's rules are to be made.
     #[must_use]
     pub fn with_firewall(self, options: FirewallOptions) -> Self {
-        Self { firewall: Firewall::new(options), ..self }
+        Self { cni: self.cni.with_firewall(options.clone()), firewall: Firewall::new(options), ..self }
     }
 
     /// Refuses a configuration that cannot be made; touches nothing.

@@ -254,6 +254,9 @@ pub struct Attachment {
     /// The process that was attached by its pid: while it lives, the place is its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessIdentity>,
+    /// Where the host reaches its published ports, by the same numbers, where that is not the container's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Ipv4Addr>,
 }
 
 impl Attachment {

@@ -72,6 +72,11 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
+    /// Returns the run directory that it lies in.
+    pub(super) fn run_dir(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
+    }
+
     /// Opens the directory, made where it is missing.
     pub(super) fn open(run_dir: &Path) -> Result<Self, NetworkError> {
         let root = run_dir.join("networks");

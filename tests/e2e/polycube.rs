@@ -47,6 +47,16 @@ fn a_project_on_cubes(sandbox: &Sandbox) {
             .expect("nsenter starts");
         (page.stdout == b"hello from web\n").then_some(())
     });
+    for address in ["127.0.0.1", "[::1]", "192.0.2.2"] {
+        let url = format!("http://{address}:8080/");
+        let page = sandbox.host(&["busybox", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url]).ok();
+        assert_eq!(page.stdout, "hello from web\n", "{}", page.describe());
+    }
+    // Rules that somebody flushed come back without a restart.
+    sandbox.shell("iptables -t nat -F; iptables -F").ok();
+    eventually("the uplink is masqueraded again", || {
+        (project.exec("web", &["ping", "-c1", "-W2", "198.51.100.10"]).code == 0).then_some(())
+    });
     project.down();
     assert_eq!(daemon.cubes(), Vec::<String>::new());
 }
@@ -79,7 +89,7 @@ fn without_polycubed_down_leaves_a_note_and_nothing_else(sandbox: &Sandbox) {
     drop(daemon);
     project.down();
     let links = sandbox.shell("ip -o link; iptables-save; cat /proc/sys/net/ipv4/ip_forward").ok().stdout;
-    assert!(!links.contains(": pu") && !links.contains("POLYCUBE") && links.ends_with("0\n"), "{links}");
+    assert!(!links.contains(": pu") && !links.contains("MYDOCKER") && links.ends_with("0\n"), "{links}");
     let note = sandbox.run_dir().join("polycube");
     assert!(note.is_dir(), "what polycubed still has is known");
     fs::remove_dir_all(note).expect("removed");

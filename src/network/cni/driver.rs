@@ -22,11 +22,11 @@ use super::result::AttachResult;
 use super::runtime::{Note, Runtime, Target};
 use super::settings::CniSettings;
 use crate::namespaces::network as netns;
-use crate::network::NetworkError;
 use crate::network::config::{DriverKind, NetworkConfig};
 use crate::network::driver::{DriverFuture, NetworkDriver};
 use crate::network::polycube;
 use crate::network::record::{Attachment, NetworkRecord};
+use crate::network::{FirewallOptions, NetworkError};
 use crate::spec::ContainerId;
 use crate::store::ProcessIdentity;
 
@@ -41,6 +41,8 @@ type Runtimes = HashMap<(Vec<PathBuf>, Duration), Arc<Runtime>>;
 pub struct CniDriver {
     cache: Cache,
     run_dir: PathBuf,
+    /// How our own plugin is to make the host's rules.
+    firewall: FirewallOptions,
     /// Namespaces of containers that are attached: they stay, and stay to be named to plugins, until DEL.
     held: Arc<Mutex<BTreeMap<String, OwnedFd>>>,
     runtimes: Mutex<Runtimes>,
@@ -51,7 +53,18 @@ impl CniDriver {
     /// our own plugin keeps its records.
     pub(in crate::network) fn new(run_dir: &Path, directory: PathBuf, lock: PathBuf) -> Self {
         let run_dir = run_dir.to_owned();
-        Self { cache: Cache { directory, lock }, run_dir, held: Arc::default(), runtimes: Mutex::default() }
+        Self {
+            cache: Cache { directory, lock },
+            run_dir,
+            firewall: FirewallOptions::default(),
+            held: Arc::default(),
+            runtimes: Mutex::default(),
+        }
+    }
+
+    /// Says how our own plugin is to make the host's rules.
+    pub(in crate::network) fn with_firewall(self, firewall: FirewallOptions) -> Self {
+        Self { firewall, ..self }
     }
 
     /// Keeps attachments elsewhere.
@@ -262,13 +275,16 @@ impl CniDriver {
     /// Takes addresses and gateway from the result of ADD.
     pub(super) fn completed(&self, mut attachment: Attachment) -> Result<Attachment, NetworkError> {
         let (container, ifname) = (attachment.container.as_str(), attachment.ifname.as_str());
-        let Some(result) = self.cache.find(container, ifname)?.and_then(|entry| entry.result) else {
+        let Some(CachedAttachment { result: Some(result), list, .. }) = self.cache.find(container, ifname)? else {
             return Ok(attachment);
         };
         let mac = result.interface(ifname).and_then(|interface| interface.mac.as_ref()?.parse().ok());
         let given: Vec<_> = result.addresses_of(ifname).map(|ip| (ip.address, ip.gateway)).collect();
         attachment.set_addresses(given.into_iter());
         attachment.mac = mac.or(attachment.mac);
+        if !attachment.ports.is_empty() && list.plugins.iter().any(|plugin| plugin.plugin_type() == "polycube") {
+            attachment.published_at = polycube::published_at(&self.run_dir, &list.name);
+        }
         Ok(attachment)
     }
 
@@ -295,6 +311,10 @@ impl CniDriver {
         let list = match &network.cni {
             Some(list) => list.as_ref().clone(),
             None => settings.list()?,
+        };
+        let list = match network.config.driver {
+            DriverKind::Polycube => polycube::with_firewall(list, &self.firewall),
+            _ => list,
         };
         let runtime = runtime_config(&settings, &list, attachment);
         let entry = CachedAttachment {

@@ -10,6 +10,7 @@ use super::back_end::{BackEnd, FirewallOptions, Programs};
 use super::gates::closed_to;
 use super::rules::{Family, Ruleset};
 use super::watch::{self, RuleWatch};
+use crate::network::polycube;
 use crate::network::state::StateDir;
 use crate::network::{Attachment, BridgeRecord, NetworkError, NetworkRecord};
 use crate::store::{FileLock, Record};
@@ -119,7 +120,7 @@ impl Firewall {
         }
         let lock = state.lock(LOCK).await?;
         let covers = self.recorded.load(Ordering::SeqCst);
-        let wanted = Ruleset::of(&networks(state, leaving)?)?;
+        let wanted = Ruleset::of(&networks(state, leaving)?)?.with_uplinks(&polycube::uplinks(state.run_dir())?);
         let last = state.read::<Applied>(APPLIED)?;
         // A host that never had rules of ours needs no program to have none.
         if last.is_some() || !wanted.is_empty() || state.was_damaged(APPLIED)? {

@@ -186,17 +186,6 @@ fn change(program: &Path, args: &[&str], text: &str, lock: &FileLock) -> Result<
     run(program, args, text, carried.into()).map(drop)
 }
 
-/// Reads the rules that there are, as iptables-save(8) prints them.
-pub(in crate::network) fn saved_rules() -> Result<String, NetworkError> {
-    let saved = run(&find("iptables-save")?, &[], "", Stdio::piped())?;
-    Ok(String::from_utf8_lossy(&saved.stdout).into_owned())
-}
-
-/// Changes rules with one call of iptables-restore(8), which carries `lock` as long as it is at work.
-pub(in crate::network) fn change_rules(text: &str, lock: &FileLock) -> Result<(), NetworkError> {
-    change(&find("iptables-restore")?, &["--noflush", "-w"], text, lock)
-}
-
 pub(super) fn find(program: &'static str) -> Result<PathBuf, NetworkError> {
     Programs::default().find(Path::new(program)).ok_or(NetworkError::ToolMissing(program))
 }

@@ -11,5 +11,4 @@ mod watch;
 
 pub(super) use apply::Firewall;
 pub use back_end::{FirewallChoice, FirewallOptions};
-pub(super) use back_end::{change_rules, saved_rules};
 pub use watch::RuleWatch;

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use crate::network::NetworkError;
 use crate::network::config::Protocol;
+use crate::network::polycube::UplinkRules;
 use crate::network::record::{Attachment, NetworkRecord};
 use crate::network::settings::BridgeSettings;
 
@@ -129,6 +130,32 @@ impl Ruleset {
     }
 }
 
+impl Ruleset {
+    /// Adds what lies behind uplinks of Polycube's routers: each is an interface with a subnet of one address.
+    pub(super) fn with_uplinks(mut self, uplinks: &[UplinkRules]) -> Self {
+        for uplink in uplinks {
+            let router = IpAddr::V4(uplink.router);
+            self.bridges.push(BridgeRules {
+                name: uplink.link.clone(),
+                subnets: vec![IpNetwork::from(router)],
+                icc: true,
+                internal: false,
+                masquerade: true,
+                publishes: !uplink.ports.is_empty(),
+            });
+            self.ports.extend(uplink.ports.iter().map(|port| PortRule {
+                to: SocketAddr::new(router, port.host_port),
+                host: port.host_ip.filter(|host| !host.is_unspecified()),
+                port: port.host_port,
+                protocol: port.protocol,
+            }));
+        }
+        self.bridges.sort_by(|a, b| a.name.cmp(&b.name));
+        self.ports.sort();
+        self
+    }
+}
+
 /// Lists the ports of an attachment that packets can be led from.
 fn led_ports(attachment: &Attachment) -> impl Iterator<Item = PortRule> {
     let addresses = attachment.ip().map(IpAddr::V4).into_iter().chain(attachment.ipv6().map(IpAddr::V6));
@@ -196,6 +223,7 @@ pub(super) mod tests {
             parent: None,
             ports: ports.iter().map(port).collect(),
             process: None,
+            published_at: None,
         }
     }
 

@@ -238,7 +238,7 @@ fn publish(session: &Session<'_>, state: &mut NetworkState, key: &str, given: &G
     note(state, key, &entries, None);
     session.save(state)?;
     if state.uplink.is_some() {
-        super::host_rules::apply(&session.records, &session.conf.hash, state)?;
+        super::host_rules::apply(&session.run_dir, &session.conf)?;
     }
     Ok(())
 }

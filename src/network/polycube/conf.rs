@@ -1,6 +1,7 @@
 //! What a configuration says, checked once before anything is touched.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::Ipv4Network;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use super::PolycubeError;
 use super::names::network_hash;
 use crate::network::cni::{Dns, PluginRequest, PortMap};
+use crate::network::{FirewallChoice, FirewallOptions};
 use crate::spec::{InterfaceName, MacAddress};
 
 const URL: &str = "http://127.0.0.1:9000";
@@ -33,6 +35,8 @@ struct Written {
     gateway: Option<Ipv4Addr>,
     is_default_gateway: Option<bool>,
     dns: Option<Dns>,
+    firewall: Option<FirewallChoice>,
+    iptables: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +73,8 @@ pub(super) struct Conf {
     pub(super) dns: Option<Dns>,
     pub(super) ports: Vec<PortMap>,
     pub(super) mac: Option<MacAddress>,
+    /// Who makes the host's rules.
+    pub(super) firewall: FirewallOptions,
     /// The address that was asked for, where we give addresses.
     pub(super) wanted: Option<Ipv4Addr>,
 }
@@ -133,6 +139,7 @@ impl Conf {
             subnet,
             default_route: written.is_default_gateway.unwrap_or(true),
             dns: written.dns,
+            firewall: FirewallOptions { choice: written.firewall.unwrap_or_default(), iptables: written.iptables },
             ports: checked_ports(request.runtime.port_mappings.as_deref().unwrap_or_default())?,
             mac: request.runtime.mac.as_deref().filter(|mac| !mac.is_empty()).map(checked_mac).transpose()?,
             wanted: wanted_address(request)?,

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::conf::Conf;
 use super::record::Records;
-use crate::network::NetworkError;
 use crate::network::cni::{Additions, NetworkList, PluginRequest, SpecVersion};
 use crate::network::config::NetworkConfig;
+use crate::network::{FirewallOptions, NetworkError};
 use crate::spec::ObjectName;
 
 /// The plugin's type, and the name by which the binary is the plugin.
@@ -76,6 +76,17 @@ pub(in crate::network) fn list_of(config: &NetworkConfig, run_dir: &Path) -> Res
     let list = NetworkList::parse(list.to_string().as_bytes()).map_err(|error| wrong(error.to_string()))?;
     check(&list).map_err(wrong)?;
     Ok(list)
+}
+
+/// Has the plugin make the host's rules as this engine does: for one call, and no part of what the network is.
+pub(in crate::network) fn with_firewall(mut list: NetworkList, options: &FirewallOptions) -> NetworkList {
+    for plugin in &mut list.plugins {
+        plugin.0.insert("firewall".to_owned(), json!(options.choice));
+        if let Some(iptables) = &options.iptables {
+            plugin.0.insert("iptables".to_owned(), json!(iptables));
+        }
+    }
+    list
 }
 
 fn set(object: &mut Value, pointer: &str, value: Value) {

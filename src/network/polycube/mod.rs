@@ -19,8 +19,9 @@ mod rest;
 mod uplink;
 
 pub(in crate::network) use configuration::{
-    list_of, needs_forwarding, offer_plugin, plugin_directory, withdraw_plugin,
+    list_of, needs_forwarding, offer_plugin, plugin_directory, with_firewall, withdraw_plugin,
 };
 pub use error::PolycubeError;
+pub(in crate::network) use host_rules::{UplinkRules, published_at, uplinks};
 pub use kernel::disown;
 pub use plugin::{Answer, VERSIONS, answer};

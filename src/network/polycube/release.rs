@@ -124,7 +124,7 @@ pub(super) fn release(
     let is_known = !state.attachments.is_empty() || state.uplink.is_some() || state.netdev.is_some();
     let saved = if is_known { session.save(state) } else { Ok(()) };
     let rules = if was_published && state.uplink.is_some() {
-        host_rules::apply(&session.records, &session.conf.hash, state)
+        host_rules::apply(&session.run_dir, &session.conf)
     } else {
         Ok(())
     };
@@ -170,9 +170,10 @@ fn leave_host(session: &Session<'_>, state: &mut NetworkState) -> Result<(), Pol
     if state.uplink.is_none() {
         return Ok(());
     }
-    uplink::remove(&session.records, &session.conf, state)?;
+    uplink::remove(&session.conf)?;
     state.uplink = None;
     session.save(state)?;
+    host_rules::apply(&session.run_dir, &session.conf)?;
     uplink::restore_forwarding(&session.records, &session.run_dir)
 }
 
@@ -216,7 +217,8 @@ fn tear_down_unused(session: &mut Session<'_>, state: &mut NetworkState) -> Resu
     }
     let cubes = remove_cubes(session, state);
     // The router must have let go of its end first.
-    let links = uplink::remove(&session.records, &session.conf, state);
+    let links = uplink::remove(&session.conf);
+    let had_rules = state.uplink.is_some();
     cubes.and(links)?;
     if state.attachments.is_empty() {
         session.records.forget(&session.conf.hash)?;
@@ -225,6 +227,9 @@ fn tear_down_unused(session: &mut Session<'_>, state: &mut NetworkState) -> Resu
         state.uplink = None;
         state.netdev = None;
         session.save(state)?;
+    }
+    if had_rules {
+        host_rules::apply(&session.run_dir, &session.conf)?;
     }
     uplink::restore_forwarding(&session.records, &session.run_dir)
 }

@@ -72,7 +72,7 @@ pub(super) fn ensure(
             kernel::disown(&uplink.router_link, uplink.router)?;
             // Records of the bridge networks are looked at when it is switched off again.
             forwarding::enable(&StateDir::open(run_dir)?, Forwarding::V4, &[])?;
-            host_rules::apply(records, &conf.hash, state)?;
+            host_rules::apply(run_dir, conf)?;
             uplink.host.ip()
         }
     };
@@ -178,13 +178,11 @@ fn make_pair(daemon: &Polycubed, conf: &Conf, uplink: &UplinkState) -> Result<()
     kernel::configure(&uplink.host_link, uplink.host)
 }
 
-/// Removes the host's part of an uplink.
-pub(super) fn remove(records: &Records, conf: &Conf, state: &NetworkState) -> Result<(), PolycubeError> {
+/// Removes the host's part of an uplink; its rules go when the record says that it is gone.
+pub(super) fn remove(conf: &Conf) -> Result<(), PolycubeError> {
     let (host, router) = uplink_veth(&conf.hash);
-    let had_rules = state.uplink.is_some();
     kernel::delete(&host)?;
-    kernel::delete(&router)?;
-    if had_rules { host_rules::remove(records, &conf.hash) } else { Ok(()) }
+    kernel::delete(&router)
 }
 
 /// Switches forwarding off again where we switched it on and nobody of ours needs it any more.
@@ -203,5 +201,5 @@ pub(super) fn restore_forwarding(records: &Records, run_dir: &Path) -> Result<()
 pub(super) fn tidy(records: &Records, conf: &Conf, lock: FileLock) -> Result<(), PolycubeError> {
     records.tidy(&conf.hash)?;
     drop(lock);
-    records.clear(&[host_rules::LOCK, CHOICE])
+    records.clear(&[CHOICE])
 }
