@@ -16,6 +16,7 @@ use super::cache::{Cache, CachedAttachment};
 use super::capability::{PortMap, RuntimeConfig};
 use super::error::CniError;
 use super::exec;
+use super::holding::Holding;
 use super::list::NetworkList;
 use super::request::ValidAttachment;
 use super::result::AttachResult;
@@ -363,21 +364,6 @@ async fn pay(cache: &Cache, runtime: &Runtime, found: &CachedAttachment, held: &
             take_back(cache, runtime, entry, netns).await
         }
         None => Ok(()),
-    }
-}
-
-/// Is the namespace that a leaving container is held by, taken when the first of its attachments goes, for all of them.
-struct Holding {
-    all: Arc<Mutex<BTreeMap<String, OwnedFd>>>,
-    container: String,
-    taken: Option<OwnedFd>,
-}
-
-impl Holding {
-    fn take(&mut self) -> Option<&OwnedFd> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        self.taken = self.taken.take().or_else(|| all.remove(&self.container));
-        self.taken.as_ref()
     }
 }
 

@@ -6,6 +6,7 @@ mod door;
 mod driver;
 mod error;
 mod exec;
+mod holding;
 mod list;
 mod object;
 mod request;
