@@ -19,7 +19,7 @@ use mydocker::network::{
     AttachRequest, Attachment, DriverKind, FirewallChoice, FirewallOptions, NetworkConfig, NetworkError, Networks,
     PortMapping, PortReservation, Protocol, serve_proxy,
 };
-use mydocker::spec::ContainerId;
+use mydocker::spec::{Bandwidth, ContainerId};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, netlink, recv, socket_with};
 use tokio::task::JoinSet;
 
@@ -79,6 +79,7 @@ impl Container {
             link_local: Vec::new(),
             mac: None,
             default_route: ifname == "eth0",
+            bandwidth: Bandwidth::default(),
             ports,
             process: None,
         }

@@ -153,6 +153,7 @@ impl Contender for Ours {
             link_local: Vec::new(),
             mac: None,
             default_route: true,
+            bandwidth: mydocker::spec::Bandwidth::default(),
             ports: self.ports.clone(),
             process: None,
         };

@@ -17,7 +17,7 @@ use crate::network::{
     AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, Targets, serve_proxy,
     serve_udp_proxy,
 };
-use crate::spec::{ContainerId, DnsRequest, InterfaceName, MacAddress};
+use crate::spec::{Bandwidth, ContainerId, DnsRequest, InterfaceName, MacAddress};
 
 /// Names what is kept for a successor.
 const NETNS: &str = "netns";
@@ -47,6 +47,9 @@ pub struct NetworkWish {
     pub mac: Option<MacAddress>,
     /// Whether the default route goes through it, and published ports come in.
     pub default_route: bool,
+    /// How much it may receive and send there.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
     /// Ports to publish on it.
     pub ports: Vec<PortMapping>,
 }
@@ -117,6 +120,7 @@ impl Networking {
                     link_local: wish.link_local.clone(),
                     mac: wish.mac,
                     default_route: wish.default_route,
+                    bandwidth: wish.bandwidth,
                     ports,
                     process: None,
                 })

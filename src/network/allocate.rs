@@ -65,6 +65,7 @@ impl Networks {
             default_route: request.default_route && !network.config.internal,
             host_link: None,
             parent: None,
+            bandwidth: request.bandwidth,
             ports: Vec::new(),
             process: request.process.clone(),
             published_at: None,
@@ -132,6 +133,7 @@ impl Networks {
         attachment: Attachment,
     ) -> Result<Attachment, NetworkError> {
         let settings = LanSettings::check(&network.config)?;
+        let driver = network.config.driver;
         let refused = |reason: String| NetworkError::Refused {
             network: network.config.name.clone(),
             container: request.container_name.clone(),
@@ -142,6 +144,11 @@ impl Networks {
             return Err(refused(format!(
                 "with macvlan_mode `passthru` the interface {} has one user, and has it",
                 lan.parent
+            )));
+        }
+        if request.bandwidth.ingress.is_some() {
+            return Err(refused(format!(
+                "what it receives cannot be limited on a network of the driver {driver}: it has no end on the host"
             )));
         }
         let leads_out = lan.own != Some(OwnParent::Isolated);
@@ -200,7 +207,8 @@ impl Choice<'_> {
         if free.is_none() && !subnets.is_empty() {
             let subnets: Vec<String> = subnets.iter().map(|subnet| self.range(*subnet).to_string()).collect();
             let network = self.network.config.name.clone();
-            return Err(NetworkError::NoFreeAddress { network, subnets: subnets.join(", ") });
+            let container = self.request.container_name.clone();
+            return Err(NetworkError::NoFreeAddress { container, network, subnets: subnets.join(", ") });
         }
         Ok(free)
     }

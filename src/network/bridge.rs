@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::NetworkError;
 use super::config::NetworkConfig;
-use super::connection::HostLinks;
+use super::connection::{HasErrno, HostLinks};
 use super::driver::{DriverFuture, NetworkDriver};
 use super::inside::configure_inside;
 use super::link::{LinkView, Links, VethPair, failed};
@@ -142,7 +142,9 @@ impl BridgeDriver {
             None => {
                 let mac = bridge.subnets.first().map(|subnet| mac_of(subnet.gateway));
                 links.add_bridge(name, mac, settings.mtu.or(bridge.mtu)).await?;
-                find_made(links, name).await?
+                let made = find_made(links, name).await?;
+                self.take_ports_back(network, &made, settings.icc).await?;
+                made
             }
         };
         // The kernel takes an alias only in a second request; whoever died between the two left a bridge without one.
@@ -160,6 +162,20 @@ impl BridgeDriver {
         let wanted: Vec<IpNetwork> = bridge.subnets.iter().filter_map(NetworkSubnet::own_address).collect();
         check_addresses(links, &link, &wanted, bridge.ours).await?;
         if link.up { Ok(()) } else { links.raise(&link).await }
+    }
+
+    /// Plugs host ends in again whose bridge somebody deleted.
+    async fn take_ports_back(&self, network: &NetworkRecord, made: &LinkView, icc: bool) -> Result<(), NetworkError> {
+        let group = bridge_of(network)?.group;
+        let links = self.links()?;
+        let is_loose = |link: &LinkView| link.group == group && link.master.is_none() && link.index != made.index;
+        for link in links.list().await?.iter().filter(|link| is_loose(link)) {
+            links.plug_into(link, made).await?;
+            if !icc {
+                links.isolate_port(link).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn plug_in(
@@ -187,7 +203,17 @@ impl BridgeDriver {
             inner_mac: mac,
             mtu: settings.mtu.or(bridge.mtu),
         };
-        make_pair(links, &pair).await?;
+        make_pair(links, &pair).await.map_err(|error| match error.errno() {
+            Some(libc::EXFULL) => NetworkError::BridgeFull {
+                network: network.config.name.clone(),
+                container: attachment.container_name.clone(),
+                bridge: bridge.name.to_string(),
+            },
+            _ => error,
+        })?;
+        if let Some(limit) = attachment.bandwidth.ingress {
+            links.limit(&find_made(links, host.name.as_str()).await?, limit).await?;
+        }
         if !settings.icc {
             let link = find_made(links, host.name.as_str()).await?;
             links.isolate_port(&link).await?;

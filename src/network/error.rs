@@ -62,8 +62,10 @@ pub enum NetworkError {
         other: String,
     },
     /// No address is left.
-    #[error("find a free address in {subnets} of the network {network}")]
+    #[error("find a free address for {container} in {subnets} of the network {network}: all are given away")]
     NoFreeAddress {
+        /// The container's name.
+        container: String,
         /// The network.
         network: String,
         /// Where it was looked for.
@@ -80,6 +82,18 @@ pub enum NetworkError {
         address: IpAddr,
         /// Why not.
         reason: String,
+    },
+    /// The bridge has no port left.
+    #[error(
+        "attach {container} to the network {network}: its bridge {bridge} has 1023 ports, and Linux has no larger bridges"
+    )]
+    BridgeFull {
+        /// The network.
+        network: String,
+        /// The container's name.
+        container: String,
+        /// The bridge.
+        bridge: String,
     },
     /// The container cannot be on this network.
     #[error("attach {container} to the network {network}: {reason}")]
@@ -275,6 +289,12 @@ impl NetworkError {
                  /etc/cni/net.d"
                     .to_owned(),
             ),
+            Self::NoFreeAddress { network, .. } => Some(format!(
+                "give the network a larger `subnet:` or `ip_range:`; `mydocker network inspect {network}` shows who has which address"
+            )),
+            Self::BridgeFull { bridge, .. } => Some(format!(
+                "divide the containers among several networks; `ip link show master {bridge}` lists the ports"
+            )),
             Self::Unsupported { module, config, .. } => {
                 Some(format!("load the module (`modprobe {module}`), or use a kernel that was built with {config}"))
             }
@@ -322,7 +342,6 @@ fn netlink_hint(source: &io::Error, operation: &str) -> Option<String> {
             Some("this kernel has no bridge: `modprobe bridge`, or CONFIG_BRIDGE".to_owned())
         }
         libc::EOPNOTSUPP => Some("this kernel has no veth: `modprobe veth`, or CONFIG_VETH".to_owned()),
-        libc::EXFULL => Some("a bridge holds at most 1023 ports".to_owned()),
         _ => None,
     }
 }

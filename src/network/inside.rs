@@ -1,10 +1,14 @@
 //! The container's end of its interface, set up from a short-lived thread inside its network namespace.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::NetworkError;
+use super::announce::announce;
 use super::bridge::find_made;
 use super::connection::{until_free, with_links};
 use super::link::Links;
@@ -15,26 +19,54 @@ use crate::namespaces::network::{self as netns, NetnsError};
 pub(super) async fn configure_inside(attachment: &Attachment, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
     let outer = |source| NetworkError::Namespace { container: attachment.container_name.clone(), source };
     let netns: OwnedFd = namespace.try_clone_to_owned().map_err(|source| outer(NetnsError::Thread(source)))?;
-    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let plan = Arc::new(attachment.clone());
     let inner = Arc::clone(&plan);
     netns::spawn_in_namespace(netns, move |entered| {
-        let _ = sender.send(entered.map(|()| with_links(|links| inside(links, inner))));
+        // Whatever fails first is the answer; who is attached does not wait until the neighbours know.
+        let answer = Answer(Cell::new(Some(sender)));
+        let opened = entered.map(|()| {
+            with_links(|links| async {
+                let links = links;
+                let ifname = inner.ifname.clone();
+                let done = inside(&links, inner).await;
+                let is_in = done.is_ok();
+                answer.give(Ok(done));
+                if is_in && let Err(error) = announce(&links, &ifname).await {
+                    tracing::debug!(%error, interface = %ifname, "neighbours are not told of a container's address");
+                }
+            })
+        });
+        answer.give(opened);
     })
     .map_err(outer)?;
-    receiver.await.map_err(|_| NetworkError::WorkerLost("set up the network inside a container"))?.map_err(outer)??
+    receiver.await.map_err(|_| NetworkError::WorkerLost("set up the network inside a container"))?.map_err(outer)?
 }
 
-async fn inside(links: Links, attachment: Arc<Attachment>) -> Result<(), NetworkError> {
+/// Sends the first answer that it is given.
+struct Answer<T>(Cell<Option<oneshot::Sender<T>>>);
+
+impl<T> Answer<T> {
+    fn give(&self, answer: T) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+async fn inside(links: &Links, attachment: Arc<Attachment>) -> Result<(), NetworkError> {
     prepare(&attachment)
         .map_err(|source| NetworkError::Namespace { container: attachment.container_name.clone(), source })?;
-    let link = find_made(&links, attachment.ifname.as_str()).await?;
+    let link = find_made(links, attachment.ifname.as_str()).await?;
     let own = attachment.address.map(Into::into).into_iter().chain(attachment.address_v6.map(Into::into));
     for address in own.chain(attachment.further.iter().copied()) {
         links.add_address(&link, address).await?;
     }
     // The kernel may still be taking apart the namespace of whoever had this address on the same parent before.
     until_free(&[libc::EADDRINUSE, libc::EBUSY], || links.raise(&link)).await?;
+    if let Some(limit) = attachment.bandwidth.egress {
+        links.limit(&link, limit).await?;
+    }
     if !attachment.leads_out() {
         return Ok(());
     }

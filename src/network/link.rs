@@ -32,6 +32,10 @@ pub(super) struct LinkView {
     pub(super) name: String,
     pub(super) is_bridge: bool,
     pub(super) up: bool,
+    /// Packets pass it: it is up, and so is what it is connected to.
+    pub(super) running: bool,
+    /// Its hardware address.
+    pub(super) address: Vec<u8>,
     pub(super) group: u32,
     pub(super) alias: String,
     pub(super) master: Option<u32>,
@@ -170,6 +174,18 @@ impl Links {
         self.change(message, || format!("raise the interface {}", link.name)).await
     }
 
+    /// Makes a link a port of a bridge.
+    pub(super) async fn plug_into(&self, link: &LinkView, bridge: &LinkView) -> Result<(), NetworkError> {
+        let message = LinkUnspec::new_with_index(link.index).controller(bridge.index).build();
+        self.change(message, || format!("make {} a port of {}", link.name, bridge.name)).await
+    }
+
+    /// Sets the link's hardware address.
+    pub(super) async fn set_address(&self, link: &LinkView, address: Vec<u8>) -> Result<(), NetworkError> {
+        let message = LinkUnspec::new_with_index(link.index).address(address).build();
+        self.change(message, || format!("set the hardware address of {}", link.name)).await
+    }
+
     /// Makes the link's port unable to reach other such ports of the same bridge.
     pub(super) async fn isolate_port(&self, link: &LinkView) -> Result<(), NetworkError> {
         let message = LinkMessageBuilder::<LinkUnspec>::default()
@@ -277,6 +293,8 @@ fn view(message: LinkMessage) -> LinkView {
         name: String::new(),
         is_bridge: false,
         up: message.header.flags.contains(LinkFlags::Up),
+        running: message.header.flags.contains(LinkFlags::Running),
+        address: Vec::new(),
         group: 0,
         alias: String::new(),
         master: None,
@@ -285,6 +303,7 @@ fn view(message: LinkMessage) -> LinkView {
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => view.name = name,
+            LinkAttribute::Address(address) => view.address = address,
             LinkAttribute::IfAlias(alias) => view.alias = alias,
             LinkAttribute::Mtu(mtu) => view.mtu = mtu,
             LinkAttribute::Group(group) => view.group = group,

@@ -14,7 +14,7 @@ use super::record::{Attachment, BridgeRecord, HostLink, NetworkRecord, NetworkSu
 use super::settings::BridgeSettings;
 use super::state::Lease;
 use super::{NetworkError, Networks};
-use crate::spec::random_hex;
+use crate::spec::{Bandwidth, random_hex};
 
 /// Is what the kernel has of a network without a record.
 struct Remains {
@@ -91,6 +91,7 @@ impl Networks {
                 mac: None,
                 default_route: false,
                 parent: None,
+                bandwidth: Bandwidth::default(),
                 host_link: bridge::host_link_name(&container, &network.id).parse().ok().map(|name| HostLink { name }),
                 ports: Vec::new(),
                 process: None,

@@ -1,6 +1,8 @@
 #![doc = include_str!("README.md")]
 
 mod allocate;
+mod announce;
+mod bandwidth;
 mod bridge;
 mod config;
 mod connection;

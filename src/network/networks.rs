@@ -409,6 +409,7 @@ mod tests {
             link_local: Vec::new(),
             mac: None,
             default_route: true,
+            bandwidth: crate::spec::Bandwidth::default(),
             ports: Vec::new(),
             process: None,
         };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cni::NetworkList;
 use super::config::{NetworkConfig, PortMapping, Protocol};
-use crate::spec::{ContainerId, InterfaceName, MacAddress};
+use crate::spec::{Bandwidth, ContainerId, InterfaceName, MacAddress};
 use crate::store::ProcessIdentity;
 
 /// Is a network that exists: what was asked for and what was chosen.
@@ -208,6 +208,8 @@ pub struct AttachRequest<'a> {
     pub mac: Option<MacAddress>,
     /// Whether the namespace's default route goes through this network (never through an internal one).
     pub default_route: bool,
+    /// How much it may receive and send.
+    pub bandwidth: Bandwidth,
     /// Ports to publish; the host's ports are those that were reserved.
     pub ports: Vec<PortMapping>,
     /// The process whose namespace it is, where that is no container of ours.
@@ -249,6 +251,9 @@ pub struct Attachment {
     /// The interface of the host that it shares, with the drivers `macvlan` and `ipvlan`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<InterfaceName>,
+    /// How much it may receive and send.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_none")]
+    pub bandwidth: Bandwidth,
     /// Ports that are published.
     pub ports: Vec<PublishedPort>,
     /// The process that was attached by its pid: while it lives, the place is its own.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::SpecError;
 
 /// Is an Ethernet address, written `02:42:0a:0b:00:02`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod bandwidth;
 mod capability_names;
 mod capability_set;
 mod exit;
@@ -11,6 +12,7 @@ mod request;
 mod signal;
 mod units;
 
+pub use bandwidth::{Bandwidth, BitRate, RateLimit};
 pub use capability_set::CapabilitySet;
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
@@ -33,6 +35,9 @@ pub enum SpecError {
     /// Not a byte value.
     #[error("`{0}` is not a size (a number with an optional unit b, k, m, g, t or p: `512m`)")]
     ByteSize(String),
+    /// Not a rate.
+    #[error("`{0}` is not a rate (from 8kbit to 1000gbit, with one of the units bit, kbit, mbit, gbit: `10mbit`)")]
+    BitRate(String),
     /// Not a duration.
     #[error("`{0}` is not a duration (numbers with the units us, ms, s, m or h: `1m30s`)")]
     Duration(String),

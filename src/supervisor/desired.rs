@@ -19,8 +19,8 @@ use crate::compose::model::{
 use crate::engine::NetworkWish;
 use crate::network::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
-    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, NamespaceRequest, NetworkNamespace,
-    RestartPolicy,
+    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, NamespaceRequest,
+    NetworkNamespace, RestartPolicy,
 };
 use crate::store::Directories;
 
@@ -315,11 +315,12 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             link_local_ips,
             mac_address,
             interface_name,
+            bandwidth,
             priority: _,
             gw_priority: _,
         } = network;
         let default_route = gateway == Some(name);
-        let ifname = interface_name.clone().or_else(|| format!("eth{index}").parse().ok());
+        let ifname = interface_name.clone().or_else(|| free_interface_name(service, index, &wishes));
         let Some(ifname) = ifname else { continue };
         wishes.push(NetworkWish {
             network: project.networks.get(name).map_or_else(|| name.clone(), |network| network.name.clone()),
@@ -330,11 +331,21 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             ipv6: *ipv6_address,
             link_local: link_local_ips.clone(),
             mac: *mac_address,
+            bandwidth: *bandwidth,
             default_route,
             ports: if default_route && !is_on_lan(name) { port_mappings(service) } else { Vec::new() },
         });
     }
     wishes
+}
+
+/// Numbers an interface by its place in the order, or by the next number that nothing else of the container is called by.
+fn free_interface_name(service: &Service, index: usize, before: &[NetworkWish]) -> Option<InterfaceName> {
+    let asked_for = |name: &InterfaceName| {
+        service.networks.values().any(|network| network.interface_name.as_ref() == Some(name))
+            || before.iter().any(|wish| wish.ifname == *name)
+    };
+    (index..).map_while(|number| format!("eth{number}").parse().ok()).find(|name| !asked_for(name))
 }
 
 fn port_mappings(service: &Service) -> Vec<PortMapping> {

@@ -12,7 +12,7 @@ use mydocker::namespaces::network::{in_namespace, open_current, raise_loopback_h
 use mydocker::network::{
     AttachRequest, Attachment, DriverKind, NetworkConfig, NetworkError, Networks, PortMapping, Protocol,
 };
-use mydocker::spec::ContainerId;
+use mydocker::spec::{Bandwidth, ContainerId};
 use serde_json::{Value, json};
 
 /// What the recorder does: it writes down command, environment and input, then does what `TYPE.rc` says, else what is right.
@@ -143,6 +143,7 @@ impl Container {
             link_local: Vec::new(),
             mac: None,
             default_route: true,
+            bandwidth: Bandwidth::default(),
             ports: Vec::new(),
             process: None,
         }

@@ -1,6 +1,7 @@
 //! Containers as neighbours of the host: `driver: macvlan`.
 
 use super::network::{address, fetch};
+use super::places::refused;
 use crate::support::{Case, Sandbox, cases, eventually};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -87,9 +88,7 @@ fn wrong_settings_are_named(sandbox: &Sandbox) {
         let yaml = format!(
             "services: {{a: {{image: root_fs, command: [\"true\"], networks: [lan]}}}}\nnetworks: {{lan: {{{network}}}}}\n"
         );
-        let file = sandbox.dir().join("wrong.yaml");
-        std::fs::write(&file, yaml).expect("the file is written");
-        sandbox.mydocker(&["compose", "-f", file.to_str().unwrap_or_default(), "up", "-d"])
+        yaml
     };
     for (network, words) in [
         ("driver: macvlan, driver_opts: {parent: lo}", ["networks.lan.driver_opts.parent", "`lo`"]),
@@ -97,6 +96,6 @@ fn wrong_settings_are_named(sandbox: &Sandbox) {
         ("driver: ipvlan, driver_opts: {ipvlan_mode: l7}", ["networks.lan.driver_opts.ipvlan_mode", "l3s"]),
         ("driver: macvaln", ["networks.lan.driver", "macvlan"]),
     ] {
-        with(network).refused(2, &words);
+        refused(sandbox, &with(network), &words);
     }
 }

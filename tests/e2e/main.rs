@@ -25,6 +25,7 @@ mod logs;
 mod names;
 mod neighbours;
 mod network;
+mod places;
 mod polycube;
 mod ports;
 mod processes;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         names::cases(),
         neighbours::cases(),
         network::cases(),
+        places::cases(),
         polycube::cases(),
         ports::cases(),
         processes::cases(),

@@ -7,3 +7,4 @@
 #[path = "../cni/host.rs"]
 mod host;
 mod lan;
+mod place;

@@ -226,6 +226,7 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
             link_local: Vec::new(),
             mac: args.mac,
             default_route: true,
+            bandwidth: crate::spec::Bandwidth::default(),
             ports: Vec::new(),
             process: Some(process.clone()),
         };

@@ -5,6 +5,7 @@ mod logging;
 mod mounts;
 mod names;
 mod network;
+mod places;
 mod project;
 mod reader;
 mod security;

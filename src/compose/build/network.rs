@@ -10,6 +10,8 @@ use super::super::yaml::{Node, Value};
 use super::reader::Reader;
 use crate::spec::{InterfaceName, MacAddress, is_host_name};
 
+/// The most bytes that a network's full name may have.
+const LONGEST_NAME: usize = 200;
 const DRIVERS: [&str; 7] = ["bridge", "macvlan", "ipvlan", "cni", "polycube", "host", "none"];
 
 /// Builds one network.
@@ -18,6 +20,11 @@ pub(super) fn network(reader: &mut Reader<'_>) -> Network {
         && let Some(Err(error)) = node.as_str().map(str::parse::<crate::spec::ObjectName>)
     {
         reader.fault(node, "name", error.to_string(), None);
+    }
+    // The name is also a file's, with an ending.
+    if let Some(node) = reader.get("name").filter(|node| node.as_str().is_some_and(|name| name.len() > LONGEST_NAME)) {
+        let message = format!("the network's name is longer than {LONGEST_NAME} bytes, with the project's before it");
+        reader.fault(node, "name", message, None);
     }
     if let Some(node) = reader.get("driver")
         && let Some(driver) = node.as_str()
@@ -288,6 +295,7 @@ pub(super) fn service_network(reader: &mut Reader<'_>) -> ServiceNetwork {
         link_local_ips: link_local(reader),
         mac_address: reader.parse::<MacAddress>("mac_address"),
         interface_name: reader.parse("interface_name"),
+        bandwidth: super::places::bandwidth(reader),
         priority: priority(reader.int("priority")),
         gw_priority: priority(reader.int("gw_priority")),
     }
@@ -411,33 +419,6 @@ pub(super) fn check_addresses(
                 });
             }
         }
-    }
-}
-
-/// Nothing is published for containers that are reached at addresses of their own.
-pub(super) fn check_ports_on_lan(
-    tree: &Node,
-    networks: &BTreeMap<String, Network>,
-    services: &BTreeMap<String, Service>,
-    loader: &mut Loader,
-) {
-    for (name, service) in services.iter().filter(|(_, service)| !service.ports.is_empty()) {
-        let gateway = service.gateway_network(networks);
-        let Some((key, network)) = gateway.and_then(|key| Some((key, networks.get(key)?))) else { continue };
-        if !network.is_on_lan() {
-            continue;
-        }
-        let driver = network.driver.as_deref().unwrap_or_default();
-        let message = format!(
-            "the ports of service `{name}` are not published: its way out is the {driver} network `{key}`, where it is reached at \
-             its own address"
-        );
-        let finding = Finding::warning(message).path(format!("services.{name}.ports"));
-        let place = tree.get("services").and_then(|services| services.get(name)?.get("ports"));
-        loader.report.push(match place {
-            Some(node) => finding.at(node.span),
-            None => finding,
-        });
     }
 }
 

@@ -39,7 +39,9 @@ pub(in super::super) fn project(
         }
     }
     super::network::check_addresses(tree, &networks, &services, loader);
-    super::network::check_ports_on_lan(tree, &networks, &services, loader);
+    super::places::check_links(tree, &services, loader);
+    super::places::check_bandwidth(tree, &networks, &services, loader);
+    super::places::check_ports_on_lan(tree, &networks, &services, loader);
     super::network::check_overlaps(tree, &networks, loader);
     let mut volumes = BTreeMap::new();
     for (name, node) in group(tree, "volumes") {

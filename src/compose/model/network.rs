@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::project::hash_of;
-use crate::spec::{InterfaceName, MacAddress};
+use crate::spec::{Bandwidth, InterfaceName, MacAddress};
 
 /// Is one network of the top-level `networks:`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,9 @@ pub struct ServiceNetwork {
     pub mac_address: Option<MacAddress>,
     /// The interface's name inside; `ethN` where `None`.
     pub interface_name: Option<InterfaceName>,
+    /// How much it may receive and send there.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_none")]
+    pub bandwidth: Bandwidth,
     /// Interfaces are numbered by descending priority, then by name of the network.
     pub priority: i32,
     /// The network with the highest one gives the default route.

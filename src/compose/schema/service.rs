@@ -64,7 +64,7 @@ static SERVICE_NETWORK: Table = table(
         field("link_local_ips", &STRINGS).merged(DISTINCT),
         field("mac_address", &STR),
         field("interface_name", &STR),
-        field("driver_opts", &OPTIONS).ignored(),
+        field("driver_opts", &OPTIONS),
         field("priority", &INT),
         field("gw_priority", &INT),
     ],

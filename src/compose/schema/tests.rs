@@ -101,8 +101,7 @@ a service
   refuses: cgroup configs device_cgroup_rules devices gpus ipc isolation pid post_start pre_stop privileged provider runtime secrets use_api_socket userns_mode uts volumes_from
   nothing to do: annotations cpu_count cpu_percent credential_spec develop expose platform pull_policy pull_refresh_after
 a service's network
-  acts: aliases ipv4_address ipv6_address link_local_ips mac_address interface_name priority gw_priority
-  warns: driver_opts
+  acts: aliases ipv4_address ipv6_address link_local_ips mac_address interface_name driver_opts priority gw_priority
 a ulimit
   acts: soft hard
 a volume

@@ -30,6 +30,15 @@ pub fn prepare_here() -> Result<(), NetnsError> {
     SYSCTLS.iter().try_for_each(|(name, value)| write_sysctl(name, value))
 }
 
+/// Has the kernel tell the neighbours, by ARP and neighbour discovery, when the Ethernet address of an interface of the calling
+/// thread's network namespace is set.
+pub fn announce_new_addresses(interface: &str) -> Result<(), NetnsError> {
+    write_sysctl(&format!("ipv4/conf/{interface}/arp_notify"), "1")?;
+    // Where IPv6 is off there is nothing to tell.
+    let _ = write_sysctl(&format!("ipv6/conf/{interface}/ndisc_notify"), "1");
+    Ok(())
+}
+
 /// Writes one sysctl of the calling thread's network namespace: what is seen below /proc/sys/net depends on who looks.
 pub(super) fn write_sysctl(name: &str, value: &str) -> Result<(), NetnsError> {
     let path: PathBuf = Path::new("/proc/sys/net").join(name);

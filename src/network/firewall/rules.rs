@@ -221,6 +221,7 @@ pub(super) mod tests {
             default_route: true,
             host_link: None,
             parent: None,
+            bandwidth: crate::spec::Bandwidth::default(),
             ports: ports.iter().map(port).collect(),
             process: None,
             published_at: None,

@@ -73,6 +73,7 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
             ipv6: place.ipv6,
             link_local: Vec::new(),
             mac: place.mac,
+            bandwidth: crate::spec::Bandwidth::default(),
             ports: if default_route { ports.clone() } else { Vec::new() },
             network: place.network,
         })
