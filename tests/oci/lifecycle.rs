@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         processes_and_containers_are_listed,
         limits_are_changed,
         a_foreground_container_dies_with_its_parent,
+        what_a_container_uses_is_told,
         two_containers_leave_no_cgroup,
         version_features_and_spec,
     ]
@@ -217,6 +218,24 @@ fn limits_are_changed(sandbox: &Sandbox) {
     assert_eq!(limit(), "79");
     sandbox.shell("echo '{\"pids\":' | $MYDOCKER oci update -r - web").refused(1, &["parse standard input"]);
     oci(sandbox, &["delete", "-f", "web"]).ok();
+    expect_nothing(sandbox);
+}
+
+fn what_a_container_uses_is_told(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    bundle.oci(&["run", "-d", "web"]).ok();
+    let once: Value = serde_json::from_str(&oci(sandbox, &["events", "--stats", "web"]).ok().stdout).unwrap();
+    assert_eq!(
+        (&once["type"], &once["id"], &once["data"]["pids"]["current"]),
+        (&"stats".into(), &"web".into(), &1.into())
+    );
+    assert!(once["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
+    let mut watcher = sandbox.spawn(&["oci", "events", "--interval", "20ms", "web"]);
+    watcher.wait_for("three lines", |stdout, _| stdout.lines().count() >= 3);
+    oci(sandbox, &["kill", "web", "KILL"]).ok();
+    watcher.wait().ok();
+    oci(sandbox, &["events", "--stats", "web"]).refused(1, &["container not running"]);
+    oci(sandbox, &["delete", "web"]).ok();
     expect_nothing(sandbox);
 }
 

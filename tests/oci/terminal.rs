@@ -16,6 +16,7 @@ use crate::support::{Case, Sandbox, Terminal, cases};
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_terminal_goes_through_the_socket,
+        who_reads_create_to_its_end_does_not_wait_for_the_container,
         a_process_s_terminal_goes_through_the_socket,
         a_terminal_wants_a_taker,
         a_terminal_of_ours_is_carried_and_restored,
@@ -73,6 +74,22 @@ fn a_terminal_goes_through_the_socket(sandbox: &Sandbox) {
     assert!(text.contains("/dev/pts/0") && text.contains("got hello"), "{text}");
     wait_status(sandbox, "web", "stopped");
     oci(sandbox, &["delete", "web"]).ok();
+    expect_nothing(sandbox);
+}
+
+fn who_reads_create_to_its_end_does_not_wait_for_the_container(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    bundle.edit(|config| config["process"]["terminal"] = true.into());
+    let taker = Taker::listen(sandbox, "console.sock");
+    let script = format!(
+        "$MYDOCKER oci create -b {} --console-socket {} web 2>&1 | cat",
+        bundle.dir.display(),
+        taker.path.display()
+    );
+    sandbox.shell(&script).ok();
+    oci(sandbox, &["start", "web"]).ok();
+    oci(sandbox, &["delete", "-f", "web"]).ok();
+    taker.read("");
     expect_nothing(sandbox);
 }
 

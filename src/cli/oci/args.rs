@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::events::Interval;
 use crate::cli::args::GlobalArgs;
 use crate::engine::oci::OciId;
 use crate::spec::SignalNumber;
@@ -123,6 +124,9 @@ pub enum OciCommand {
     /// Let a paused container go on
     #[command(after_help = "Example: mydocker oci resume web")]
     Resume(OneId),
+    /// Print what a container uses, and whether it ran out of memory
+    #[command(after_help = "Example: mydocker oci events --stats web")]
+    Events(EventsArgs),
     /// List a container's processes
     #[command(after_help = "Example: mydocker oci ps --format json web")]
     Ps(PsArgs),
@@ -315,6 +319,19 @@ impl std::str::FromStr for UserNumbers {
         let gid = group.map(|group| number(group).ok_or_else(wrong)).transpose()?;
         Ok(Self { uid: number(user).ok_or_else(wrong)?, gid })
     }
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// The container
+    pub id: OciId,
+    /// Print it once
+    #[arg(long)]
+    pub stats: bool,
+    /// The time between two looks
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub interval: Interval,
 }
 
 /// `ps`.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod create;
+mod events;
 mod exec;
 mod features;
 mod lifecycle;
@@ -126,6 +127,7 @@ fn perform(
         OciCommand::Exec(args) => exec::run(&args, &context),
         OciCommand::Pause(args) => lifecycle::pause(&args, &context),
         OciCommand::Resume(args) => lifecycle::resume(&args, &context),
+        OciCommand::Events(args) => events::run(&args, &context),
         OciCommand::Ps(args) => list::ps(&args, &context),
         OciCommand::Update(args) => update::run(&args, &context),
         OciCommand::List(args) => list::list(&args, &context),

@@ -7,7 +7,7 @@ use oci_spec::runtime::Spec;
 
 use super::bundle::Bundle;
 use super::console::ConsoleSocket;
-use super::process::{FirstProcess, write_pid_file};
+use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, OciError, OciId, Runtime, Status, delete, hooks,
 };
@@ -176,11 +176,12 @@ impl Making {
         prepared.plan.descriptors.extend(socket.as_ref().map(|_| Role::StartSocket));
         prepared.plan.preserved = job.preserved.len() as u32;
         let (mut init, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
+        let streams = FirstStreams::of(job.bundle.wants_terminal())?;
         let fds = SpawnFds {
             channel: theirs.as_fd(),
-            stdin: rustix::stdio::stdin(),
-            stdout: rustix::stdio::stdout(),
-            stderr: rustix::stdio::stderr(),
+            stdin: streams.stdin(),
+            stdout: streams.stdout(),
+            stderr: streams.stderr(),
             cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into),
             joins: joins.iter().map(AsFd::as_fd).collect(),
             preserved: job.preserved.iter().map(AsFd::as_fd).collect(),

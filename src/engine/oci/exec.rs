@@ -1,6 +1,5 @@
 //! `exec`: another process in a container.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use oci_spec::runtime::Process;
 
 use super::console::ConsoleSocket;
 use super::create::TerminalTaker;
-use super::process::write_pid_file;
+use super::process::{FirstStreams, write_pid_file};
 use super::run::{attend, signals_failed};
 use super::{Container, OciError, OciId, Runtime, Status};
 use crate::container::{
@@ -162,18 +161,12 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
     let cgroup = container.cgroup()?;
     let tasks = cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
     let (channel, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
-    // With a terminal the process has our streams only until it has its own.
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(OciError::kernel("open /dev/null"))?;
-    let [stdin, stdout, stderr] = if job.process.terminal().unwrap_or(false) {
-        [null.as_fd(); 3]
-    } else {
-        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
-    };
+    let streams = FirstStreams::of(job.process.terminal().unwrap_or(false))?;
     let fds = ExecFds {
         channel: theirs.as_fd(),
-        stdin,
-        stdout,
-        stderr,
+        stdin: streams.stdin(),
+        stdout: streams.stdout(),
+        stderr: streams.stderr(),
         target: target.as_fd(),
         cgroup: cgroup.as_ref().and_then(Cgroup::clone_into),
         tasks: tasks.iter().map(AsFd::as_fd).collect(),

@@ -1,6 +1,7 @@
 //! A container's first process while it is made, and the file that names it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::Pid;
@@ -53,6 +54,33 @@ impl Drop for FirstProcess {
             // One that is stuck in the kernel holds us up, and whoever waits for us sees that something is wrong.
             let _ = reap_blocking(Children::PidFd(pidfd.as_fd()));
         }
+    }
+}
+
+/// Is what a new process has as its three streams. One that will have a terminal gets /dev/null until then: whoever reads what
+/// `create` says to its end must not wait for the container's.
+#[derive(Debug)]
+pub(super) struct FirstStreams {
+    null: Option<File>,
+}
+
+impl FirstStreams {
+    /// Opens them.
+    pub(super) fn of(wants_terminal: bool) -> Result<Self, OciError> {
+        let open = || File::options().read(true).write(true).open("/dev/null");
+        Ok(Self { null: wants_terminal.then(open).transpose().map_err(OciError::kernel("open /dev/null"))? })
+    }
+
+    pub(super) fn stdin(&self) -> BorrowedFd<'_> {
+        self.null.as_ref().map_or(rustix::stdio::stdin(), AsFd::as_fd)
+    }
+
+    pub(super) fn stdout(&self) -> BorrowedFd<'_> {
+        self.null.as_ref().map_or(rustix::stdio::stdout(), AsFd::as_fd)
+    }
+
+    pub(super) fn stderr(&self) -> BorrowedFd<'_> {
+        self.null.as_ref().map_or(rustix::stdio::stderr(), AsFd::as_fd)
     }
 }
 
