@@ -1,9 +1,11 @@
 #![doc = include_str!("README.md")]
 
+mod sets;
 mod thread;
 
 pub use crate::spec::CapabilitySet;
-pub use thread::{apply, intersect_host, limit_bounding, permitted};
+pub use sets::CapabilitySets;
+pub use thread::{apply, apply_sets, intersect_host, limit_bounding, permitted};
 
 /// Says why capabilities cannot be read or taken away.
 #[derive(Debug, thiserror::Error)]

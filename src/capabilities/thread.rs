@@ -2,7 +2,7 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-use super::{CapabilityError, CapabilitySet};
+use super::{CapabilityError, CapabilitySet, CapabilitySets};
 use crate::sys;
 
 /// Splits a set into what the calling thread can give and what the machine lacks (a warning, not an error).
@@ -51,6 +51,17 @@ pub fn apply(set: CapabilitySet) -> Result<(), CapabilityError> {
     // Effective first: it must never hold what permitted does not, and lowering permitted asks for no right.
     write(CapSet::Effective, "effective", set)?;
     write(CapSet::Permitted, "permitted", set)
+}
+
+/// Makes these the calling thread's sets. The bounding set has to hold what becomes inheritable.
+pub fn apply_sets(sets: &CapabilitySets) -> Result<(), CapabilityError> {
+    let none = CapabilitySet::EMPTY;
+    caps::clear(None, CapSet::Ambient).map_err(|source| CapabilityError::Set { set: "ambient", to: none, source })?;
+    // While permitted holds all: only what is permitted can become inheritable.
+    write(CapSet::Inheritable, "inheritable", sets.inheritable)?;
+    write(CapSet::Effective, "effective", sets.effective)?;
+    write(CapSet::Permitted, "permitted", sets.permitted)?;
+    write(CapSet::Ambient, "ambient", sets.ambient)
 }
 
 /// Reads the calling thread's permitted set.

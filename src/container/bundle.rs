@@ -5,13 +5,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
-use super::planner::{self, Extras};
-use super::{CgroupView, Confinement, ContainerError, Prepared, SpawnRequest, StartOptions, UserNamespacePlan};
+use super::planner::{self, Bundle, Extras, refused};
+use super::{
+    CgroupView, Confinement, ContainerError, Prepared, SpawnRequest, StartOptions, UserNamespacePlan, from_mounts,
+    from_namespaces, from_process,
+};
+use crate::capabilities::intersect_host;
 use crate::namespaces::Namespace;
 use crate::namespaces::user::SetGroups;
-use crate::spec::{CapabilitySet, IdMap, IdMaps};
+use crate::seccomp::SpecFilter;
+use crate::spec::{CapabilitySet, IdMaps};
 use crate::sys::namespace_kind;
 
 /// Says how a bundle's container is started.
@@ -23,8 +28,15 @@ pub struct BundleOptions {
     pub die_with_parent: bool,
     /// What the mounts of type `cgroup` show.
     pub cgroups: CgroupView,
-    /// The seccomp program (`struct sock_filter` array) that config.json asks for.
-    pub seccomp: Option<Vec<u8>>,
+    /// The filter that config.json asks for ([`crate::seccomp::compile_spec`]). With a listener, [`super::InitEvent::SeccompListener`] comes
+    /// after `Start`.
+    pub seccomp: Option<SpecFilter>,
+    /// Changes root by moving the new one over the old (`--no-pivot`).
+    pub no_pivot: bool,
+    /// Makes a session keyring for the container; not with `--no-new-keyring`.
+    pub new_keyring: bool,
+    /// The caller may map no groups but its own: setgroups(2) is denied inside.
+    pub deny_setgroups: bool,
 }
 
 /// Is a namespace that the container joins.
@@ -44,12 +56,9 @@ impl Join {
     pub fn open(&self) -> Result<OwnedFd, ContainerError> {
         let error = |source| ContainerError::Namespace { kind: self.kind, path: self.path.clone(), source };
         let file = File::open(&self.path).map_err(error)?;
-        let bits = namespace_kind(file.as_fd()).map_err(error)?;
-        if bits != self.kind.bits() {
-            let text = format!("it is no {} namespace", self.kind);
-            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, text)));
-        }
-        Ok(file.into())
+        let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("it is no {} namespace", self.kind));
+        let bits = namespace_kind(file.as_fd()).map_err(|_| error(wrong()))?;
+        if bits == self.kind.bits() { Ok(file.into()) } else { Err(error(wrong())) }
     }
 }
 
@@ -67,11 +76,25 @@ pub fn prepare_bundle(
     id: &str,
     options: &BundleOptions,
 ) -> Result<Prepared, ContainerError> {
-    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp: options.seccomp.clone() };
+    let linux = spec.linux().clone().unwrap_or_default();
+    from_namespaces::check(spec, &linux)?;
+    check_process(spec)?;
+    check_host(spec, &linux)?;
+    let mut warnings = Vec::new();
+    let capabilities = grantable(spec, &linux, &mut warnings)?;
+    let seccomp = options.seccomp.as_ref().map(|filter| filter.program.as_bytes().to_vec());
+    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp };
     let start = StartOptions {
         start_at_once: options.start_at_once,
         die_with_parent: options.die_with_parent,
         cgroups: options.cgroups.clone(),
+    };
+    let bundle = Bundle {
+        directory: bundle,
+        no_pivot: options.no_pivot,
+        new_keyring: options.new_keyring,
+        seccomp_flags: options.seccomp.as_ref().map_or(0, |filter| filter.flags),
+        capabilities,
     };
     let extras = Extras {
         id,
@@ -79,35 +102,93 @@ pub fn prepare_bundle(
         bundle: Some(bundle),
         confinement: &confinement,
         options: &start,
-        deny_setgroups: false,
+        deny_setgroups: options.deny_setgroups,
     };
     let plan = planner::plan(spec, &extras)?;
-    let linux = spec.linux().clone().unwrap_or_default();
-    let spawn = SpawnRequest { create: planner::created_namespaces(&linux), join: planner::joined_namespaces(&linux) };
-    if !spawn.namespaces().contains(Namespace::Mount) {
-        let reason = "without a mount namespace its mounts would be the host's";
-        return Err(ContainerError::Spec { field: "linux.namespaces".to_owned(), reason });
+    let spawn = SpawnRequest {
+        create: from_namespaces::created(&linux),
+        join: from_namespaces::joined(&linux),
+        time_offsets: from_namespaces::time_offsets(&linux)?,
+    };
+    let maps =
+        IdMaps { uid: from_namespaces::maps(linux.uid_mappings()), gid: from_namespaces::maps(linux.gid_mappings()) };
+    let groups = if options.deny_setgroups { SetGroups::Deny } else { SetGroups::Allow };
+    let user_namespace =
+        spawn.create.contains(Namespace::User).then_some(UserNamespacePlan { maps, groups, overlay: None });
+    let mapped_sources = from_mounts::mapped_sources(spec, bundle.directory)?;
+    let joins = from_namespaces::joins(&linux);
+    Ok(Prepared { spec: spec.clone(), plan, spawn, joins, user_namespace, mapped_sources, warnings })
+}
+
+/// Refuses a process that could not be one.
+pub(super) fn check_process(spec: &Spec) -> Result<(), ContainerError> {
+    let Some(process) = spec.process() else { return Ok(()) };
+    if !process.cwd().is_absolute() {
+        return Err(refused("process.cwd", format!("`{}` is not absolute", process.cwd().display())));
     }
-    let user_namespace = spawn.create.contains(Namespace::User).then(|| UserNamespacePlan {
-        maps: IdMaps { uid: maps(linux.uid_mappings()), gid: maps(linux.gid_mappings()) },
-        groups: SetGroups::Allow,
-        overlay: None,
-    });
-    Ok(Prepared { spec: spec.clone(), plan, spawn, joins: joins(&linux), user_namespace, warnings: Vec::new() })
+    let texts = process.args().iter().chain(process.env()).flatten();
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Err(refused("process", "an argument or a variable of the environment holds a zero byte"));
+    }
+    match process.args().as_deref() {
+        None | Some([]) => Err(refused("process.args", "there is no program")),
+        Some(_) => Ok(()),
+    }
 }
 
-/// Lists what is joined, in the order of [`SpawnRequest::join`].
-fn joins(linux: &Linux) -> Vec<Join> {
-    let paths = linux.namespaces().iter().flatten().filter_map(|namespace| {
-        let kind = planner::namespace_of(namespace.typ())?;
-        namespace.path().clone().map(|path| Join { kind, path })
-    });
-    let mut joins: Vec<_> = paths.collect();
-    joins.sort_by_key(|join| join.kind);
-    joins
+/// Says what can be given: everything in a user namespace of its own, what we have otherwise. What is asked for beyond that is
+/// worth a warning, as in other runtimes.
+pub(super) fn grantable(
+    spec: &Spec,
+    linux: &Linux,
+    warnings: &mut Vec<String>,
+) -> Result<CapabilitySet, ContainerError> {
+    if from_namespaces::own(linux).contains(Namespace::User) {
+        return Ok(CapabilitySet::all());
+    }
+    let (host, _) = intersect_host(CapabilitySet::all())?;
+    let asked = spec.process().as_ref().map_or(CapabilitySet::EMPTY, from_process::all_capabilities);
+    let missing = asked.difference(host);
+    if !missing.is_empty() {
+        warnings.push(format!("process.capabilities: this host cannot give {missing}"));
+    }
+    Ok(host)
 }
 
-fn maps(list: &Option<Vec<LinuxIdMapping>>) -> Vec<IdMap> {
-    let map = |one: &LinuxIdMapping| IdMap { inside: one.container_id(), outside: one.host_id(), count: one.size() };
-    list.iter().flatten().map(map).collect()
+/// Refuses what this host lacks.
+fn check_host(spec: &Spec, linux: &Linux) -> Result<(), ContainerError> {
+    if let Some(process) = spec.process() {
+        check_labels(process)?;
+    }
+    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if is_set(linux.mount_label()) && !Path::new(SELINUX).exists() {
+        return Err(refused("linux.mountLabel", "this host has no SELinux"));
+    }
+    if linux.intel_rdt().is_some() {
+        let reason = if Path::new("/sys/fs/resctrl/schemata").exists() {
+            "this runtime does not place containers in resource groups"
+        } else {
+            "this host has no resctrl file system (`mount -t resctrl resctrl /sys/fs/resctrl`)"
+        };
+        return Err(refused("linux.intelRdt", reason));
+    }
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return Err(refused("linux.netDevices", "this runtime does not move network devices into containers"));
+    }
+    Ok(())
+}
+
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
+/// Refuses labels of security modules that are not there.
+pub(super) fn check_labels(process: &Process) -> Result<(), ContainerError> {
+    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let unconfined = process.apparmor_profile().as_deref() == Some("unconfined");
+    if is_set(process.apparmor_profile()) && !unconfined {
+        return Err(refused("process.apparmorProfile", "this host has no AppArmor"));
+    }
+    if is_set(process.selinux_label()) {
+        return Err(refused("process.selinuxLabel", "this host has no SELinux"));
+    }
+    Ok(())
 }

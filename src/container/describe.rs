@@ -232,18 +232,21 @@ fn maps_group(request: &ContainerRequest, id: u32) -> bool {
 
 fn user_mount(asked: &MountRequest) -> Result<Mount, oci_spec::OciSpecError> {
     let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
+    // Read-only is meant for what is mounted below, too; what is read-only on the host stays so.
+    let bound = |recursive: bool| asked.read_only.then(|| if recursive { "rro" } else { "ro" }.to_owned());
     match &asked.kind {
         MountKind::Bind { source, propagation, recursive } => {
             let kind = if *recursive { "rbind" } else { "bind" }.to_owned();
             let propagation = propagation.clone().unwrap_or_else(|| "rprivate".to_owned());
-            mount(&asked.target, "bind", source, [kind, access, propagation])
+            let options = [Some(kind), bound(*recursive), Some(propagation)];
+            mount(&asked.target, "bind", source, options.into_iter().flatten())
         }
         MountKind::Volume { source, subpath, recursive, copy_up } => {
             let kind = if *recursive { "rbind" } else { "bind" }.to_owned();
             let copy_up = copy_up.then(|| COPY_UP.to_owned());
             let subpath = subpath.as_ref().map(|below| format!("{SUBPATH}{}", below.display()));
-            let options = [kind, access, "rprivate".to_owned()];
-            mount(&asked.target, "bind", source, options.into_iter().chain(copy_up).chain(subpath))
+            let options = [Some(kind), bound(*recursive), Some("rprivate".to_owned()), copy_up, subpath];
+            mount(&asked.target, "bind", source, options.into_iter().flatten())
         }
         MountKind::Tmpfs { size, mode, uid, gid, exec } => {
             let mut options = vec![access, "nosuid".to_owned(), "nodev".to_owned()];

@@ -97,16 +97,29 @@ pub enum ContainerError {
         #[source]
         source: io::Error,
     },
+    /// Our own capabilities could not be read.
+    #[error(transparent)]
+    Capabilities(#[from] crate::capabilities::CapabilityError),
     /// The OCI's description could not be built.
     #[error("describe the container as the OCI does")]
     Describe(#[source] oci_spec::OciSpecError),
     /// The OCI `Spec` holds something this engine does not do.
-    #[error("the OCI specification's {field}: {reason}")]
+    #[error("config.json: {field}: {reason}")]
     Spec {
         /// The field's path.
         field: String,
         /// Why not.
-        reason: &'static str,
+        reason: String,
+    },
+    /// The OCI's description is no JSON, or not of its form.
+    #[error("{what}: {}{reason}", if .key == "." { String::new() } else { format!("{key}: ") })]
+    Parse {
+        /// What was read.
+        what: &'static str,
+        /// The path of the key.
+        key: String,
+        /// Why not.
+        reason: String,
     },
 }
 

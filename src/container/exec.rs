@@ -1,13 +1,16 @@
 //! Another process in a container that runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Linux, Process, Spec};
 
+use super::from_process;
 use super::plan::{Action, LaunchPlan, UserChoice};
 use super::planner::{self, Extras, note};
-use super::{Confinement, ContainerError, StartOptions, checks, describe};
+use super::{Confinement, ContainerError, StartOptions, bundle, checks, describe};
+use crate::seccomp::SpecFilter;
+use crate::spec::CapabilitySet;
 
 /// Is a command to execute in a running container; the container's own request says the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub fn plan_exec(
         create.push(Action::BecomeNamespaceRoot);
     }
     if command.tty {
-        create.push(Action::OpenTerminal { console: false });
+        create.push(Action::OpenTerminal { console: false, size: None });
     }
     create.push(Action::OpenDirectory { path, make: false });
     create.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
@@ -70,8 +73,8 @@ pub fn plan_exec(
         choice = UserChoice { user: user.to_owned(), ..choice };
     }
     create.push(Action::ResolveUser(choice));
-    create.extend(planner::limits(&process)?.into_iter().map(Action::SetLimit));
-    let mut start = planner::start_steps(spec, &process, &extras)?;
+    create.extend(from_process::limits(&process)?.into_iter().map(Action::SetLimit));
+    let mut start = from_process::start_steps(spec, &process, &extras)?;
     if note(spec, describe::INIT) == "true" {
         // The container has its init; this process is not PID 1 of anything.
         start.insert(1, Action::StartSession);
@@ -80,6 +83,71 @@ pub fn plan_exec(
         }
     }
     Ok(LaunchPlan { id: id.to_owned(), create, start, start_at_once: true, descriptors: Vec::new(), preserved: 0 })
+}
+
+/// Plans an exec in a bundle's container, of a process that is described as config.json describes one. The second value is what
+/// will be worse than asked.
+///
+/// # Errors
+/// [`ContainerError`], as [`super::prepare_bundle`].
+pub fn plan_exec_process(
+    spec: &Spec,
+    id: &str,
+    process: &Process,
+    seccomp: Option<&SpecFilter>,
+) -> Result<(LaunchPlan, Vec<String>), ContainerError> {
+    let mut spec = spec.clone();
+    // Hooks are for the container's own process.
+    spec.set_hooks(None).set_process(Some(process.clone()));
+    bundle::check_process(&spec)?;
+    bundle::check_labels(process)?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    let mut warnings = Vec::new();
+    let capabilities = bundle::grantable(&spec, &linux, &mut warnings)?;
+    let confinement = Confinement {
+        capabilities: CapabilitySet::EMPTY,
+        seccomp: seccomp.map(|filter| filter.program.as_bytes().to_vec()),
+    };
+    let options = StartOptions { start_at_once: true, ..StartOptions::default() };
+    let bundle = planner::Bundle {
+        directory: Path::new("/"),
+        no_pivot: false,
+        new_keyring: false,
+        seccomp_flags: seccomp.map_or(0, |filter| filter.flags),
+        capabilities,
+    };
+    let extras = Extras {
+        id,
+        overlay: None,
+        bundle: Some(bundle),
+        confinement: &confinement,
+        options: &options,
+        deny_setgroups: false,
+    };
+    let create = exec_steps(&spec, process, &linux)?;
+    let start = from_process::start_steps(&spec, process, &extras)?;
+    let descriptors = Vec::new();
+    Ok((LaunchPlan { id: id.to_owned(), create, start, start_at_once: true, descriptors, preserved: 0 }, warnings))
+}
+
+fn exec_steps(spec: &Spec, process: &Process, linux: &Linux) -> Result<Vec<Action>, ContainerError> {
+    let (initial, last) = from_process::affinity(process)?;
+    let mut steps: Vec<_> = initial.map(Action::SetAffinity).into_iter().collect();
+    if planner::has_user_namespace(spec) {
+        steps.push(Action::BecomeNamespaceRoot);
+    }
+    if process.terminal().unwrap_or(false) {
+        let size = process.console_size().and_then(from_process::console_size);
+        steps.push(Action::OpenTerminal { console: false, size });
+    }
+    steps.push(Action::OpenDirectory { path: process.cwd().clone(), make: false });
+    steps.push(from_process::find_program(process)?);
+    steps.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
+    steps.push(Action::ResolveUser(planner::user_choice(spec, process, false)));
+    steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
+    steps.extend(from_process::scheduling_steps(process, linux)?);
+    steps.extend(last.map(Action::SetAffinity));
+    Ok(steps)
 }
 
 fn environment(container: &[String], command: &ExecCommand) -> Vec<String> {

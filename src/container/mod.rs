@@ -2,9 +2,14 @@
 
 mod bundle;
 mod checks;
+mod config;
 mod describe;
 mod error;
 mod exec;
+mod from_devices;
+mod from_mounts;
+mod from_namespaces;
+mod from_process;
 mod init;
 mod limits;
 mod plan;
@@ -12,11 +17,13 @@ mod planner;
 mod prepare;
 mod protocol;
 pub mod spawn;
+mod words;
 
 pub use bundle::{BundleOptions, Join, prepare_bundle};
+pub use config::{Config, parse_config, parse_process};
 pub use error::{ContainerError, SpawnError};
-pub use exec::{ExecCommand, plan_exec};
-pub use plan::{Action, FilterProgram, LaunchPlan, ResourceLimit, Role, UserChoice};
+pub use exec::{ExecCommand, plan_exec, plan_exec_process};
+pub use plan::{Action, FilterProgram, HookCall, LaunchPlan, ResourceLimit, Role, SchedulerChoice, UserChoice};
 pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, UserNamespacePlan, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
 pub use spawn::{

@@ -1,11 +1,11 @@
-//! The launch plan: what the new process does to itself, as data. [`Action::reason`] is the one list that says why
-//! each step stands where it stands.
+//! The launch plan: what the new process does to itself, as data.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::CapabilitySets;
 use crate::namespaces::mount::{BindMount, Device, FilesystemMount, Overlay, Propagation};
 use crate::spec::CapabilitySet;
 
@@ -37,6 +37,8 @@ pub enum Role {
     LowerLayer,
     /// The detached id-mapped clone of the directory that holds `upper` and `work`; with a user namespace only.
     UpperLayer,
+    /// The detached id-mapped clone of the source of a bind mount, for the `Bind` of the same number.
+    Source(usize),
     /// A listening socket: the process waits there for who says `Start`, whoever made it may be gone by then.
     StartSocket,
 }
@@ -50,6 +52,47 @@ pub struct UserChoice {
     pub groups: Vec<String>,
     /// The user namespace denies setgroups(2): supplementary groups stay as they are.
     pub keep_groups: bool,
+    /// Everything is a number, as in the OCI's description: names and memberships in the container's files do not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub numeric: bool,
+}
+
+/// Is a hook that the new process runs itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookCall {
+    /// `createContainer` or `startContainer`.
+    pub kind: String,
+    /// The program, absolute: on the host before the new root is entered, in the container afterwards.
+    pub path: PathBuf,
+    /// Its arguments, its own name first.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<String>,
+    /// So many seconds it may take.
+    pub timeout: Option<u64>,
+    /// Where it runs; where the process is if `None`.
+    pub directory: Option<PathBuf>,
+    /// The container's state without `pid`, an object of JSON: it is written to the hook's standard input.
+    pub state: String,
+}
+
+/// Is a scheduling policy with its parameters (`struct sched_attr` of sched_setattr(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerChoice {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Of the ordinary policies, -20 to 19.
+    pub nice: i32,
+    /// Of the real-time policies, 1 to 99.
+    pub priority: u32,
+    /// Of SCHED_DEADLINE, nanoseconds, as the next two.
+    pub runtime: u64,
+    /// See `runtime`.
+    pub deadline: u64,
+    /// See `runtime`.
+    pub period: u64,
 }
 
 /// Is one rlimit.
@@ -76,6 +119,15 @@ pub enum Action {
     JoinCgroups,
     /// unshare(CLONE_NEWCGROUP).
     UnshareCgroupNamespace,
+    /// Joins a session keyring of this name that is new (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
+    JoinKeyring(String),
+    /// Takes the id-mapped tree that came with the plan as the source of this number.
+    TakeSource {
+        /// The number.
+        number: usize,
+        /// It holds mounts below it.
+        recursive: bool,
+    },
     /// Clones the tree at the source of a bind mount (open_tree(2)), kept for the `Bind` of the same number.
     OpenSource {
         /// The number.
@@ -119,11 +171,20 @@ pub enum Action {
     OpenTerminal {
         /// Binds its other side over /dev/console.
         console: bool,
+        /// Rows and columns.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<(u16, u16)>,
     },
+    /// Runs a hook and waits for it; it fails where the hook fails.
+    RunHook(HookCall),
     /// Says that the namespaces stand, and waits until the hooks that the runtime runs are done.
     AwaitHooks,
     /// pivot_root(2), and detaches the old root.
     EnterRoot,
+    /// Moves the new root over the old one, and chroot(2).
+    EnterRootByMove,
+    /// Sets the propagation type of the new root.
+    SetRootPropagation(Propagation),
     /// sethostname(2).
     SetHostname(String),
     /// setdomainname(2).
@@ -143,8 +204,37 @@ pub enum Action {
     ProtectPath(PathBuf),
     /// Hides a path: /dev/null over a file, an empty read-only tmpfs over a directory.
     MaskPath(PathBuf),
+    /// Makes one mount read-only that had to be filled first.
+    ProtectMount(PathBuf),
     /// Makes `/` read-only.
     ProtectRoot,
+    /// Looks whether there is such a program, which may be executed.
+    FindProgram {
+        /// Its name or path.
+        name: String,
+        /// Where it is looked for.
+        path: Option<String>,
+    },
+    /// personality(2).
+    SetPersonality(u32),
+    /// sched_setattr(2).
+    SetScheduler(SchedulerChoice),
+    /// sched_setaffinity(2): the processors by number.
+    SetAffinity(Vec<u32>),
+    /// ioprio_set(2).
+    SetIoPriority {
+        /// `IOPRIO_CLASS_*`.
+        class: u16,
+        /// 0 to 7, the highest first.
+        priority: u16,
+    },
+    /// set_mempolicy(2).
+    SetMemoryPolicy {
+        /// `MPOL_*` with `MPOL_F_*`.
+        mode: u32,
+        /// NUMA nodes by number.
+        nodes: Vec<u32>,
+    },
     /// umask(2), octal.
     SetUmask(u32),
     /// setrlimit(2).
@@ -161,10 +251,19 @@ pub enum Action {
     ForbidNewPrivileges,
     /// Installs the seccomp filter.
     InstallSeccomp(FilterProgram),
+    /// Installs the seccomp filter with flags of seccomp(2); a listener goes to whoever said `Start`.
+    InstallSeccompWith {
+        /// The filter.
+        program: FilterProgram,
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u64,
+    },
     /// setgroups(2), setresgid(2), setresuid(2), keeping permitted capabilities.
     SetIdentity,
     /// Sets permitted and effective capabilities; inheritable and ambient become empty.
     SetCapabilities(CapabilitySet),
+    /// Sets all four sets of the thread.
+    SetCapabilitySets(CapabilitySets),
     /// Asks for SIGKILL when the parent dies (PR_SET_PDEATHSIG).
     DieWithParent,
     /// Opens the working directory.
@@ -185,119 +284,6 @@ pub enum Action {
         /// Keeps the built-in init as PID 1.
         init: bool,
     },
-}
-
-impl Action {
-    /// Says why this step is made, and why here.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::JoinCgroups => "limits hold from the first step; by itself and single-threaded this is cheap",
-            Self::UnshareCgroupNamespace => "after the cgroup is joined: that cgroup becomes the namespace's root",
-            Self::OpenSource { .. } => "while the host's tree is in sight and its mounts are still what they were",
-            Self::SetPropagation(_) => "nothing mounted from here on may reach the host, nor the host's mounts us",
-            Self::OpenMountpoint(_) => "the namespace's root may not search the directories that lead to it",
-            Self::BecomeNamespaceRoot => "files made from here on need an owner that the user namespace maps",
-            Self::MountOverlay(_) => "only inside the container's mount namespace, so that it dies with it",
-            Self::BindRoot { .. } => "pivot_root wants the new root to be a mount",
-            Self::Mount(_) => "proc and sysfs may be mounted in a user namespace only while the host's are in sight",
-            Self::MakeDevice(_) => "a private /dev with the six that every program may expect, and no others",
-            Self::BindDevice(_) => "a user namespace may not make device nodes",
-            Self::Symlink { .. } => "programs expect them below /dev",
-            Self::Bind(_) => "by handle: a symbolic link in the image cannot lead out of the root",
-            Self::OpenTerminal { .. } => "of the container's own devpts, so that its name means something inside",
-            Self::AwaitHooks => "hooks of the runtime find the namespaces made and the old root still there",
-            Self::EnterRoot => "all mounts are in place; with the old root goes every path to the host",
-            Self::SetHostname(_) | Self::SetDomainname(_) => "the UTS namespace is ours",
-            Self::RaiseLoopback => "programs expect 127.0.0.1, and a new network namespace has lo down",
-            Self::WriteSysctl { .. } => "before /proc/sys becomes read-only",
-            Self::ProtectPath(_) => "kernel settings that are not namespaced stay the host's",
-            Self::MaskPath(_) => "what tells of the host or speaks to its hardware is not for a container",
-            Self::ProtectRoot => "after every mountpoint in it was made",
-            Self::SetUmask(_) => "ours was 0 while files were made; programs expect 022",
-            Self::SetLimit(_) => "while we still may",
-            Self::SetOomScore(_) => "while we still may",
-            Self::ResolveUser(_) => "names mean what the container's own files say, read inside its root",
-            Self::StartSession => "no signal key of a terminal of ours reaches it; its own terminal does",
-            Self::LimitBounding(_) => "while CAP_SETPCAP is effective; execve can give back nothing beyond this",
-            Self::ForbidNewPrivileges => "before the filter: without privileges the kernel demands it",
-            Self::InstallSeccomp(_) => "as late as it can be: the filter binds our own steps too",
-            Self::SetIdentity => "after everything that root alone may do; groups before user",
-            Self::SetCapabilities(_) => "after the user: changing it clears the effective set",
-            Self::DieWithParent => "after the identity: a change of it clears the request",
-            Self::OpenDirectory { .. } => "before / becomes read-only, and never through a link of /proc",
-            Self::EnterDirectory => "as the user: what it may not enter it does not get",
-            Self::Execute { .. } => "from here on the container's program runs",
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::JoinCgroups => f.write_str("join the cgroups"),
-            Self::UnshareCgroupNamespace => f.write_str("unshare the cgroup namespace"),
-            Self::OpenSource { number, source, below, recursive } => {
-                let depth = if *recursive { "the tree at" } else { "the mount at" };
-                write!(f, "open {depth} {}", source.display())?;
-                if let Some(below) = below {
-                    write!(f, ", inside it {},", below.display())?;
-                }
-                write!(f, " as source {number}")
-            }
-            Self::SetPropagation(propagation) => write!(f, "make every mount {propagation}"),
-            Self::OpenMountpoint(path) => write!(f, "open the mountpoint {}", path.display()),
-            Self::BecomeNamespaceRoot => f.write_str("become user 0 and group 0 of the user namespace"),
-            Self::MountOverlay(overlay) => write!(f, "mount {overlay}"),
-            Self::BindRoot { source } => write!(f, "bind {} over itself", source.display()),
-            Self::Mount(mount) => write!(f, "mount {mount}"),
-            Self::MakeDevice(device) => write!(f, "make device {device}"),
-            Self::BindDevice(device) => write!(f, "bind the host's device {device}"),
-            Self::Symlink { points_to, path } => write!(f, "link {} to {points_to}", path.display()),
-            Self::Bind(bind) => write!(f, "bind {bind}"),
-            Self::OpenTerminal { console: false } => f.write_str("open a terminal"),
-            Self::OpenTerminal { console: true } => f.write_str("open a terminal and bind it over /dev/console"),
-            Self::AwaitHooks => f.write_str("wait for the runtime's hooks"),
-            Self::EnterRoot => f.write_str("pivot into the new root and detach the old one"),
-            Self::SetHostname(name) => write!(f, "set the host name to {name}"),
-            Self::SetDomainname(name) => write!(f, "set the NIS domain name to {name}"),
-            Self::RaiseLoopback => f.write_str("raise lo"),
-            Self::WriteSysctl { key, value, .. } => write!(f, "set sysctl {key} to `{value}`"),
-            Self::ProtectPath(path) => write!(f, "make {} read-only", path.display()),
-            Self::MaskPath(path) => write!(f, "mask {}", path.display()),
-            Self::ProtectRoot => f.write_str("make / read-only"),
-            Self::SetUmask(mask) => write!(f, "set the umask to {mask:03o}"),
-            Self::SetLimit(limit) => write!(f, "set {limit}"),
-            Self::SetOomScore(score) => write!(f, "set oom_score_adj to {score}"),
-            Self::ResolveUser(choice) => write!(f, "look up {choice}"),
-            Self::StartSession => f.write_str("start a session"),
-            Self::LimitBounding(bits) => write!(f, "limit the bounding set to {bits}"),
-            Self::ForbidNewPrivileges => f.write_str("set no_new_privs"),
-            Self::InstallSeccomp(program) => write!(f, "install {program:?}"),
-            Self::SetIdentity => f.write_str("set groups, group and user"),
-            Self::SetCapabilities(bits) => write!(f, "set the capabilities {bits}"),
-            Self::DieWithParent => f.write_str("ask for SIGKILL when the parent dies"),
-            Self::OpenDirectory { path, make: false } => write!(f, "open the directory {}", path.display()),
-            Self::OpenDirectory { path, make: true } => write!(f, "make or open the directory {}", path.display()),
-            Self::EnterDirectory => f.write_str("enter the working directory"),
-            Self::Execute { args, init, .. } => {
-                write!(f, "execute {args:?}{}", if *init { " under the built-in init" } else { "" })
-            }
-        }
-    }
-}
-
-impl fmt::Display for UserChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "user `{}`", if self.user.is_empty() { "0" } else { &self.user })?;
-        if self.groups.is_empty() { Ok(()) } else { write!(f, " and groups {}", self.groups.join(", ")) }
-    }
-}
-
-impl fmt::Display for ResourceLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |value: u64| if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() };
-        write!(f, "rlimit {} to {} of {}", self.name, shown(self.soft), shown(self.hard))
-    }
 }
 
 impl fmt::Debug for FilterProgram {

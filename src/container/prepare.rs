@@ -9,10 +9,12 @@ use oci_spec::runtime::Spec;
 use rustix::process::Pid;
 
 use super::describe::describe;
+use super::from_mounts::MappedSource;
+use super::from_namespaces;
 use super::planner::{self, Extras};
 use super::{ContainerError, Join, LaunchPlan, SpawnRequest, checks};
 use crate::namespaces::mount::Overlay;
-use crate::namespaces::user::{SetGroups, UserNamespaceError, map_layers, write_maps};
+use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, write_maps};
 use crate::spec::{CapabilitySet, ContainerRequest, IdMaps};
 
 /// Says where a container's own files lie on the host.
@@ -52,6 +54,14 @@ pub enum CgroupView {
     /// These v1 controllers, each in a directory of its name; the container's process joins each through a `tasks` descriptor
     /// ([`super::Role::CgroupTasks`]) in this order.
     Controllers(Vec<String>),
+    /// The container's own directories, bound from the host: what is seen without a cgroup namespace.
+    Directories {
+        /// The v1 hierarchies that are joined through `tasks` descriptors, as above.
+        joined: Vec<String>,
+        /// Name below /sys/fs/cgroup and directory on the host of each hierarchy; an empty name where there is one hierarchy, the
+        /// unified one, and it takes /sys/fs/cgroup itself.
+        seen: Vec<(String, PathBuf)>,
+    },
 }
 
 /// Says how a container is started.
@@ -78,6 +88,8 @@ pub struct Prepared {
     pub joins: Vec<Join>,
     /// What the parent does for the user namespace, where there is one, before it sends the plan.
     pub user_namespace: Option<UserNamespacePlan>,
+    /// Sources of bind mounts whose ids are mapped.
+    pub(super) mapped_sources: Vec<MappedSource>,
     /// What will be worse than asked.
     pub warnings: Vec<String>,
 }
@@ -177,24 +189,43 @@ pub fn prepare(
         Extras { id: request.id.as_str(), overlay: Some(&overlay), bundle: None, confinement, options, deny_setgroups };
     let plan = planner::plan(&spec, &extras)?;
     let linux = spec.linux().clone().unwrap_or_default();
-    let spawn = SpawnRequest { create: planner::created_namespaces(&linux), join: planner::joined_namespaces(&linux) };
+    let spawn = SpawnRequest {
+        create: from_namespaces::created(&linux),
+        join: from_namespaces::joined(&linux),
+        time_offsets: None,
+    };
     let user_namespace = maps.map(|maps| UserNamespacePlan { maps: maps.clone(), groups, overlay: Some(overlay) });
-    Ok(Prepared { spec, plan, spawn, joins: Vec::new(), user_namespace, warnings: Vec::new() })
+    Ok(Prepared {
+        spec,
+        plan,
+        spawn,
+        joins: Vec::new(),
+        user_namespace,
+        mapped_sources: Vec::new(),
+        warnings: Vec::new(),
+    })
 }
 
 impl Prepared {
     /// Says whether the plan can be sent only after [`Prepared::set_up`].
     pub fn needs_set_up(&self) -> bool {
-        self.user_namespace.is_some()
+        self.user_namespace.is_some() || !self.mapped_sources.is_empty()
     }
 
-    /// Does what the parent has to do once there is a process: maps of its user namespace, layers mapped through it. The result
-    /// goes with the plan, after the `tasks` files.
+    /// Does what the parent has to do once there is a process: maps of its user namespace, layers and sources of binds mapped
+    /// through it. The result goes with the plan, after the `tasks` files. Only a process with one thread can do it where a mount has
+    /// maps of its own.
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
     pub fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
-        self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))
+        let mut fds = self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))?;
+        for source in &self.mapped_sources {
+            let tree =
+                MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
+            fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
+        }
+        Ok(fds)
     }
 }
 

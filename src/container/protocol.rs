@@ -33,6 +33,8 @@ pub enum InitMessage {
         /// What went worse than asked, one sentence each.
         warnings: Vec<String>,
     },
+    /// The seccomp filter's listener, which rides on this frame.
+    SeccompListener,
     /// A step failed; the process exits with `exit_code`.
     Failed(LaunchFailure),
 }
@@ -72,6 +74,9 @@ pub enum InitEvent {
         /// The master of the container's terminal.
         terminal: Option<OwnedFd>,
     },
+    /// The filter asks somebody (SCMP_ACT_NOTIFY): this descriptor is for the agent that the description names. Until it has
+    /// it, the process may wait for an answer.
+    SeccompListener(OwnedFd),
     /// A step failed. The process is about to exit.
     Failed(LaunchFailure),
     /// The container's program runs: execve(2) closed the channel.
@@ -180,6 +185,11 @@ impl InitChannel {
                 InitEvent::Created { warnings, terminal: frame.fds.pop() }
             }
             InitMessage::HooksDue => InitEvent::HooksDue,
+            InitMessage::SeccompListener => {
+                let missing =
+                    || io::Error::new(io::ErrorKind::InvalidData, "a seccomp listener without its descriptor");
+                InitEvent::SeccompListener(frame.fds.pop().ok_or_else(missing)?)
+            }
             InitMessage::Failed(failure) => InitEvent::Failed(failure),
         })
     }

@@ -10,7 +10,7 @@ use super::init;
 use super::{LaunchPlan, SpawnError};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::sys::clone::exit_now;
-use crate::sys::process::{join_namespaces, place_descriptors, reset_signals};
+use crate::sys::process::{join_namespaces, place_descriptors, reset_signals, unshare};
 use crate::sys::{Channel, Child, CloneRequest, Fresh, clone_process, parse_message, send_message};
 
 /// Says what clone3(2) is to make for a container; it travels from the supervisor to the shim.
@@ -20,9 +20,29 @@ pub struct SpawnRequest {
     pub create: NamespaceSet,
     /// Namespaces that are joined, one descriptor each in this order. A user namespace must come first.
     pub join: Vec<Namespace>,
+    /// What is written to /proc/self/timens_offsets of a new time namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_offsets: Option<String>,
 }
 
 impl SpawnRequest {
+    /// Returns the bits for clone3(2). The cgroup namespace is unshared by the plan, after the v1 cgroups were joined; the time
+    /// namespace before the clone.
+    fn cloned(&self) -> u64 {
+        self.create.without(Namespace::Cgroup).without(Namespace::Time).bits()
+    }
+
+    /// Says whether the joins come before the clone: a process namespace and a time namespace hold for children alone, what is
+    /// new belongs to the user namespace that its maker is in, and in a new user namespace nothing of the host's can be joined.
+    fn needs_one_between(&self) -> bool {
+        let joins = |kind| self.join.contains(&kind);
+        joins(Namespace::User)
+            || joins(Namespace::Pid)
+            || joins(Namespace::Time)
+            || self.create.contains(Namespace::Time)
+            || self.create.contains(Namespace::User) && !self.join.is_empty()
+    }
+
     /// Returns every namespace in which the container differs from us: what an exec enters.
     pub fn namespaces(&self) -> NamespaceSet {
         self.join.iter().copied().fold(self.create, NamespaceSet::with)
@@ -83,18 +103,75 @@ fn spawn(
     if fds.joins.len() != request.join.len() {
         return Err(SpawnError::Joins { got: fds.joins.len(), wanted: request.join.len() });
     }
-    // The cgroup namespace is unshared by the plan, after the v1 cgroups were joined.
-    let namespaces = request.create.without(Namespace::Cgroup).bits();
-    let clone = CloneRequest { namespaces, cgroup: fds.cgroup, sibling: false };
+    if request.needs_one_between() {
+        return spawn_through(request, fds, plan);
+    }
+    let clone = CloneRequest { namespaces: request.cloned(), cgroup: fds.cgroup, sibling: false };
     Ok(clone_process(&clone, |fresh| {
         init::hide_memory();
-        for (kind, fd) in request.join.iter().zip(&fds.joins) {
-            if let Err(error) = join_namespaces(*fd, kind.bits()) {
-                init::fail_on(fds.channel, &format!("join the {kind} namespace"), &error);
-            }
+        if let Err((step, error)) = join_all(&request.join, &fds.joins) {
+            init::fail_on(fds.channel, &step, &error);
         }
         become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
     })?)
+}
+
+/// Has a process in between join and unshare what holds for its children alone, or has to be there before a new namespace is
+/// made; the container's process is its sibling, a child of ours.
+fn spawn_through(
+    request: &SpawnRequest,
+    fds: &SpawnFds<'_>,
+    plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
+) -> Result<Child, SpawnError> {
+    let pending = spawn_between(|fresh| {
+        join_all(&request.join, &fds.joins)?;
+        if request.create.contains(Namespace::Time) {
+            make_time_namespace(request.time_offsets.as_deref())?;
+        }
+        let clone = CloneRequest { namespaces: request.cloned(), cgroup: fds.cgroup, sibling: true };
+        fresh
+            .clone_process(&clone, |fresh| {
+                init::hide_memory();
+                become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
+            })
+            .map_err(clone_failed)
+    })?;
+    pending.finish()
+}
+
+/// Joins namespaces in an order in which each may be joined. Who enters a user namespace has no right to another's any more, and
+/// who has not entered it may have none to those that belong to it: so those that we may, the user namespace, the others.
+fn join_all(kinds: &[Namespace], fds: &[BorrowedFd<'_>]) -> Result<(), (String, std::io::Error)> {
+    let failed = |kind: &Namespace| format!("join the {kind} namespace");
+    let with_user = kinds.contains(&Namespace::User);
+    let mut later = Vec::new();
+    for (kind, fd) in kinds.iter().zip(fds).filter(|(kind, _)| **kind != Namespace::User) {
+        match join_namespaces(*fd, kind.bits()) {
+            Ok(()) => {}
+            Err(error) if with_user && error.raw_os_error() == Some(libc::EPERM) => later.push((kind, fd)),
+            Err(error) => return Err((failed(kind), error)),
+        }
+    }
+    let user = kinds.iter().zip(fds).filter(|(kind, _)| **kind == Namespace::User);
+    for (kind, fd) in user.chain(later) {
+        join_namespaces(*fd, kind.bits()).map_err(|error| (failed(kind), error))?;
+    }
+    Ok(())
+}
+
+/// The offsets can be set until the first process is in it, which is the next child (time_namespaces(7)).
+fn make_time_namespace(offsets: Option<&str>) -> Result<(), (String, std::io::Error)> {
+    unshare(Namespace::Time.bits()).map_err(|error| ("make a time namespace".to_owned(), error))?;
+    let Some(offsets) = offsets else { return Ok(()) };
+    std::fs::write("/proc/self/timens_offsets", offsets)
+        .map_err(|error| ("set the offsets of the time namespace".to_owned(), error))
+}
+
+fn clone_failed(error: crate::sys::CloneError) -> (String, std::io::Error) {
+    match error {
+        crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
+        other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
+    }
 }
 
 /// Lists what the program will have from 0 on.
@@ -180,10 +257,17 @@ enum EnterReport {
 /// # Errors
 /// [`SpawnError::Clone`], also where the caller has more than one thread.
 pub fn spawn_exec(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<ExecPending, SpawnError> {
+    spawn_between(|fresh| enter(fresh, request, fds))
+}
+
+/// Makes a process in between that does `work` and reports the process that came of it.
+fn spawn_between(
+    work: impl FnOnce(Fresh) -> Result<Child, (String, std::io::Error)>,
+) -> Result<ExecPending, SpawnError> {
     let (ours, theirs) = Channel::pair().map_err(SpawnError::Channel)?;
     let intermediate = clone_process(&CloneRequest::default(), |fresh| {
         init::hide_memory();
-        let report = match enter(fresh, request, fds) {
+        let report = match work(fresh) {
             Ok(child) => {
                 let message = EnterReport::Entered { pid: child.pid.as_raw_nonzero().get() };
                 send_message(&theirs, &message, &[child.pidfd.as_fd()])
@@ -211,10 +295,7 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
             let inherited = inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved);
             become_init(fresh, fds.channel, &inherited, None)
         })
-        .map_err(|error| match error {
-            crate::sys::CloneError::Clone { source, .. } => ("make the process inside".to_owned(), source),
-            other => (other.to_string(), std::io::Error::from_raw_os_error(libc::EIO)),
-        })
+        .map_err(clone_failed)
 }
 
 impl ExecPending {

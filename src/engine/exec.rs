@@ -130,7 +130,9 @@ pub async fn exec(
     loop {
         match next_event(&mut init).await? {
             InitEvent::Created { terminal: master, .. } => terminal = master,
-            InitEvent::HooksDue => return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into())),
+            InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
+                return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into()));
+            }
             InitEvent::Executed => return Ok(Executed { pid: spawned.pid, pidfd: spawned.pidfd, terminal }),
             InitEvent::Failed(failure) => return Err(LaunchError::Init(failure)),
             InitEvent::Died => return Err(LaunchError::Died),

@@ -409,7 +409,9 @@ impl Launch {
                     }
                 }
                 // A request has no hooks.
-                InitEvent::HooksDue => return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into())),
+                InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
+                    return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into()));
+                }
                 InitEvent::Executed => self.init = None,
                 InitEvent::Failed(failure) => return Err(LaunchError::Init(failure)),
                 InitEvent::Died => return Err(LaunchError::Died),

@@ -163,7 +163,9 @@ pub async fn start(created: &mut Created) -> Result<(), LaunchError> {
         InitEvent::Executed => Ok(()),
         InitEvent::Failed(failure) => Err(LaunchError::Init(failure)),
         InitEvent::Died => Err(LaunchError::Died),
-        InitEvent::HooksDue | InitEvent::Created { .. } => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
+        InitEvent::HooksDue | InitEvent::SeccompListener(_) | InitEvent::Created { .. } => {
+            Err(LaunchError::Channel(io::ErrorKind::InvalidData.into()))
+        }
     }
 }
 
@@ -383,7 +385,9 @@ async fn wait_created(init: &mut AsyncFd<InitChannel>) -> Result<(Vec<String>, O
         InitEvent::Created { warnings, terminal } => Ok((warnings, terminal)),
         InitEvent::Failed(failure) => Err(LaunchError::Init(failure)),
         InitEvent::Died => Err(LaunchError::Died),
-        InitEvent::HooksDue | InitEvent::Executed => Err(LaunchError::Channel(io::ErrorKind::InvalidData.into())),
+        InitEvent::HooksDue | InitEvent::SeccompListener(_) | InitEvent::Executed => {
+            Err(LaunchError::Channel(io::ErrorKind::InvalidData.into()))
+        }
     }
 }
 

@@ -20,11 +20,14 @@ pub enum Namespace {
     Ipc,
     /// What /proc/PID/cgroup shows as `/` (cgroup_namespaces(7)).
     Cgroup,
+    /// The clocks since the machine's start (time_namespaces(7)).
+    Time,
 }
 
 impl Namespace {
     /// All kinds, the user namespace first.
-    pub const ALL: [Self; 7] = [Self::User, Self::Mount, Self::Pid, Self::Network, Self::Uts, Self::Ipc, Self::Cgroup];
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::Mount, Self::Pid, Self::Network, Self::Uts, Self::Ipc, Self::Cgroup, Self::Time];
 
     /// Returns its `CLONE_NEW*` bit.
     pub fn bits(self) -> u64 {
@@ -36,6 +39,7 @@ impl Namespace {
             Self::Uts => libc::CLONE_NEWUTS,
             Self::Ipc => libc::CLONE_NEWIPC,
             Self::Cgroup => libc::CLONE_NEWCGROUP,
+            Self::Time => libc::CLONE_NEWTIME,
         }) as u64
     }
 
@@ -49,6 +53,7 @@ impl Namespace {
             Self::Uts => "uts",
             Self::Ipc => "ipc",
             Self::Cgroup => "cgroup",
+            Self::Time => "time",
         }
     }
 }

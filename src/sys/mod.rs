@@ -13,6 +13,7 @@ pub mod nsfs;
 pub mod pidfd;
 pub mod process;
 pub mod pseudo_file;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod title;

@@ -186,7 +186,7 @@ fn follow(job: &Job, channel: &mut InitChannel) -> Result<Option<std::os::fd::Ow
                 return Ok(None);
             }
             InitEvent::Executed => return Ok(master),
-            InitEvent::HooksDue => return Err("a plan without hooks".to_owned()),
+            InitEvent::HooksDue | InitEvent::SeccompListener(_) => return Err("a plan without hooks".to_owned()),
             InitEvent::Died => return Err("the new process died".to_owned()),
         }
     }

@@ -4,7 +4,11 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::failure::StepError;
 use super::stage::Stage;
@@ -115,12 +119,37 @@ fn candidates(name: &str, env: &[String]) -> Vec<String> {
 }
 
 fn not_found(name: &str) -> StepError {
-    let error = StepError { errno: Some(libc::ENOENT), ..StepError::refused(name).with_exit_code(127) };
     if name.contains('/') {
-        error
-    } else {
-        error.with_hint("it is in none of the directories of PATH inside the container")
+        return StepError { errno: Some(libc::ENOENT), ..StepError::refused(name).with_exit_code(127) };
     }
+    // In these words engines look for it.
+    StepError::refused(format!("`{name}`: executable file not found in $PATH"))
+        .with_exit_code(127)
+        .with_hint("it is in none of the directories of PATH inside the container")
+}
+
+/// Looks whether `name` leads to something that somebody may execute, without executing it. The last word is execve(2)'s: it knows the
+/// user, and the interpreter.
+///
+/// A relative path starts at the working directory.
+pub(super) fn find_program(directory: Option<BorrowedFd<'_>>, name: &str, path: Option<&str>) -> Result<(), StepError> {
+    let env: Vec<String> = path.map(|path| format!("PATH={path}")).into_iter().collect();
+    let mut refused = None;
+    for candidate in candidates(name, &env) {
+        match inspect(directory.unwrap_or(CWD), &candidate) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => refused = refused.or(Some(explain(&candidate, &errno.into()))),
+        }
+    }
+    Err(refused.unwrap_or_else(|| not_found(name)))
+}
+
+fn inspect(directory: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    let file = rustix::fs::openat(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let is_program = FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_mode & 0o111 != 0;
+    if is_program { Ok(()) } else { Err(Errno::ACCESS) }
 }
 
 /// Says what an error of execve(2) means for a file that exists.

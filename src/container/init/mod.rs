@@ -2,8 +2,10 @@
 
 mod execute;
 mod failure;
+mod hooks;
 mod mounts;
 mod process;
+mod scheduling;
 mod stage;
 mod user;
 
@@ -146,6 +148,11 @@ fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) ->
         };
         if let Err(error) = result {
             return fail(&channel, action.to_string(), error);
+        }
+        if let Some(listener) = stage.listener.take()
+            && send_message(&channel, &InitMessage::SeccompListener, &[listener.as_fd()]).is_err()
+        {
+            exit_now(125);
         }
     }
     fail(&channel, "execute".to_owned(), StepError::unexpected("the plan ends without a program"))

@@ -11,7 +11,8 @@ use super::stage::Stage;
 use crate::container::checks::sysctl_path;
 use crate::container::plan::Role;
 use crate::namespaces::mount::{
-    FilesystemMount, IdMappedLayers, Overlay, TargetKind, bind_node, open_plain, open_target,
+    Device, DeviceKind, FilesystemMount, IdMappedLayers, Overlay, Parents, TargetKind, bind_node, open_plain,
+    open_target,
 };
 use crate::sys::process::{open_terminal_peer, terminal_number};
 
@@ -34,11 +35,29 @@ pub(super) fn mount_overlay(stage: &mut Stage, overlay: &Overlay) -> Result<Owne
 
 /// Mounts a file system. sysfs belongs to the owner of the network namespace: where that is not ours (`network: host`
 /// under a user namespace), the host's is bound, which shows the same.
-pub(super) fn mount(root: BorrowedFd<'_>, mount: &FilesystemMount) -> Result<(), StepError> {
-    match mount.mount(root) {
-        Ok(_) => Ok(()),
-        Err(error) if mount.fstype == "sysfs" && is_refused(&error) => Ok(mount.bind_host(root, Path::new("/sys"))?),
-        Err(error) => Err(error.into()),
+///
+/// proc belongs to the process namespace in the same way. The result is the mount, where it is a new one.
+pub(super) fn mount(root: BorrowedFd<'_>, mount: &FilesystemMount) -> Result<Option<OwnedFd>, StepError> {
+    let host = match mount.fstype.as_str() {
+        "sysfs" => Some("/sys"),
+        "proc" => Some("/proc"),
+        _ => None,
+    };
+    match (mount.mount(root), host) {
+        (Ok(mount), _) => Ok(Some(mount)),
+        (Err(error), Some(host)) if is_refused(&error) => {
+            mount.bind_host(root, Path::new(host))?;
+            Ok(None)
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Makes a device node, or binds the host's where we may not make any.
+pub(super) fn make_device(root: BorrowedFd<'_>, device: &Device, parents: &mut Parents) -> Result<(), StepError> {
+    match device.make(root, parents) {
+        Err(error) if is_refused(&error) && device.kind != DeviceKind::Fifo => Ok(device.bind(root)?),
+        result => Ok(result?),
     }
 }
 
@@ -46,12 +65,12 @@ fn is_refused(error: &crate::namespaces::mount::MountError) -> bool {
     error.cause().and_then(std::io::Error::raw_os_error) == Some(libc::EPERM)
 }
 
-/// Writes one file below the container's /proc/sys.
-pub(super) fn write_sysctl(root: BorrowedFd<'_>, key: &str, value: &str, optional: bool) -> Result<(), StepError> {
-    let path = Path::new("proc/sys").join(sysctl_path(key));
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+/// Writes one file below /sys of a proc file system.
+pub(super) fn write_sysctl(proc: BorrowedFd<'_>, key: &str, value: &str, optional: bool) -> Result<(), StepError> {
+    let path = Path::new("sys").join(sysctl_path(key));
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let written = rustix::fs::openat2(root, &path, flags, Mode::empty(), resolve)
+    let written = rustix::fs::openat2(proc, &path, flags, Mode::empty(), resolve)
         .and_then(|file| rustix::io::write(file, value.as_bytes()));
     match written {
         Ok(_) => Ok(()),
@@ -83,16 +102,35 @@ pub(super) fn open_directory(root: BorrowedFd<'_>, path: &Path, make: bool) -> R
     }
 }
 
-/// Opens a new pty of the container's own devpts: master and other side.
-pub(super) fn open_terminal(root: BorrowedFd<'_>, console: bool) -> Result<(OwnedFd, OwnedFd), StepError> {
+/// Opens a new pty: master and other side. It is of the container's own devpts; a container without one gets the host's.
+pub(super) fn open_terminal(
+    root: BorrowedFd<'_>,
+    console: bool,
+    size: Option<(u16, u16)>,
+) -> Result<(OwnedFd, OwnedFd), StepError> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), resolve)
-        .map_err(|errno| StepError::from(errno).with_object("/dev/pts/ptmx"))?;
+    let own = rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), resolve);
+    let is_own = own.is_ok();
+    let master = match own {
+        // Before the root is entered this is the host's.
+        Err(Errno::NOENT | Errno::NOTDIR) => rustix::fs::openat(CWD, "/dev/ptmx", flags, Mode::empty()),
+        other => other,
+    };
+    let master = master.map_err(|errno| StepError::from(errno).with_object("/dev/pts/ptmx"))?;
     let terminal = open_terminal_peer(master.as_fd())?;
+    if let Some((rows, columns)) = size {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&terminal, size)?;
+    }
     if console {
-        let node = format!("/dev/pts/{}", terminal_number(master.as_fd())?);
-        let node = open_plain(root, Path::new(&node), TargetKind::File)?;
+        let node = match is_own {
+            true => {
+                let path = format!("/dev/pts/{}", terminal_number(master.as_fd())?);
+                open_plain(root, Path::new(&path), TargetKind::File)?
+            }
+            false => terminal.try_clone()?,
+        };
         let target = open_plain(root, Path::new("/dev/console"), TargetKind::File)?;
         bind_node(node.as_fd(), target.as_fd(), Path::new("/dev/console"))?;
         rustix::fs::fchmod(&terminal, Mode::from_raw_mode(0o600))?;

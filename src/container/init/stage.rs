@@ -1,12 +1,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::failure::StepError;
 use super::user::ResolvedUser;
-use super::{mounts, process};
+use super::{execute, hooks, mounts, process, scheduling};
 use crate::capabilities;
 use crate::container::plan::{Action, LaunchPlan, Role};
 use crate::namespaces::mount::{
-    self, Masks, Parents, Source, enter_root, make_symlink, open_source, protect_path, protect_root, set_propagation,
+    self, FilesystemMount, Masks, Parents, Source, enter_root, enter_root_by_move, make_symlink, open_source,
+    protect_mount, protect_path, protect_root, set_own_propagation, set_propagation,
 };
 use crate::namespaces::uts::{set_domainname, set_hostname};
 use crate::sys;
@@ -21,6 +23,10 @@ pub(super) struct Stage {
     pub(super) sources: Vec<Option<Source>>,
     pub(super) mountpoint: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
+    /// The proc file system that a step mounted.
+    pub(super) proc: Option<OwnedFd>,
+    /// What answers a seccomp filter, on its way to the parent.
+    pub(super) listener: Option<OwnedFd>,
     pub(super) parents: Parents,
     pub(super) masks: Masks,
     pub(super) terminal_master: Option<OwnedFd>,
@@ -64,7 +70,7 @@ impl Stage {
             Action::SetHostname(name) => set_hostname(name)?,
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
-            Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.root()?, key, value, *optional)?,
+            Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.proc()?, key, value, *optional)?,
             Action::SetUmask(mask) => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
             }
@@ -75,8 +81,12 @@ impl Stage {
             Action::LimitBounding(set) => capabilities::limit_bounding(*set)?,
             Action::ForbidNewPrivileges => rustix::thread::set_no_new_privs(true)?,
             Action::InstallSeccomp(program) => sys::seccomp::install(&program.0)?,
+            Action::InstallSeccompWith { program, flags } => {
+                self.listener = sys::seccomp::install_with(&program.0, *flags)?;
+            }
             Action::SetIdentity => process::set_identity(&self.user, self.terminal.as_ref())?,
             Action::SetCapabilities(set) => capabilities::apply(*set)?,
+            Action::SetCapabilitySets(sets) => capabilities::apply_sets(sets)?,
             Action::OpenDirectory { path, make } => {
                 self.directory = Some(mounts::open_directory(self.root()?, path, *make)?);
             }
@@ -84,7 +94,37 @@ impl Stage {
             Action::AwaitHooks | Action::DieWithParent | Action::Execute { .. } => {
                 return Err(StepError::unexpected("this step has no place here"));
             }
+            other if scheduling::apply(other)? => {}
             other => self.apply_to_tree(other)?,
+        }
+        Ok(())
+    }
+
+    /// Returns the proc file system: the one that a step mounted, or one that is nowhere attached. The image's directory of that name
+    /// may hold anything.
+    fn proc(&mut self) -> Result<BorrowedFd<'_>, StepError> {
+        if self.proc.is_none() {
+            self.proc = Some(mount::detached_proc()?);
+        }
+        self.proc.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::unexpected("there is no proc file system"))
+    }
+
+    /// What is mounted on `/` is the root from then on.
+    fn replace_root(&mut self, target: &Path, mount: OwnedFd) {
+        if target == Path::new("/") {
+            self.root = Some(mount);
+        }
+    }
+
+    fn mount(&mut self, asked: &FilesystemMount) -> Result<(), StepError> {
+        // What was open may lie below the new mount now.
+        self.parents = Parents::default();
+        if let Some(mount) = mounts::mount(self.root()?, asked)? {
+            if asked.fstype == "proc" {
+                self.proc = Some(mount);
+            } else {
+                self.replace_root(&asked.target, mount);
+            }
         }
         Ok(())
     }
@@ -93,20 +133,21 @@ impl Stage {
     fn apply_to_tree(&mut self, action: &Action) -> Result<(), StepError> {
         match action {
             Action::OpenSource { number, source, below, recursive } => {
-                self.sources.resize_with(number + 1, || None);
+                self.sources.resize_with((number + 1).max(self.sources.len()), || None);
                 self.sources[*number] = Some(open_source(source, below.as_deref(), *recursive)?);
             }
             Action::OpenMountpoint(path) => self.mountpoint = Some(mount::open_directory(path)?),
             Action::MountOverlay(overlay) => self.root = Some(mounts::mount_overlay(self, overlay)?),
             Action::BindRoot { source } => self.root = Some(mount::bind_root(source)?),
-            Action::Mount(mount) => {
-                // What was open may lie below the new mount now.
-                self.parents = Parents::default();
-                mounts::mount(self.root()?, mount)?;
+            Action::TakeSource { number, recursive } => {
+                let tree = self.take(&Role::Source(*number))?;
+                self.sources.resize_with((number + 1).max(self.sources.len()), || None);
+                self.sources[*number] = Some(Source::of_tree(tree, *recursive)?);
             }
+            Action::Mount(mount) => self.mount(mount)?,
             Action::MakeDevice(device) => {
                 let mut parents = std::mem::take(&mut self.parents);
-                device.make(self.root()?, &mut parents)?;
+                mounts::make_device(self.root()?, device, &mut parents)?;
                 self.parents = parents;
             }
             Action::BindDevice(device) => device.bind(self.root()?)?,
@@ -118,13 +159,21 @@ impl Stage {
             Action::Bind(bind) => {
                 let source = self.sources.get_mut(bind.source).and_then(Option::take);
                 let source = source.ok_or_else(|| StepError::unexpected("its source was not opened"))?;
-                bind.attach(self.root()?, &source)?;
+                let mount = bind.attach(self.root()?, source)?;
+                self.replace_root(&bind.target, mount);
             }
-            Action::OpenTerminal { console } => {
-                let (master, terminal) = mounts::open_terminal(self.root()?, *console)?;
+            Action::OpenTerminal { console, size } => {
+                let (master, terminal) = mounts::open_terminal(self.root()?, *console, *size)?;
                 (self.terminal_master, self.terminal) = (Some(master), Some(terminal));
             }
+            Action::RunHook(hook) => hooks::run(hook)?,
             Action::EnterRoot => enter_root(self.root()?)?,
+            Action::EnterRootByMove => enter_root_by_move(self.root()?)?,
+            Action::SetRootPropagation(propagation) => set_own_propagation(self.root()?, *propagation)?,
+            Action::ProtectMount(path) => protect_mount(self.root()?, path)?,
+            Action::FindProgram { name, path } => {
+                execute::find_program(self.directory.as_ref().map(AsFd::as_fd), name, path.as_deref())?
+            }
             Action::ProtectPath(path) => protect_path(self.root()?, path)?,
             Action::MaskPath(path) => {
                 let mut masks = std::mem::take(&mut self.masks);

@@ -26,6 +26,10 @@ pub(super) struct ResolvedUser {
 
 /// Looks a user up in /etc/passwd and /etc/group below `root`.
 pub(super) fn resolve(root: BorrowedFd<'_>, choice: &UserChoice) -> Result<ResolvedUser, StepError> {
+    if choice.numeric {
+        // Only HOME is looked for; a file that cannot be read has no entry for it.
+        return numbers(choice, &read(root, "etc/passwd").unwrap_or_default());
+    }
     let passwd = read(root, "etc/passwd")?;
     let group = read(root, "etc/group")?;
     find(choice, &passwd, &group)
@@ -76,6 +80,17 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
         let [name, _, gid, members, ..] = fields[..] else { return None };
         Some((name, gid.parse().ok()?, members))
     })
+}
+
+/// Takes `uid:gid` and groups as the numbers they are.
+fn numbers(choice: &UserChoice, passwd: &str) -> Result<ResolvedUser, StepError> {
+    let number = |text: &str| text.parse().map_err(|_| StepError::refused(format!("`{text}` is no id")));
+    let (uid, gid) = choice.user.split_once(':').unwrap_or((&choice.user, "0"));
+    let (uid, gid) = (number(uid)?, number(gid)?);
+    let groups = choice.groups.iter().map(|group| number(group)).collect::<Result<_, _>>()?;
+    let entry = users(passwd).find(|entry| entry.uid == uid);
+    let home = entry.map(|entry| entry.home.to_owned()).filter(|home| !home.is_empty());
+    Ok(ResolvedUser { uid, gid, groups, home, keep_groups: choice.keep_groups })
 }
 
 /// A name counts before a number, as in Docker: a user may be called `1000`.
@@ -132,7 +147,7 @@ mod tests {
 
     fn look(user: &str, groups: &[&str]) -> Result<(u32, u32, Vec<u32>), String> {
         let groups = groups.iter().map(|g| (*g).to_owned()).collect();
-        let choice = UserChoice { user: user.to_owned(), groups, keep_groups: false };
+        let choice = UserChoice { user: user.to_owned(), groups, ..UserChoice::default() };
         find(&choice, PASSWD, GROUP).map(|u| (u.uid, u.gid, u.groups)).map_err(|e| e.object.unwrap_or_default())
     }
 
@@ -152,6 +167,20 @@ mod tests {
         assert!(look("nosuch", &[]).unwrap_err().contains("`nosuch`"));
         assert!(look("0:nosuch", &[]).unwrap_err().contains("`nosuch`"));
         assert!(look("", &["nosuch"]).is_err());
+    }
+
+    #[test]
+    fn numbers_are_nobodys_names() {
+        let choice = UserChoice {
+            user: "1000:4".to_owned(),
+            groups: vec!["40".to_owned(), "4".to_owned()],
+            numeric: true,
+            ..UserChoice::default()
+        };
+        let user = numbers(&choice, PASSWD).unwrap();
+        assert_eq!((user.uid, user.gid, user.groups, user.home), (1000, 4, vec![40, 4], None));
+        let web = numbers(&UserChoice { user: "33:33".to_owned(), ..choice }, PASSWD).unwrap();
+        assert_eq!(web.home.as_deref(), Some("/srv"));
     }
 
     #[test]

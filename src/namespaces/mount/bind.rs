@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,10 @@ pub struct BindMount {
     pub source: usize,
     /// Where, inside the root.
     pub target: PathBuf,
-    /// Flags that are added to the source's; `read_only` holds for mounts below it too.
+    /// How its flags differ from the source's.
     pub attributes: MountAttributes,
-    /// How mounts travel between source and target.
-    pub propagation: Propagation,
+    /// How mounts travel between source and target; as at the source where `None`.
+    pub propagation: Option<Propagation>,
     /// Fills an empty source from what the image has at the target.
     pub copy_up: bool,
 }
@@ -32,6 +33,19 @@ pub struct BindMount {
 pub struct Source {
     tree: OwnedFd,
     kind: TargetKind,
+    recursive: bool,
+}
+
+impl Source {
+    /// Wraps a detached tree that somebody else cloned.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn of_tree(tree: OwnedFd, recursive: bool) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(&tree)?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+        Ok(Self { tree, kind: if is_directory { TargetKind::Directory } else { TargetKind::File }, recursive })
+    }
 }
 
 /// Clones the tree at `path` (open_tree(2) with OPEN_TREE_CLONE): from now on it does not matter what happens to the path.
@@ -51,10 +65,7 @@ pub fn open_source(path: &Path, below: Option<&Path>, recursive: bool) -> Result
             clone_tree(part.as_fd(), Path::new(""), recursive)
         }
     };
-    let tree = tree.map_err(error)?;
-    let stat = rustix::fs::fstat(&tree).map_err(error)?;
-    let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-    Ok(Source { tree, kind: if is_directory { TargetKind::Directory } else { TargetKind::File } })
+    Source::of_tree(tree.map_err(error)?, recursive).map_err(|source| MountError::Open { path: shown(), source })
 }
 
 /// Clones the mount (with `recursive` the mounts below it too) at `path`, detached. An empty path means `at` itself.
@@ -70,11 +81,11 @@ pub(super) fn clone_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool) -> ru
 }
 
 impl BindMount {
-    /// Attaches `source` at the target, which is made where it is missing.
+    /// Attaches `source` at the target, which is made where it is missing, and returns the mount.
     ///
     /// # Errors
     /// Those of [`open_target`]; [`MountError::Change`]; [`MountError::CopyUp`].
-    pub fn attach(&self, root: BorrowedFd<'_>, source: &Source) -> Result<(), MountError> {
+    pub fn attach(&self, root: BorrowedFd<'_>, source: Source) -> Result<OwnedFd, MountError> {
         let target = open_target(root, &self.target, source.kind)?;
         let stat = rustix::fs::fstat(&target).map_err(|errno| MountError::target(&self.target, errno))?;
         if FileType::from_raw_mode(stat.st_mode).is_dir() != (source.kind == TargetKind::Directory) {
@@ -84,17 +95,32 @@ impl BindMount {
             copy_up(target.as_fd(), source.tree.as_fd())
                 .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
         }
-        let change = MountChange {
-            set: self.attributes.bits(),
-            clear: if self.attributes.noatime || self.attributes.strictatime { libc::MOUNT_ATTR__ATIME } else { 0 },
-            propagation: self.propagation.bits(),
-            id_map: None,
-            recursive: true,
-        };
-        change_mount(source.tree.as_fd(), &change)
-            .map_err(|e| MountError::change("set the flags of", &self.target, e))?;
-        attach(source.tree.as_fd(), target.as_fd()).map_err(|e| MountError::change("bind on", &self.target, e))
+        self.change(&source).map_err(|e| MountError::change("set the flags of", &self.target, e))?;
+        attach(source.tree.as_fd(), target.as_fd()).map_err(|e| MountError::change("bind on", &self.target, e))?;
+        Ok(source.tree)
     }
+
+    /// Sets flags and propagation: one call where the mount is alone or where everything is for the whole tree.
+    fn change(&self, source: &Source) -> io::Result<()> {
+        let (clear, set) = self.attributes.of_mount();
+        let (tree_clear, tree_set) = self.attributes.of_tree();
+        let propagation = self.propagation.map_or(0, Propagation::bits);
+        let tree = source.tree.as_fd();
+        let one = MountChange { set, clear, propagation, id_map: None, recursive: false };
+        if !source.recursive {
+            return change_where_needed(tree, &MountChange { set: set | tree_set, clear: clear | tree_clear, ..one });
+        }
+        let below = self.propagation.is_some_and(Propagation::recursive);
+        let propagation_below = if below { propagation } else { 0 };
+        let all =
+            MountChange { set: tree_set, clear: tree_clear, propagation: propagation_below, recursive: true, ..one };
+        change_where_needed(tree, &all)?;
+        change_where_needed(tree, &MountChange { propagation: propagation - propagation_below, ..one })
+    }
+}
+
+fn change_where_needed(tree: BorrowedFd<'_>, change: &MountChange<'_>) -> io::Result<()> {
+    if (change.set, change.clear, change.propagation) == (0, 0, 0) { Ok(()) } else { change_mount(tree, change) }
 }
 
 /// Binds what `node` is open on over `target`; `path` names the place in errors.
@@ -109,7 +135,9 @@ pub fn bind_node(node: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &Path) -> R
 impl fmt::Display for BindMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { source, target, attributes, propagation, copy_up } = self;
-        write!(f, "source {source} on {} ({attributes},{propagation})", target.display())?;
+        write!(f, "source {source} on {} ({attributes}", target.display())?;
+        propagation.map_or(Ok(()), |propagation| write!(f, ",{propagation}"))?;
+        f.write_str(")")?;
         if *copy_up { f.write_str(", filled from the image where empty") } else { Ok(()) }
     }
 }

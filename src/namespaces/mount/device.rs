@@ -3,7 +3,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -57,13 +57,35 @@ impl Device {
             DeviceKind::Fifo => FileType::Fifo,
         };
         let number = rustix::fs::makedev(self.major, self.minor);
-        rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(self.mode), number).map_err(error)?;
+        match rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(self.mode), number) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => self.adopt(parent, name, number)?,
+            Err(errno) => return Err(error(errno)),
+        }
         if (self.uid, self.gid) != (0, 0) {
             let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).map_err(error)?;
+            rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
         }
         Ok(())
+    }
+
+    /// Takes what stands there already if it is this very device.
+    fn adopt(&self, parent: BorrowedFd<'_>, name: &OsStr, number: rustix::fs::Dev) -> Result<(), MountError> {
+        let error = |errno: Errno| MountError::change("make device", &self.path, errno);
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let same = match self.kind {
+            DeviceKind::Character => kind.is_char_device() && stat.st_rdev == number,
+            DeviceKind::Block => kind.is_block_device() && stat.st_rdev == number,
+            DeviceKind::Fifo => kind.is_fifo(),
+        };
+        if same {
+            return Ok(());
+        }
+        Err(MountError::Refused {
+            path: self.path.clone(),
+            reason: "something else stands there in the root file system, where a device is to be",
+        })
     }
 
     /// Binds the host's node of the same path over an empty file.

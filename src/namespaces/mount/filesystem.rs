@@ -12,8 +12,9 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use super::bind::clone_tree;
+use super::copy_up::copy_up;
 use super::target::{TargetKind, open_plain, open_target};
-use super::{MountAttributes, MountError};
+use super::{MountAttributes, MountError, Propagation};
 use crate::sys::mount::{MountChange, change_mount};
 
 /// Is a mount of a file system of its own, as opposed to a bind.
@@ -31,6 +32,12 @@ pub struct FilesystemMount {
     pub attributes: MountAttributes,
     /// Refuses symbolic links on the way to the target: for what the kernel's interfaces hang on.
     pub plain_target: bool,
+    /// Fills it with what the image has at the target.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy_up: bool,
+    /// How mounts travel; as the kernel makes it where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<Propagation>,
 }
 
 impl FilesystemMount {
@@ -47,6 +54,15 @@ impl FilesystemMount {
             context.set(key, value.as_deref())?;
         }
         let mount = context.mount(self.attributes)?;
+        if self.copy_up {
+            copy_up(target.as_fd(), mount.as_fd())
+                .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
+        }
+        if let Some(propagation) = self.propagation {
+            let change = MountChange { propagation: propagation.bits(), ..MountChange::default() };
+            change_mount(mount.as_fd(), &change)
+                .map_err(|e| MountError::change("set the propagation of", &self.target, e))?;
+        }
         attach(mount.as_fd(), target.as_fd()).map_err(|source| MountError::change("attach", &self.target, source))?;
         Ok(mount)
     }
@@ -131,6 +147,14 @@ impl<'a> Context<'a> {
             source: errno.into(),
         }
     }
+}
+
+/// Makes a proc file system that is attached nowhere: nobody but the holder of the descriptor sees it.
+///
+/// # Errors
+/// [`MountError::Filesystem`]: EPERM in a user namespace where the host's proc is not whole.
+pub fn detached_proc() -> Result<OwnedFd, MountError> {
+    Context::open("proc", Path::new("/proc"))?.mount(MountAttributes::default())
 }
 
 /// Attaches a detached mount over `target`, both by handle (move_mount(2)).

@@ -1,16 +1,17 @@
 //! Read-only and masked paths: what remains of the host's interfaces in /proc and /sys.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::bind::clone_tree;
 use super::filesystem::{Context, attach};
-use super::target::open_inside;
+use super::target::{inside, open_at, open_inside};
 use super::{MountAttributes, MountError};
-use crate::sys::mount::{MountChange, RDONLY, change_mount};
+use crate::sys::mount::{MountChange, NODEV, NOEXEC, NOSUID, RDONLY, change_mount};
 
 /// Makes `path` read-only by binding it over itself. A path that is missing is left out.
 ///
@@ -23,6 +24,16 @@ pub fn protect_path(root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError>
     change_mount(tree.as_fd(), &MountChange { set: RDONLY, recursive: true, ..MountChange::default() })
         .map_err(error)?;
     attach(tree.as_fd(), target.as_fd()).map_err(error)
+}
+
+/// Makes the mount at `path` read-only, not what is mounted below it.
+///
+/// # Errors
+/// [`MountError::Target`]; [`MountError::Change`], EINVAL where nothing is mounted there.
+pub fn protect_mount(root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
+    let mount = open_linked(root, path).map_err(|errno| MountError::target(path, errno))?;
+    change_mount(mount.as_fd(), &MountChange { set: RDONLY, ..MountChange::default() })
+        .map_err(|error| MountError::change("protect", path, error))
 }
 
 /// Hides paths: /dev/null over a file, one empty read-only tmpfs over all directories.
@@ -55,7 +66,7 @@ impl Masks {
         } else {
             let null = match &self.null {
                 Some(null) => null,
-                None => self.null.insert(open_inside(root, Path::new("/dev/null"), OFlags::PATH).map_err(error)?),
+                None => self.null.insert(open_null(root).map_err(|source| MountError::change("mask", path, source))?),
             };
             clone_tree(null.as_fd(), Path::new(""), false).map_err(error)?
         };
@@ -68,15 +79,34 @@ fn empty_directory(path: &Path) -> Result<OwnedFd, MountError> {
     context.set("source", Some("tmpfs"))?;
     context.set("nr_inodes", Some("2"))?;
     context.set("mode", Some("755"))?;
-    let attributes = MountAttributes { read_only: true, nosuid: true, nodev: true, noexec: true, ..Default::default() };
-    context.mount(attributes)
+    context.mount(MountAttributes::of(RDONLY | NOSUID | NODEV | NOEXEC))
+}
+
+/// Opens /dev/null of the root. What an image put there instead would show the container what is to be hidden.
+fn open_null(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let null = open_inside(root, Path::new("/dev/null"), OFlags::PATH)?;
+    let stat = rustix::fs::fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == rustix::fs::makedev(1, 3);
+    if is_null { Ok(null) } else { Err(io::Error::other("/dev/null of the root file system is not the null device")) }
+}
+
+/// Opens a path inside `root`, following links that stay there.
+fn open_linked(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    open_at(root, inside(path), OFlags::PATH | OFlags::CLOEXEC, flags)
 }
 
 fn open_existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, MountError> {
     match open_inside(root, path, OFlags::PATH) {
         Ok(fd) => Ok(Some(fd)),
-        // ELOOP: proc and sysfs have links of their own (/proc/net); what they lead to is protected where it stands.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        // proc and sysfs have links of their own (/proc/net); what they lead to is protected where it stands.
+        Err(Errno::LOOP) if path.starts_with("/proc") || path.starts_with("/sys") => Ok(None),
+        Err(Errno::LOOP) => match open_linked(root, path) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(MountError::target(path, errno)),
+        },
         Err(errno) => Err(MountError::target(path, errno)),
     }
 }

@@ -51,6 +51,30 @@ pub fn enter_root(root: BorrowedFd<'_>) -> Result<(), MountError> {
     rustix::process::chdir("/").map_err(error("go into"))
 }
 
+/// Moves the mount behind `root` over this namespace's `/` and makes that the process's root, for hosts whose own root cannot be
+/// pivoted away from (an initial ramdisk). The old root stays below, where nothing reaches it.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn enter_root_by_move(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    let error = |operation| move |errno: rustix::io::Errno| MountError::change(operation, Path::new("/"), errno);
+    let old = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(error("open"))?;
+    rustix::process::fchdir(root).map_err(error("go into"))?;
+    attach(root, old.as_fd()).map_err(|source| MountError::change("move over", Path::new("/"), source))?;
+    rustix::process::chroot(".").map_err(error("change root to"))?;
+    rustix::process::chdir("/").map_err(error("go into"))
+}
+
+/// Sets the propagation type of the root mount (config.json's `rootfsPropagation`).
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn set_own_propagation(root: BorrowedFd<'_>, propagation: Propagation) -> Result<(), MountError> {
+    let change =
+        MountChange { propagation: propagation.bits(), recursive: propagation.recursive(), ..MountChange::default() };
+    change_mount(root, &change).map_err(|error| MountError::change("set the propagation of", Path::new("/"), error))
+}
+
 /// Makes the root mount read-only, not what is mounted below it.
 ///
 /// # Errors

@@ -37,6 +37,9 @@ pub enum UserNamespaceError {
         #[source]
         source: io::Error,
     },
+    /// A process that begins a namespace could not be made.
+    #[error("make a user namespace for an id-mapped mount")]
+    Helper(#[from] crate::sys::CloneError),
     /// A layer could not be id-mapped.
     #[error(transparent)]
     Mount(#[from] crate::namespaces::mount::MountError),

@@ -1,0 +1,49 @@
+//! The steps that say when and where the process runs.
+
+use std::ffi::CString;
+
+use super::failure::StepError;
+use crate::container::plan::Action;
+use crate::sys::scheduling::{self, SchedulerAttributes};
+
+/// Carries a step out if it is one of these.
+pub(super) fn apply(action: &Action) -> Result<bool, StepError> {
+    match action {
+        Action::SetPersonality(persona) => scheduling::set_personality(*persona)?,
+        Action::SetScheduler(choice) => {
+            let attributes = SchedulerAttributes {
+                policy: choice.policy,
+                flags: choice.flags,
+                nice: choice.nice,
+                priority: choice.priority,
+                runtime: choice.runtime,
+                deadline: choice.deadline,
+                period: choice.period,
+            };
+            scheduling::set_scheduler(&attributes).map_err(|error| {
+                StepError::io(&error).with_hint("process.scheduler: the parameters have to fit the policy, and a better one than ours needs CAP_SYS_NICE")
+            })?;
+        }
+        Action::SetAffinity(processors) => scheduling::set_affinity(processors).map_err(|error| {
+            StepError::io(&error).with_hint("process.execCPUAffinity: one of the processors has to be there")
+        })?,
+        Action::SetIoPriority { class, priority } => scheduling::set_io_priority(*class, *priority)?,
+        Action::SetMemoryPolicy { mode, nodes } => {
+            scheduling::set_memory_policy(*mode, nodes).map_err(|error| {
+                StepError::io(&error).with_hint("linux.memoryPolicy: the nodes have to fit the mode, and to be there")
+            })?;
+        }
+        Action::JoinKeyring(name) => join_keyring(name)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// A kernel without keys has none to hide.
+fn join_keyring(name: &str) -> Result<(), StepError> {
+    let name = CString::new(name).map_err(|_| StepError::unexpected("a zero byte in the keyring's name"))?;
+    match scheduling::join_session_keyring(&name) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        result => Ok(result?),
+    }
+}
