@@ -122,7 +122,7 @@ pub fn prepare_bundle(
 
 /// Refuses a process that could not be one.
 pub(super) fn check_process(spec: &Spec) -> Result<(), ContainerError> {
-    let Some(process) = spec.process() else { return Ok(()) };
+    let process = spec.process().as_ref().ok_or_else(|| refused("process", "it is missing"))?;
     if !process.cwd().is_absolute() {
         return Err(refused("process.cwd", format!("`{}` is not absolute", process.cwd().display())));
     }

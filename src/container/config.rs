@@ -46,9 +46,10 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>), ContainerErr
 
 fn parse(what: &'static str, text: &[u8]) -> Result<Value, ContainerError> {
     let error = |reason: String| ContainerError::Parse { what, key: ".".to_owned(), reason };
-    let mut value: Value = serde_json::from_slice(text).map_err(|source| error(source.to_string()))?;
+    let mut value: Value =
+        serde_json::from_slice(text).map_err(|source| error(format!("cannot parse it: {source}")))?;
     if !value.is_object() {
-        return Err(error("it is no JSON object".to_owned()));
+        return Err(error("cannot parse it: it is no JSON object, which would have an `ociVersion`".to_owned()));
     }
     drop_nulls(&mut value);
     Ok(value)

@@ -77,7 +77,7 @@ const CGROUPS: &str = "cgroups";
 fn is_filled_later(mount: &FilesystemMount, targets: &[PathBuf]) -> bool {
     let within = |target: &PathBuf| target != &mount.target && target.starts_with(&mount.target);
     mount.fstype == CGROUPS
-        || mount.fstype == "tmpfs" && (mount.target == Path::new("/dev") || targets.iter().any(within))
+        || mount.fstype == "tmpfs" && (mount.copy_up || mount.target == Path::new("/dev") || targets.iter().any(within))
 }
 
 #[derive(Clone)]
@@ -238,7 +238,7 @@ fn expand(parsed: Parsed, extras: &Extras<'_>) -> Vec<Parsed> {
                 options: name.split(',').map(option_of).collect(),
                 ..asked.clone()
             };
-            let mounts = names.iter().map(|name| Parsed::Filesystem(controller(name)));
+            let mounts = names.iter().filter(|name| !name.is_empty()).map(|name| Parsed::Filesystem(controller(name)));
             std::iter::once(Parsed::Filesystem(cgroup_directory(&asked))).chain(mounts).collect()
         }
         ("cgroup" | "cgroup2", CgroupView::Directories { seen, .. }) => {
@@ -291,7 +291,8 @@ pub(super) fn mapped_sources(spec: &Spec, directory: &Path) -> Result<Vec<Mapped
     for (at, mount) in spec.mounts().iter().flatten().enumerate() {
         let options = parse_options(mount);
         let (uid, gid) = (from_namespaces::maps(mount.uid_mappings()), from_namespaces::maps(mount.gid_mappings()));
-        if !options.bind || !(options.id_map || !uid.is_empty()) {
+        let is_mapped = options.id_map || !uid.is_empty();
+        if !(options.bind && is_mapped) {
             continue;
         }
         if uid.is_empty() != gid.is_empty() {

@@ -121,7 +121,8 @@ fn check_user(linux: &Linux) -> Result<(), ContainerError> {
     if is_new && (uid.is_empty() || gid.is_empty()) {
         return Err(refused("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings"));
     }
-    if !own(linux).contains(Namespace::User) && !(uid.is_empty() && gid.is_empty()) {
+    let has_maps = !uid.is_empty() || !gid.is_empty();
+    if has_maps && !own(linux).contains(Namespace::User) {
         return Err(refused("linux.uidMappings", "the container has no user namespace to map ids in"));
     }
     Ok(())

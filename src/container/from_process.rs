@@ -122,8 +122,11 @@ pub(super) fn console_size(size: oci_spec::runtime::Box) -> Option<(u16, u16)> {
     (size.height() > 0 || size.width() > 0).then(|| (number(size.height()), number(size.width())))
 }
 
+/// Processors by number; `None` for no change.
+type Processors = Option<Vec<u32>>;
+
 /// Returns the processors of an exec before and after it joins the cgroup; `None` where they stay.
-pub(super) fn affinity(process: &Process) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>), ContainerError> {
+pub(super) fn affinity(process: &Process) -> Result<(Processors, Processors), ContainerError> {
     let Some(asked) = process.exec_cpu_affinity() else { return Ok((None, None)) };
     let list = |text: &Option<String>, key: &str| match text.as_deref() {
         None | Some("") => Ok(None),

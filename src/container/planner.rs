@@ -10,8 +10,8 @@ use super::from_mounts::{MountSteps, mount_steps};
 use super::plan::{Action, HookCall, LaunchPlan, Role, UserChoice};
 use super::{CgroupView, Confinement, ContainerError, StartOptions};
 use super::{from_devices, from_namespaces, from_process};
+use crate::namespaces::Namespace;
 use crate::namespaces::mount::{Overlay, Propagation};
-use crate::namespaces::{Namespace, NamespaceSet};
 use crate::spec::CapabilitySet;
 
 /// Is what a plan is made of besides the description.
@@ -67,7 +67,7 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
     let mut mounts = mount_steps(spec, extras)?;
     descriptors.append(&mut mounts.descriptors);
     let late = std::mem::take(&mut mounts.late);
-    root_steps(spec, &linux, created, extras, mounts, &mut create)?;
+    root_steps(spec, &linux, extras, mounts, &mut create)?;
     inside_steps(spec, process.unwrap_or(&unprivileged), &linux, extras, late, &mut create)?;
     // A description without a process can be created, not started.
     let start = process.map_or(Ok(Vec::new()), |process| from_process::start_steps(spec, process, extras))?;
@@ -85,7 +85,6 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
 fn root_steps(
     spec: &Spec,
     linux: &Linux,
-    created: NamespaceSet,
     extras: &Extras<'_>,
     mounts: MountSteps,
     steps: &mut Vec<Action>,
@@ -99,7 +98,7 @@ fn root_steps(
         Some(_) => None,
         None => Some(Action::BindRoot { source: root_directory(spec, extras)? }),
     };
-    let in_user_namespace = created.contains(Namespace::User);
+    let in_user_namespace = from_namespaces::own(linux).contains(Namespace::User);
     if in_user_namespace {
         steps.extend(extras.overlay.map(|overlay| Action::OpenMountpoint(overlay.mountpoint.clone())));
         steps.extend(bind.clone());

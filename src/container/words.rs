@@ -1,6 +1,7 @@
 //! The words of a plan: what each step does, and why it stands where it stands.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use super::plan::{Action, ResourceLimit, UserChoice};
 
@@ -76,12 +77,7 @@ impl fmt::Display for Action {
             Self::JoinKeyring(name) => write!(f, "join a new session keyring {name}"),
             Self::TakeSource { number, .. } => write!(f, "take the id-mapped tree as source {number}"),
             Self::OpenSource { number, source, below, recursive } => {
-                let depth = if *recursive { "the tree at" } else { "the mount at" };
-                write!(f, "open {depth} {}", source.display())?;
-                if let Some(below) = below {
-                    write!(f, ", inside it {},", below.display())?;
-                }
-                write!(f, " as source {number}")
+                source_words(f, *number, source, below, *recursive)
             }
             Self::SetPropagation(propagation) => write!(f, "make every mount {propagation}"),
             Self::OpenMountpoint(path) => write!(f, "open the mountpoint {}", path.display()),
@@ -93,13 +89,7 @@ impl fmt::Display for Action {
             Self::BindDevice(device) => write!(f, "bind the host's device {device}"),
             Self::Symlink { points_to, path } => write!(f, "link {} to {points_to}", path.display()),
             Self::Bind(bind) => write!(f, "bind {bind}"),
-            Self::OpenTerminal { console, size } => {
-                f.write_str("open a terminal")?;
-                if let Some((rows, columns)) = size {
-                    write!(f, " of {rows} rows and {columns} columns")?;
-                }
-                f.write_str(if *console { " and bind it over /dev/console" } else { "" })
-            }
+            Self::OpenTerminal { console, size } => terminal_words(f, *console, *size),
             Self::RunHook(hook) => write!(f, "run the {} hook {}", hook.kind, hook.path.display()),
             Self::EnterRootByMove => f.write_str("move the new root over / and change root to it"),
             Self::SetRootPropagation(propagation) => write!(f, "make / {propagation}"),
@@ -134,14 +124,37 @@ impl fmt::Display for Action {
             Self::SetCapabilities(bits) => write!(f, "set the capabilities {bits}"),
             Self::SetCapabilitySets(sets) => write!(f, "set {sets}"),
             Self::DieWithParent => f.write_str("ask for SIGKILL when the parent dies"),
-            Self::OpenDirectory { path, make: false } => write!(f, "open the directory {}", path.display()),
-            Self::OpenDirectory { path, make: true } => write!(f, "make or open the directory {}", path.display()),
+            Self::OpenDirectory { path, make } => directory_words(f, path, *make),
             Self::EnterDirectory => f.write_str("enter the working directory"),
             Self::Execute { args, init, .. } => {
                 write!(f, "execute {args:?}{}", if *init { " under the built-in init" } else { "" })
             }
         }
     }
+}
+
+fn source_words(
+    f: &mut fmt::Formatter<'_>,
+    number: usize,
+    source: &Path,
+    below: &Option<PathBuf>,
+    recursive: bool,
+) -> fmt::Result {
+    let depth = if recursive { "the tree at" } else { "the mount at" };
+    let below = below.as_ref().map(|below| format!(", inside it {},", below.display())).unwrap_or_default();
+    write!(f, "open {depth} {}{below} as source {number}", source.display())
+}
+
+fn directory_words(f: &mut fmt::Formatter<'_>, path: &Path, make: bool) -> fmt::Result {
+    write!(f, "{}open the directory {}", if make { "make or " } else { "" }, path.display())
+}
+
+fn terminal_words(f: &mut fmt::Formatter<'_>, console: bool, size: Option<(u16, u16)>) -> fmt::Result {
+    f.write_str("open a terminal")?;
+    if let Some((rows, columns)) = size {
+        write!(f, " of {rows} rows and {columns} columns")?;
+    }
+    f.write_str(if console { " and bind it over /dev/console" } else { "" })
 }
 
 impl fmt::Display for UserChoice {

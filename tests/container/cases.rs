@@ -14,7 +14,7 @@ use super::driver::{ExecJob, Job};
 use super::leak::Listing;
 use super::root_fs;
 
-type Case = (&'static str, fn() -> Result<(), String>);
+pub(crate) type Case = (&'static str, fn() -> Result<(), String>);
 
 /// Returns every case.
 pub(crate) fn all() -> Vec<Case> {
@@ -112,10 +112,10 @@ impl Stage {
 }
 
 #[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ran {
@@ -126,11 +126,11 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    fn ok(self) -> Result<String, String> {
+    pub(crate) fn ok(self) -> Result<String, String> {
         if self.code == Some(0) && self.err.is_empty() { Ok(self.out) } else { Err(format!("{self:?}")) }
     }
 
-    fn fails(self, code: i32, text: &str) -> Result<(), String> {
+    pub(crate) fn fails(self, code: i32, text: &str) -> Result<(), String> {
         if self.code == Some(code) && self.err.contains(text) {
             Ok(())
         } else {
@@ -139,7 +139,7 @@ impl Ran {
     }
 }
 
-fn equal<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(got: T, wanted: U) -> Result<(), String> {
+pub(crate) fn equal<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(got: T, wanted: U) -> Result<(), String> {
     if got == wanted { Ok(()) } else { Err(format!("got {got:?}, wanted {wanted:?}")) }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn main(job: &str) -> ExitCode {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -152,7 +152,7 @@ impl Drop for Cgroups {
     }
 }
 
-fn wait(child: &Child) -> Result<i32, String> {
+pub(crate) fn wait(child: &Child) -> Result<i32, String> {
     let ended = reap_blocking(Children::PidFd(child.pidfd.as_fd())).map_err(|e| chain(&e))?;
     Ok(if ended.signaled { 128 + ended.status } else { ended.status })
 }
@@ -193,7 +193,7 @@ fn follow(job: &Job, channel: &mut InitChannel) -> Result<Option<std::os::fd::Ow
 }
 
 /// Copies what the container's terminal shows to stdout until its last user is gone (EIO).
-fn copy_terminal(master: std::os::fd::OwnedFd) -> std::thread::JoinHandle<()> {
+pub(crate) fn copy_terminal(master: std::os::fd::OwnedFd) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || drop(std::io::copy(&mut File::from(master), &mut std::io::stdout())))
 }
 

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed test step is a failed test")]
 
+mod bundle_attacks;
+mod bundle_cases;
+mod bundle_driver;
 mod cases;
 mod driver;
 mod leak;
@@ -13,8 +16,10 @@ use mydocker::namespaces::mount::{Propagation, set_propagation};
 
 fn main() -> std::process::ExitCode {
     let mut args = std::env::args();
-    if args.nth(1).as_deref() == Some("--drive") {
-        return driver::main(&args.next().unwrap_or_default());
+    match args.nth(1).as_deref() {
+        Some("--drive") => return driver::main(&args.next().unwrap_or_default()),
+        Some("--drive-bundle") => return bundle_driver::main(&args.next().unwrap_or_default()),
+        _ => {}
     }
     let root = rustix::process::geteuid().is_root();
     let missing = if !root {
@@ -29,6 +34,8 @@ fn main() -> std::process::ExitCode {
     }
     let trials = cases::all()
         .into_iter()
+        .chain(bundle_cases::all())
+        .chain(bundle_attacks::all())
         .map(|(name, test)| {
             let missing = missing.or(cases::missing(name));
             let name = missing.map_or(name.to_owned(), |reason| format!("{name} ({reason})"));

@@ -49,6 +49,8 @@ fn job<'a>(id: &'a OciId, args: &'a BundleArgs, bundle: &'a Bundle, context: &'a
         pid_file: args.pid_file.as_deref(),
         terminal: args.console_socket.as_deref().map_or(TerminalTaker::Nobody, TerminalTaker::Socket),
         preserved: context.inherited,
+        no_pivot: args.no_pivot,
+        new_keyring: !args.no_new_keyring,
         starts_here: false,
         die_with_parent: false,
     }

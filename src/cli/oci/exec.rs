@@ -10,7 +10,9 @@ use crate::cli::commands::run::TerminalConsole;
 use crate::cli::exit;
 use crate::cli::report::CliError;
 use crate::cli::style::Palette;
-use crate::engine::oci::{ExecJob, OciError, TerminalTaker, exec, exec_detached, exec_target, pass_sockets, read_json};
+use crate::engine::oci::{
+    ExecJob, OciError, TerminalTaker, exec, exec_detached, exec_target, pass_sockets, read_process,
+};
 
 /// Executes another program in a container; in the foreground, with its exit code as ours.
 pub(super) fn run(args: &ExecInArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
@@ -45,7 +47,11 @@ fn process(args: &ExecInArgs, context: &Context<'_>) -> Result<Process, CliError
         return Err(wrong("--cgroup", "a process joins the container's own cgroup and no other").into());
     }
     let mut process = match &args.process {
-        Some(path) => read_json::<Process>(path)?,
+        Some(path) => {
+            let (process, warnings) = read_process(path)?;
+            context.warn(&warnings);
+            process
+        }
         None => {
             let container = exec_target(&context.runtime, &args.id, args.ignore_paused)?;
             let config = container.directory.config()?;

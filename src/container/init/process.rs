@@ -31,12 +31,15 @@ pub(super) fn join_cgroups(stage: &mut Stage) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Files are made from here on by ids that the namespace maps.
-pub(super) fn become_namespace_root() -> Result<(), StepError> {
+/// Files are made from here on by ids that the namespace maps. Says whether setgroups(2) is denied: then the groups stay those of the
+/// parent, which the namespace shows as nobody's.
+pub(super) fn become_namespace_root() -> Result<bool, StepError> {
     match sys::process::set_ids(0, 0, Some(&[])) {
-        Ok(()) => Ok(()),
-        // setgroups(2) is denied: the groups stay those of the parent, which the namespace shows as nobody's.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(sys::process::set_ids(0, 0, None)?),
+        Ok(()) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            sys::process::set_ids(0, 0, None)?;
+            Ok(true)
+        }
         Err(error) => Err(StepError::io(&error).with_hint("the id maps have to map 0, for users and for groups")),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Stage {
     pub(super) terminal_master: Option<OwnedFd>,
     pub(super) terminal: Option<OwnedFd>,
     pub(super) user: ResolvedUser,
+    /// The user namespace denies setgroups(2).
+    pub(super) groups_denied: bool,
     pub(super) directory: Option<OwnedFd>,
     pub(super) warnings: Vec<String>,
     /// For a process that stays as PID 1.
@@ -66,7 +68,7 @@ impl Stage {
             Action::JoinCgroups => process::join_cgroups(self)?,
             Action::UnshareCgroupNamespace => sys::process::unshare(libc::CLONE_NEWCGROUP as u64)?,
             Action::SetPropagation(propagation) => set_propagation(*propagation)?,
-            Action::BecomeNamespaceRoot => process::become_namespace_root()?,
+            Action::BecomeNamespaceRoot => self.groups_denied = process::become_namespace_root()?,
             Action::SetHostname(name) => set_hostname(name)?,
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
@@ -84,7 +86,10 @@ impl Stage {
             Action::InstallSeccompWith { program, flags } => {
                 self.listener = sys::seccomp::install_with(&program.0, *flags)?;
             }
-            Action::SetIdentity => process::set_identity(&self.user, self.terminal.as_ref())?,
+            Action::SetIdentity => {
+                self.user.keep_groups |= self.groups_denied && self.user.groups.is_empty();
+                process::set_identity(&self.user, self.terminal.as_ref())?;
+            }
             Action::SetCapabilities(set) => capabilities::apply(*set)?,
             Action::SetCapabilitySets(sets) => capabilities::apply_sets(sets)?,
             Action::OpenDirectory { path, make } => {

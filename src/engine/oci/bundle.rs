@@ -9,6 +9,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::OciError;
 use super::state::file;
+use crate::container::{Config, parse_config, parse_process};
 
 /// A longer configuration is refused.
 const LONGEST: u64 = 16 << 20;
@@ -20,6 +21,8 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
+    /// What of it is left out.
+    pub warnings: Vec<String>,
 }
 
 impl Bundle {
@@ -30,13 +33,8 @@ impl Bundle {
     pub fn read(path: &Path, config: Option<&Path>) -> Result<Self, OciError> {
         let directory = path.canonicalize().map_err(file("open the bundle", path))?;
         let config = directory.join(config.unwrap_or(Path::new("config.json")));
-        let spec: Spec = read_json(&config)?;
-        let version = spec.version();
-        if !version.starts_with("1.") {
-            let reason = format!("`{version}` is no version that this runtime knows: it knows 1.x");
-            return Err(OciError::Config { key: format!("{}: ociVersion", config.display()), reason });
-        }
-        Ok(Self { path: directory, spec })
+        let Config { spec, warnings } = parse_config(&read_text(&config)?)?;
+        Ok(Self { path: directory, spec, warnings })
     }
 
     /// Returns the absolute path of the root directory.
@@ -73,6 +71,22 @@ pub fn pass_sockets(process: &mut Process, count: u32) {
 /// # Errors
 /// [`OciError::File`], [`OciError::Json`].
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, OciError> {
+    serde_json::from_slice(&read_text(path)?).map_err(|source| OciError::Json { path: path.to_owned(), source })
+}
+
+/// Reads the process that a file describes as config.json does; the second value is what of it is left out.
+///
+/// # Errors
+/// [`OciError::File`], [`OciError::Container`].
+pub fn read_process(path: &Path) -> Result<(Process, Vec<String>), OciError> {
+    Ok(parse_process(&read_text(path)?)?)
+}
+
+/// Reads a file of somebody else's: a regular one, of 16 MiB at most.
+///
+/// # Errors
+/// [`OciError::File`].
+fn read_text(path: &Path) -> Result<Vec<u8>, OciError> {
     // O_NONBLOCK: opening a FIFO would wait for a writer.
     let open = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let opened = open.map_err(file("open", path))?;
@@ -86,5 +100,5 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, OciEr
     }
     let mut text = Vec::with_capacity(metadata.len() as usize + 1);
     opened.take(LONGEST).read_to_end(&mut text).map_err(file("read", path))?;
-    serde_json::from_slice(&text).map_err(|source| OciError::Json { path: path.to_owned(), source })
+    Ok(text)
 }

@@ -11,13 +11,11 @@ use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, OciError, OciId, Runtime, Status, delete, hooks,
 };
-use crate::container::{
-    Action, BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
-};
+use crate::container::{BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init};
 use crate::engine::host::cgroup_view;
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
-use crate::seccomp;
+use crate::seccomp::{self, SpecFilter};
 use crate::store::{FileLock, ProcessIdentity};
 use crate::sys::Child;
 
@@ -36,6 +34,10 @@ pub struct CreateJob<'a> {
     pub preserved: &'a [OwnedFd],
     /// The caller starts it at once, by the channel that it gets; no socket is made for others.
     pub starts_here: bool,
+    /// Changes root without pivot_root(2).
+    pub no_pivot: bool,
+    /// Makes a session keyring for the container.
+    pub new_keyring: bool,
     /// The container dies with the caller.
     pub die_with_parent: bool,
 }
@@ -128,7 +130,8 @@ impl Making {
         self.make_cgroup(&mut record, spec)?;
         let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
-        let mut warnings = std::mem::take(&mut prepared.warnings);
+        let mut warnings = job.bundle.warnings.clone();
+        warnings.append(&mut prepared.warnings);
         warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
         let mut init = self.spawn(&mut prepared, job)?;
         let process = self.process.as_ref().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
@@ -218,7 +221,7 @@ impl Making {
                     return Ok(terminal);
                 }
                 InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
-                InitEvent::Executed | InitEvent::Died => {
+                InitEvent::Executed | InitEvent::Died | InitEvent::SeccompListener(_) => {
                     let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
                     return Err(OciError::Died {
                         during: "created",
@@ -279,10 +282,9 @@ fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<Cg
 }
 
 /// Compiles the filter that the configuration asks for.
-fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<Vec<u8>>, OciError> {
+pub(super) fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<SpecFilter>, OciError> {
     let Some(config) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    let filter = seccomp::compile_spec(config, Some(&runtime.filter_cache))?;
-    Ok(Some(filter.program.as_bytes().to_vec()))
+    Ok(Some(seccomp::compile_spec(config, Some(&runtime.filter_cache))?))
 }
 
 fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
@@ -291,17 +293,9 @@ fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> R
         die_with_parent: job.die_with_parent,
         cgroups: cgroup.map(cgroup_view).unwrap_or_default(),
         seccomp: filter(runtime, &job.bundle.spec)?,
+        no_pivot: job.no_pivot,
+        new_keyring: job.new_keyring,
+        ..BundleOptions::default()
     };
-    let mut prepared = prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?;
-    // A hierarchy without a controller, or with several, has no name that mount(2) would know.
-    let is_odd = |key: &str| key.contains('=') || key.contains(',');
-    prepared.plan.create.retain(|action| {
-        !matches!(action, Action::Mount(mount) if mount.fstype == "cgroup" && mount.options.iter().any(|(key, _)| is_odd(key)))
-    });
-    let steps = &mut prepared.plan.create;
-    if job.bundle.spec.hooks().is_some() && !steps.contains(&Action::AwaitHooks) {
-        let entry = steps.iter().position(|step| *step == Action::EnterRoot).unwrap_or(steps.len());
-        steps.insert(entry, Action::AwaitHooks);
-    }
-    Ok(prepared)
+    Ok(prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?)
 }

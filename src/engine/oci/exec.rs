@@ -6,16 +6,14 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 
 use super::console::ConsoleSocket;
-use super::create::TerminalTaker;
+use super::create::{TerminalTaker, filter};
 use super::process::{FirstStreams, write_pid_file};
 use super::run::{attend, signals_failed};
 use super::{Container, OciError, OciId, Runtime, Status};
-use crate::container::{
-    Confinement, ExecCommand, ExecFds, ExecRequest, InitChannel, InitEvent, LaunchPlan, plan_exec, spawn_exec,
-};
+use crate::container::{ExecFds, ExecRequest, InitChannel, InitEvent, LaunchPlan, plan_exec_process, spawn_exec};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
 use crate::namespaces::cgroup::Cgroup;
-use crate::spec::{CapabilitySet, ExitStatus};
+use crate::spec::ExitStatus;
 
 /// Is what `exec` is asked to do.
 #[derive(Debug)]
@@ -89,10 +87,10 @@ fn live(executed: Executed, signals: &MainSignals, console: &mut dyn Console) ->
 fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {
     let container = exec_target(runtime, job.id, job.ignore_paused)?;
     let console = check_terminal(job)?;
-    let plan = plan(&container, job)?;
+    let (plan, mut warnings) = plan(runtime, &container, job)?;
     let (mut init, process) = spawn(&container, job)?;
     init.send_plan(&plan, &[]).or_else(ignore_gone)?;
-    let (mut warnings, mut terminal) = (Vec::new(), None);
+    let mut terminal = None;
     loop {
         match init.recv().map_err(OciError::kernel("hear from the new process"))? {
             InitEvent::Created { warnings: more, terminal: master } => {
@@ -101,7 +99,7 @@ fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {
             }
             InitEvent::Executed => break,
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
-            InitEvent::Died | InitEvent::HooksDue => {
+            InitEvent::Died | InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
             }
         }
@@ -137,21 +135,13 @@ fn check_terminal(job: &ExecJob<'_>) -> Result<Option<ConsoleSocket>, OciError> 
     }
 }
 
-/// The container's description with another process in it goes the same way as the container's own.
-fn plan(container: &Container, job: &ExecJob<'_>) -> Result<LaunchPlan, OciError> {
-    let mut spec = container.directory.config()?;
-    spec.set_process(Some(job.process.clone()));
-    let command = ExecCommand {
-        args: job.process.args().clone().unwrap_or_default(),
-        env: std::collections::BTreeMap::new(),
-        working_dir: Some(job.process.cwd().clone()),
-        user: None,
-        tty: job.process.terminal().unwrap_or(false),
-    };
-    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp: None };
-    let mut plan = plan_exec(&spec, container.id().as_str(), &command, &confinement)?;
+/// The process goes the same way as the container's own, under the filter of the container.
+fn plan(runtime: &Runtime, container: &Container, job: &ExecJob<'_>) -> Result<(LaunchPlan, Vec<String>), OciError> {
+    let spec = container.directory.config()?;
+    let filter = filter(runtime, &spec)?;
+    let (mut plan, warnings) = plan_exec_process(&spec, container.id().as_str(), &job.process, filter.as_ref())?;
     plan.preserved = job.preserved.len() as u32;
-    Ok(plan)
+    Ok((plan, warnings))
 }
 
 fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainProcess), OciError> {

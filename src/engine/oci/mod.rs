@@ -21,7 +21,7 @@ mod state;
 mod status;
 mod update;
 
-pub use bundle::{Bundle, pass_sockets, read_json};
+pub use bundle::{Bundle, pass_sockets, read_json, read_process};
 pub use create::{CreateJob, CreatedContainer, TerminalTaker, create};
 pub use delete::delete;
 pub use error::OciError;

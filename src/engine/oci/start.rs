@@ -30,7 +30,7 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<Ve
     match init.recv().map_err(OciError::kernel("hear from the container's process"))? {
         InitEvent::Executed => Ok(poststart(container)),
         InitEvent::Failed(failure) => Err(OciError::Init(failure)),
-        InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
+        InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
             Err(OciError::Died { during: "started", out_of_memory: false })
         }
     }
