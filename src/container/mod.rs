@@ -16,6 +16,7 @@ mod plan;
 mod planner;
 mod prepare;
 mod protocol;
+mod set_up;
 pub mod spawn;
 mod words;
 
@@ -24,8 +25,9 @@ pub use config::{Config, parse_config, parse_process};
 pub use error::{ContainerError, SpawnError};
 pub use exec::{ExecCommand, plan_exec, plan_exec_process};
 pub use plan::{Action, FilterProgram, HookCall, LaunchPlan, ResourceLimit, Role, SchedulerChoice, UserChoice};
-pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, UserNamespacePlan, prepare};
+pub use prepare::{CgroupView, Confinement, ContainerPaths, Prepared, StartOptions, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
+pub use set_up::UserNamespacePlan;
 pub use spawn::{
     ExecFds, ExecPending, ExecRequest, SpawnFds, SpawnRequest, spawn_exec, spawn_init, spawn_init_with_plan,
 };

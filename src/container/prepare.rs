@@ -1,21 +1,19 @@
 //! From a request to everything that is needed to start it, without touching the kernel.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
-use rustix::process::Pid;
 
 use super::describe::describe;
 use super::from_mounts::MappedSource;
 use super::from_namespaces;
 use super::planner::{self, Extras};
-use super::{ContainerError, Join, LaunchPlan, SpawnRequest, checks};
+use super::{ContainerError, Join, LaunchPlan, SpawnRequest, UserNamespacePlan, checks};
 use crate::namespaces::mount::Overlay;
-use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, write_maps};
-use crate::spec::{CapabilitySet, ContainerRequest, IdMaps};
+use crate::namespaces::user::SetGroups;
+use crate::spec::{CapabilitySet, ContainerRequest};
 
 /// Says where a container's own files lie on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,17 +90,6 @@ pub struct Prepared {
     pub(super) mapped_sources: Vec<MappedSource>,
     /// What will be worse than asked.
     pub warnings: Vec<String>,
-}
-
-/// Is the parent's part of a user namespace: write the maps, map the layers, send those with the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserNamespacePlan {
-    /// The maps.
-    pub maps: IdMaps,
-    /// Whether setgroups(2) works inside.
-    pub groups: SetGroups,
-    /// The root file system whose layers are to be mapped.
-    pub overlay: Option<Overlay>,
 }
 
 impl ContainerPaths {
@@ -206,47 +193,12 @@ pub fn prepare(
     })
 }
 
-impl Prepared {
-    /// Says whether the plan can be sent only after [`Prepared::set_up`].
-    pub fn needs_set_up(&self) -> bool {
-        self.user_namespace.is_some() || !self.mapped_sources.is_empty()
-    }
-
-    /// Does what the parent has to do once there is a process: maps of its user namespace, layers and sources of binds mapped
-    /// through it. The result goes with the plan, after the `tasks` files. Only a process with one thread can do it where a mount has
-    /// maps of its own.
-    ///
-    /// # Errors
-    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    pub fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
-        let mut fds = self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))?;
-        for source in &self.mapped_sources {
-            let tree =
-                MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
-            fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
-        }
-        Ok(fds)
-    }
-}
-
-impl UserNamespacePlan {
-    /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it: lower, upper.
-    ///
-    /// # Errors
-    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
-        write_maps(pid, &self.maps, self.groups)?;
-        let layers = self.overlay.as_ref().map(|overlay| map_layers(pid, overlay)).transpose()?;
-        Ok(layers.map_or_else(Vec::new, |layers| vec![layers.lower, layers.upper]))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spec::{
-        CapabilityBase, CapabilityRequest, ContainerId, MountKind, MountRequest, NamespaceRequest, NetworkNamespace,
-        ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
+        CapabilityBase, CapabilityRequest, ContainerId, IdMaps, MountKind, MountRequest, NamespaceRequest,
+        NetworkNamespace, ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
     };
     use std::collections::BTreeMap;
 

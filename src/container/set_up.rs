@@ -1,0 +1,56 @@
+//! The parent's part of a launch: what nobody inside a user namespace may do.
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::Pid;
+
+use super::Prepared;
+use crate::namespaces::mount::Overlay;
+use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, write_maps};
+use crate::spec::IdMaps;
+
+/// Is the parent's part of a user namespace: write the maps, map the layers, send those with the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserNamespacePlan {
+    /// The maps.
+    pub maps: IdMaps,
+    /// Whether setgroups(2) works inside.
+    pub groups: SetGroups,
+    /// The root file system whose layers are to be mapped.
+    pub overlay: Option<Overlay>,
+}
+
+impl Prepared {
+    /// Says whether the plan can be sent only after [`Prepared::set_up`].
+    pub fn needs_set_up(&self) -> bool {
+        self.user_namespace.is_some() || !self.mapped_sources.is_empty()
+    }
+
+    /// Does what the parent has to do once there is a process: maps of its user namespace, layers and sources of binds mapped
+    /// through it. The result goes with the plan, after the `tasks` files. Only a process with one thread can do it where a mount has
+    /// maps of its own.
+    ///
+    /// # Errors
+    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
+    pub fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
+        let mut fds = self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))?;
+        for source in &self.mapped_sources {
+            let tree =
+                MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
+            fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
+        }
+        Ok(fds)
+    }
+}
+
+impl UserNamespacePlan {
+    /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it: lower, upper.
+    ///
+    /// # Errors
+    /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
+    fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
+        write_maps(pid, &self.maps, self.groups)?;
+        let layers = self.overlay.as_ref().map(|overlay| map_layers(pid, overlay)).transpose()?;
+        Ok(layers.map_or_else(Vec::new, |layers| vec![layers.lower, layers.upper]))
+    }
+}
