@@ -77,9 +77,11 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, OciEr
 /// Reads the process that a file describes as config.json does; the second value is what of it is left out.
 ///
 /// # Errors
-/// [`OciError::File`], [`OciError::Container`].
+/// [`OciError::File`], [`OciError::Config`].
 pub fn read_process(path: &Path) -> Result<(Process, Vec<String>), OciError> {
-    Ok(parse_process(&read_text(path)?)?)
+    let text = read_text(path)?;
+    parse_process(&text)
+        .map_err(|error| OciError::Config { key: path.display().to_string(), reason: error.to_string() })
 }
 
 /// Reads a file of somebody else's: a regular one, of 16 MiB at most.
