@@ -133,8 +133,8 @@ impl Cgroup {
     /// Lists the processes in it and in the cgroups below it.
     pub fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         let mut pids = BTreeSet::new();
-        // Between clone and joining, or with a half-made cgroup, one hierarchy may know more than another.
-        for dir in self.directories() {
+        // Between clone and joining one hierarchy may know more than another: a process is born in v2's or joins v1's first.
+        for dir in self.v1.first().map(|v1| &v1.dir).into_iter().chain(self.v2.as_ref().map(|v2| &v2.dir)) {
             collect(dir, &mut pids)?;
         }
         Ok(pids.into_iter().collect())
