@@ -117,7 +117,7 @@ fn a_bundle_that_cannot_be_leaves_nothing() {
         (r#"{"unified": {"cgroup.NOSUCH": "1"}}"#, "linux.resources.unified.cgroup.NOSUCH: write `1` to"),
         (r#"{"network": {"classID": 5}}"#, "linux.resources.network.classID: "),
         (r#"{"rdma": {"mlx5_1": {"hcaHandles": 3}}}"#, "linux.resources.rdma: "),
-        (r#"{"cpu": {"cpus": "4000"}}"#, "linux.resources.cpu.cpus: "),
+        (r#"{"cpu": {"cpus": "4000"}}"#, "linux.resources.cpu.cpus: write `4000` to /sys/"),
     ] {
         // The other reason to say no, where it is the host's.
         let error = chain(&bundle(&tree, "c", json).unwrap_err());

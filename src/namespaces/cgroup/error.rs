@@ -124,19 +124,6 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
-    /// A limit could not be set on a v1 hierarchy.
-    #[error("set {file} of {} to {value}", .path.display())]
-    V1 {
-        /// The cgroup's directory.
-        path: PathBuf,
-        /// The file in it.
-        file: String,
-        /// The value.
-        value: String,
-        /// What the kernel said.
-        #[source]
-        source: Box<cgroups_rs::error::Error>,
-    },
     /// A process could not be sent SIGKILL.
     #[error("kill process {pid} of cgroup {}", .path.display())]
     Kill {
@@ -180,7 +167,6 @@ impl CgroupError {
     pub(super) fn errno(&self) -> Option<i32> {
         match self {
             Self::Write { source, .. } => source.raw_os_error(),
-            Self::V1 { source, .. } => library_errno(source),
             Self::Resource { source, .. } => source.errno(),
             _ => None,
         }
@@ -217,16 +203,10 @@ impl CgroupError {
             }
             Self::Create { source, .. } | Self::Write { source, .. } | Self::Remove { source, .. } => source,
             Self::Open { source, .. } => source,
-            Self::V1 { source, .. } => return library_errno(source).and_then(errno_hint),
             _ => return None,
         };
         errno_hint(source.raw_os_error()?)
     }
-}
-
-/// Finds the kernel's answer in what the library makes of it.
-fn library_errno(error: &cgroups_rs::error::Error) -> Option<i32> {
-    std::error::Error::source(error)?.downcast_ref::<io::Error>()?.raw_os_error()
 }
 
 fn errno_hint(errno: i32) -> Option<String> {

@@ -1,5 +1,7 @@
 //! The v1 files that the crate `cgroups-rs` knows, written through it.
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 
 use cgroups_rs::MaxValue;
@@ -9,10 +11,8 @@ use cgroups_rs::error::Error as LibraryError;
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
 
-use super::CgroupError;
-
 /// Writes a value to a file of a v1 cgroup; `None` where the library does not know the file or its type has no such value.
-pub(super) fn write(dir: &Path, file: &str, value: &str) -> Option<Result<(), CgroupError>> {
+pub(super) fn write(dir: &Path, file: &str, value: &str) -> Option<io::Result<()>> {
     let number = || value.parse::<i64>().ok();
     let positive = || value.parse::<u64>().ok();
     let memory = || MemController::new(dir.to_owned(), false);
@@ -36,10 +36,10 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Option<Result<(), Cg
         }
         _ => return None,
     };
-    Some(written.map_err(|source| CgroupError::V1 {
-        path: dir.to_owned(),
-        file: file.to_owned(),
-        value: value.to_owned(),
-        source: Box::new(source),
+    Some(written.map_err(|error| {
+        // The kernel's own answer, without what the library says around it.
+        let kernel =
+            error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+        kernel.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
     }))
 }

@@ -146,14 +146,9 @@ impl Writer {
             None => None,
         };
         let by_library = if v1 { library::write(dir, &setting.file, &setting.value) } else { None };
-        let written = match by_library {
-            Some(written) => written,
-            None => try_write(&path, &setting.value).map_err(|source| CgroupError::Write {
-                path: path.clone(),
-                value: setting.value.clone(),
-                source,
-            }),
-        };
+        let written = by_library
+            .unwrap_or_else(|| try_write(&path, &setting.value))
+            .map_err(|source| CgroupError::Write { path: path.clone(), value: setting.value.clone(), source });
         match (written, setting.without) {
             (Ok(()), _) => {
                 if let (Some(undo), Some(held)) = (&mut self.undo, held) {
