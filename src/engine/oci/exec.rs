@@ -9,7 +9,7 @@ use super::console::ConsoleSocket;
 use super::create::{TerminalTaker, filter};
 use super::process::{FirstStreams, write_pid_file};
 use super::run::{attend, signals_failed};
-use super::{Container, OciError, OciId, Runtime, Status};
+use super::{Container, OciError, OciId, Runtime, Status, listener};
 use crate::container::{ExecFds, ExecRequest, InitChannel, InitEvent, LaunchPlan, plan_exec_process, spawn_exec};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
 use crate::namespaces::cgroup::Cgroup;
@@ -99,7 +99,10 @@ fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {
             }
             InitEvent::Executed => break,
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
-            InitEvent::Died | InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
+            InitEvent::SeccompListener(listener) => {
+                listener::hand_over(&container, Status::Running, process.pid(), &listener)?;
+            }
+            InitEvent::Died | InitEvent::HooksDue => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
             }
         }

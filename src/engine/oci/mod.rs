@@ -10,6 +10,7 @@ mod exec;
 mod hooks;
 mod id;
 mod kill;
+mod listener;
 mod pause;
 mod process;
 mod processes;

@@ -1,6 +1,6 @@
 //! `start`: the word that the container's process waits for.
 
-use super::{Container, OciError, OciId, Runtime, Status, hooks};
+use super::{Container, OciError, OciId, Runtime, Status, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
 
 /// Starts a created container: its program runs when this returns. The result are warnings.
@@ -27,11 +27,17 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<Ve
         }
         _ => {}
     }
-    match init.recv().map_err(OciError::kernel("hear from the container's process"))? {
-        InitEvent::Executed => Ok(poststart(container)),
-        InitEvent::Failed(failure) => Err(OciError::Init(failure)),
-        InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
-            Err(OciError::Died { during: "started", out_of_memory: false })
+    loop {
+        match init.recv().map_err(OciError::kernel("hear from the container's process"))? {
+            InitEvent::SeccompListener(listener) => {
+                let pid = container.record.init.as_ref().map_or(0, |init| init.pid);
+                listener::hand_over(container, Status::Created, pid, &listener)?;
+            }
+            InitEvent::Executed => return Ok(poststart(container)),
+            InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
+            InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
+                return Err(OciError::Died { during: "started", out_of_memory: false });
+            }
         }
     }
 }
