@@ -99,9 +99,10 @@ impl Networking {
         for wish in guest.wishes {
             let mut ports = Vec::new();
             for mapping in &wish.ports {
-                let reservation = match host.ports.take(guest.id, mapping) {
+                let mapping = host.networks.at_its_address(&wish.network, *mapping);
+                let reservation = match host.ports.take(guest.id, &mapping) {
                     Some(held) => held,
-                    None => host.networks.reserve(mapping)?,
+                    None => host.networks.reserve(&mapping)?,
                 };
                 ports.push(reservation.mapping());
                 self.ports.push((reservation.port(), Arc::new(reservation.into_fd())));

@@ -122,6 +122,13 @@ impl Networks {
         })
     }
 
+    /// Gives a mapping without an address the one that its network's option `host_binding_ipv4` names. It is asked for before
+    /// the port is taken: socket, record, proxy and firewall have to mean the same place.
+    pub fn at_its_address(&self, network: &str, mapping: PortMapping) -> PortMapping {
+        let of_network = || self.state.find(network).ok()??.config.host_binding();
+        PortMapping { host_ip: mapping.host_ip.or_else(of_network), ..mapping }
+    }
+
     /// Finds the containers of ours whose published ports clash with this one.
     pub fn publishers_of(&self, mapping: &PortMapping) -> Vec<Attachment> {
         if mapping.host_port.is_none() || mapping.host_port_to.is_some() {

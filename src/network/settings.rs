@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::config::NetworkConfig;
+use super::config::{DriverKind, NetworkConfig};
 use super::{NetworkError, ipam};
 use crate::spec::{InterfaceName, ObjectName};
 
@@ -66,6 +66,14 @@ impl BridgeSettings {
             host_ip: host_ip(config).map_err(wrong)?,
             internal: config.internal,
         })
+    }
+}
+
+impl NetworkConfig {
+    /// Returns where ports without an address of their own are published: at all addresses where `None`.
+    pub fn host_binding(&self) -> Option<IpAddr> {
+        let of_bridge = (self.driver == DriverKind::Bridge).then(|| host_ip(self).ok().flatten());
+        of_bridge.flatten().map(IpAddr::V4)
     }
 }
 

@@ -333,7 +333,7 @@ fn network_wishes(project: &Project, service: &Service) -> Vec<NetworkWish> {
             mac: *mac_address,
             bandwidth: *bandwidth,
             default_route,
-            ports: if default_route && !is_on_lan(name) { port_mappings(service) } else { Vec::new() },
+            ports: if default_route && !is_on_lan(name) { port_mappings(project, service, name) } else { Vec::new() },
         });
     }
     wishes
@@ -348,9 +348,13 @@ fn free_interface_name(service: &Service, index: usize, before: &[NetworkWish]) 
     (index..).map_while(|number| format!("eth{number}").parse().ok()).find(|name| !asked_for(name))
 }
 
-fn port_mappings(service: &Service) -> Vec<PortMapping> {
+/// The network need not be there yet: what its own options say about ports is read from the file.
+fn port_mappings(project: &Project, service: &Service, network: &str) -> Vec<PortMapping> {
+    let declared = project.networks.get(network).filter(|declared| !declared.external);
+    let config = declared.and_then(|declared| network_config(project, network, declared).ok());
+    let host_binding = config.and_then(|config| config.host_binding());
     let mapping = |port: &crate::compose::model::Port| PortMapping {
-        host_ip: port.host_ip,
+        host_ip: port.host_ip.or(host_binding),
         host_port: port.published,
         host_port_to: port.published_to,
         container_port: port.target,

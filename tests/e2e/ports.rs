@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_port_is_never_free_while_its_container_is_replaced: Bridge,
         what_is_stopped_has_no_ports: Bridge,
         ports_survive_the_supervisor: Bridge,
+        a_network_says_where_its_ports_are: Bridge,
     ]
 }
 
@@ -493,4 +494,49 @@ fn ports_survive_the_supervisor(sandbox: &Sandbox) {
     eventually("tcp is carried again", || tcp(&host, (Ipv4Addr::LOCALHOST, number(&before[0]))));
     eventually("udp is carried again", || udp(&host, (Ipv4Addr::LOCALHOST, number(&before[1]))));
     assert_eq!([shown("tcp"), shown("udp")], before);
+}
+
+fn a_network_says_where_its_ports_are(sandbox: &Sandbox) {
+    let yaml = r#"
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity]}
+        services:
+          web: {<<: *s, ports: ["5300:5000", "5300:5000/udp", "127.0.0.2:5301:5000"]}
+          host: {<<: *s, network_mode: host}
+        networks: {default: {name: bound, driver_opts: {com.docker.network.bridge.host_binding_ipv4: 127.0.0.1}}}
+    "#;
+    let project = sandbox.project("bound", yaml);
+    project.up();
+    let (host, other) = (namespace(&project, "host"), Ipv4Addr::new(127, 0, 0, 2));
+    let shown_and_reached = |project: &Project<'_>| {
+        let shown = project.compose(&["port", "--protocol", "udp", "web", "5000"]).ok().stdout;
+        assert_eq!(shown, "127.0.0.1:5300\n");
+        let _echo = Echo::start(&namespace(project, "web"), 5000, "web");
+        for (protocol, ask) in [("tcp", tcp as Ask), ("udp", udp)] {
+            eventually(&format!("{protocol} at the address"), || ask(&host, (Ipv4Addr::LOCALHOST, 5300)));
+            assert_eq!(ask(&host, (other, 5300)), None, "{protocol} at another");
+        }
+        // Nothing of ours holds the others.
+        inside_network(&host, || {
+            TcpListener::bind((other, 5300)).expect("a free port");
+            UdpSocket::bind((other, 5300)).expect("a free port");
+        });
+    };
+    shown_and_reached(&project);
+    let echo = Echo::start(&namespace(&project, "web"), 5000, "web");
+    eventually("an address of its own", || tcp(&host, (other, 5301)));
+    drop(echo);
+    // Also where another project's file says nothing about it: the network does.
+    let guest = sandbox.project(
+        "guest",
+        r#"
+        services: {web: {image: root_fs, init: true, command: [sleep, infinity], ports: ["5300:5000", "5300:5000/udp"]}}
+        networks: {default: {name: bound, external: true}}
+        "#,
+    );
+    guest.compose(&["up", "-d"]).refused(1, &["127.0.0.1:5300", "bound-web-1"]);
+    project.compose(&["stop", "-t", "1", "web"]).ok();
+    guest.up();
+    shown_and_reached(&guest);
+    guest.down();
+    project.down();
 }

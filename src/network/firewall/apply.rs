@@ -87,10 +87,9 @@ impl Firewall {
     ) -> Vec<(String, String)> {
         let last = state.read::<Applied>(APPLIED).ok().flatten().and_then(|last| last.by);
         let Ok(back_end) = self.programs.choose(&self.options, last.as_ref()) else { return Vec::new() };
-        // The first subnet is one of IPv4, where the network has any.
-        let Some(first) = bridge.subnets.first() else { return Vec::new() };
-        let (name, subnet) = (bridge.name.to_string(), first.subnet);
-        let look = tokio::task::spawn_blocking(move || closed_to(&back_end, &name, subnet));
+        let subnets: Vec<_> = bridge.subnets.iter().map(|subnet| subnet.subnet).collect();
+        let name = bridge.name.to_string();
+        let look = tokio::task::spawn_blocking(move || closed_to(&back_end, &name, &subnets));
         look.await.unwrap_or_default().into_iter().map(|gate| (gate.table, gate.chain)).collect()
     }
 

@@ -19,7 +19,7 @@ use crate::network::nfnetlink::{self, Message, NF_TABLES, NLM_F_DUMP, NLM_F_REQU
 const GET_CHAIN: u8 = 4;
 const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
-const FAMILIES: [(u8, &str); 2] = [(1, "inet"), (2, "ip")];
+const FAMILIES: [(u8, &str); 3] = [(1, "inet"), (2, "ip"), (10, "ip6")];
 
 /// Is a chain that drops what it does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,36 +48,52 @@ impl Gate {
     /// Whether it is one in which `back_end` makes an exception.
     fn is_open_to(&self, back_end: &BackEnd) -> bool {
         let ours = matches!(back_end, BackEnd::Iptables(_)) && back_end.is_told_of();
-        self.table == format!("inet {TABLE}") || (ours && self.table == "ip filter" && self.chain == "FORWARD")
+        let of_iptables = matches!(self.table.as_str(), "ip filter" | "ip6 filter") && self.chain == "FORWARD";
+        self.table == format!("inet {TABLE}") || (ours && of_iptables)
     }
 
-    /// Whether one of its rules may let packets of a bridge out. What cannot be told is taken for an exception: its owner knows.
-    fn lets_pass(&self, nft: &Path, bridge: &str, subnet: IpNetwork) -> bool {
+    /// Whether packets of a subnet go through it.
+    fn is_met_by(&self, subnet: IpNetwork) -> bool {
+        match self.table.split(' ').next() {
+            Some("ip") => subnet.is_ipv4(),
+            Some("ip6") => subnet.is_ipv6(),
+            _ => true,
+        }
+    }
+
+    /// Whether its rules may let packets of all these subnets of a bridge out. What cannot be told is taken for an exception:
+    /// its owner knows.
+    fn lets_pass(&self, nft: &Path, bridge: &str, subnets: &[IpNetwork]) -> bool {
         let mut words = vec!["-j", "list", "chain"];
         words.extend(self.table.split(' '));
         words.push(&self.chain);
         let Ok(listed) = run(nft, &words, "", Stdio::piped()) else { return true };
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
         let objects = listed["nftables"].as_array();
-        objects.into_iter().flatten().filter_map(|object| object["rule"]["expr"].as_array()).any(|rule| {
-            let goes_on =
-                |part: &Value| ["accept", "jump", "goto", "vmap", "queue"].iter().any(|key| part.get(key).is_some());
-            rule.iter().any(goes_on) && rule.iter().all(|part| may_match(part, bridge, subnet))
-        })
+        let goes_on =
+            |part: &Value| ["accept", "jump", "goto", "vmap", "queue"].iter().any(|key| part.get(key).is_some());
+        let rules: Vec<&Vec<Value>> = objects
+            .into_iter()
+            .flatten()
+            .filter_map(|object| object["rule"]["expr"].as_array())
+            .filter(|rule| rule.iter().any(goes_on))
+            .collect();
+        let met = subnets.iter().filter(|subnet| self.is_met_by(**subnet));
+        met.into_iter().all(|subnet| rules.iter().any(|rule| rule.iter().all(|part| may_match(part, bridge, *subnet))))
     }
 }
 
 /// Lists the gates in the network namespace of the calling thread that packets of this bridge do not pass.
-pub(super) fn closed_to(back_end: &BackEnd, bridge: &str, subnet: IpNetwork) -> Vec<Gate> {
+pub(super) fn closed_to(back_end: &BackEnd, bridge: &str, subnets: &[IpNetwork]) -> Vec<Gate> {
     if *back_end == BackEnd::None {
         return Vec::new();
     }
     // A kernel without nf_tables has no such chains.
     let mut gates = gates().unwrap_or_default();
-    gates.retain(|gate| !gate.is_open_to(back_end));
+    gates.retain(|gate| !gate.is_open_to(back_end) && subnets.iter().any(|subnet| gate.is_met_by(*subnet)));
     if !gates.is_empty() {
         let Ok(nft) = find("nft") else { return gates };
-        gates.retain(|gate| !gate.lets_pass(&nft, bridge, subnet));
+        gates.retain(|gate| !gate.lets_pass(&nft, bridge, subnets));
     }
     gates
 }
@@ -90,8 +106,28 @@ fn gates() -> io::Result<Vec<Gate>> {
     Ok(found)
 }
 
+/// Whether a match of a rule may hold for a packet of this family that is more than a message about the network itself.
+fn may_be_of(part: &Value, subnet: IpNetwork) -> bool {
+    let (left, right) = (&part["match"]["left"], &part["match"]["right"]);
+    let of_v4 = |family: &str| match family {
+        "ip" | "ipv4" => Some(true),
+        "ip6" | "ipv6" => Some(false),
+        _ => None,
+    };
+    // The payload's protocol is a match of its own, whatever the operator.
+    let protocol = left["payload"]["protocol"].as_str();
+    let is_equal = part["match"]["op"] == "==";
+    let family = protocol.or(right.as_str().filter(|_| is_equal && left["meta"]["key"] == "nfproto"));
+    let of_control = |protocol: &str| matches!(protocol, "icmp" | "icmpv6" | "ipv6-icmp");
+    let carried = right.as_str().filter(|_| is_equal && left["meta"]["key"] == "l4proto");
+    family.and_then(of_v4).is_none_or(|v4| v4 == subnet.is_ipv4()) && !protocol.or(carried).is_some_and(of_control)
+}
+
 /// Whether a match of a rule may hold for the first packet from a bridge to elsewhere (libnftables-json(5)).
 fn may_match(part: &Value, bridge: &str, subnet: IpNetwork) -> bool {
+    if !may_be_of(part, subnet) {
+        return false;
+    }
     let Some(matched) = part.get("match").filter(|matched| matched["op"] == "==" || matched["op"] == "in") else {
         return true;
     };
@@ -131,11 +167,16 @@ mod tests {
 
     /// Makes a table in a network namespace of its own and asks who is closed to a bridge of ours.
     fn closed(rules: &'static str, back_end: BackEnd) -> Vec<String> {
+        closed_of(rules, back_end, &["10.11.1.0/24"])
+    }
+
+    fn closed_of(rules: &'static str, back_end: BackEnd, subnets: &'static [&str]) -> Vec<String> {
         let thread = std::thread::spawn(move || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let made = std::process::Command::new("nft").arg(rules).output().unwrap();
             assert!(made.status.success(), "{made:?}");
-            let gates = closed_to(&back_end, "br-1", "10.11.1.0/24".parse().unwrap());
+            let subnets: Vec<IpNetwork> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+            let gates = closed_to(&back_end, "br-1", &subnets);
             gates.into_iter().map(|gate| format!("{} {}", gate.table, gate.chain)).collect()
         });
         thread.join().unwrap()
@@ -168,6 +209,32 @@ mod tests {
             let found = closed(Box::leak(rules.into_boxed_str()), nft());
             assert_eq!(found, if is_closed { vec!["inet fw gate"] } else { vec![] }, "{rule}");
         }
+    }
+
+    #[test]
+    fn each_subnet_has_to_pass() {
+        const BOTH: &[&str] = &["10.11.1.0/24", "10.11.2.0/24", "fd00:1::/64"];
+        for (family, rule, subnets, is_closed) in [
+            ("inet", "ip saddr 10.11.1.0/24 accept;", BOTH, true),
+            ("inet", "ip saddr 10.11.0.0/16 accept;", BOTH, true),
+            ("inet", "ip saddr 10.11.0.0/16 accept; ip6 saddr fd00:1::/64 accept;", BOTH, false),
+            ("inet", "ip saddr 10.11.0.0/16 accept; ip6 saddr fd00:2::/64 accept;", BOTH, true),
+            ("inet", "meta nfproto ipv4 accept;", BOTH, true),
+            ("inet", "meta nfproto ipv4 accept;", &BOTH[..1], false),
+            ("inet", "iifname \"br-1\" accept;", BOTH, false),
+            ("ip6", "", &BOTH[..2], false),
+            ("ip6", "", BOTH, true),
+            ("ip6", "meta l4proto ipv6-icmp accept; icmpv6 type echo-request accept;", BOTH, true),
+            ("ip6", "ip6 saddr fd00:1::/64 accept;", BOTH, false),
+            ("ip", "ip saddr 10.11.0.0/16 accept;", BOTH, false),
+        ] {
+            let rules = format!("table {family} fw {{ chain gate {{ {CHAIN} {rule} }}; }}");
+            let found = closed_of(Box::leak(rules.into_boxed_str()), nft(), subnets);
+            assert_eq!(found.len(), usize::from(is_closed), "{family} {rule} {subnets:?}");
+        }
+        let forward = "table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }";
+        assert_eq!(closed_of(forward, nft(), BOTH), ["ip6 filter FORWARD"]);
+        assert!(closed_of(forward, BackEnd::Iptables("/usr/sbin/iptables-nft".into()), BOTH).is_empty());
     }
 
     #[test]

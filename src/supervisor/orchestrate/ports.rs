@@ -28,6 +28,7 @@ impl Drop for HeldPorts {
 struct Wish {
     container: ContainerId,
     name: String,
+    network: String,
     mapping: PortMapping,
 }
 
@@ -76,7 +77,8 @@ impl Work {
         // What can be only one port comes first, what may be any last.
         wishes.sort_by_key(|wish| (wish.mapping.host_port.is_none(), wish.mapping.host_port_to));
         let host = &self.links.host;
-        for Wish { container, name, mapping } in wishes {
+        for Wish { container, name, network, mapping } in wishes {
+            let mapping = host.networks.at_its_address(&network, mapping);
             held.containers.push(container.clone());
             host.ports.hold(&host.networks, &container, &name, mapping, leaving).map_err(|error| Failure {
                 hint: error.hint(),
@@ -113,8 +115,13 @@ fn leaving<'a>(up: &Up, plan: &'a Convergence) -> impl Iterator<Item = &'a Conta
 }
 
 fn of(container: &ContainerId, desired: &Desired) -> Vec<Wish> {
-    let mappings = desired.networks.iter().flat_map(|wish| &wish.ports);
-    let wish =
-        |mapping: &PortMapping| Wish { container: container.clone(), name: desired.name.clone(), mapping: *mapping };
-    mappings.map(wish).collect()
+    let wishes = desired.networks.iter().flat_map(|wish| {
+        wish.ports.iter().map(|mapping| Wish {
+            container: container.clone(),
+            name: desired.name.clone(),
+            network: wish.network.clone(),
+            mapping: *mapping,
+        })
+    });
+    wishes.collect()
 }
