@@ -72,6 +72,7 @@ impl Container {
             network: network.to_owned(),
             container: self.id.clone(),
             container_name: format!("c-{}", self.id.short()),
+            aliases: Vec::new(),
             netns: self.netns.as_fd(),
             ifname: ifname.parse().unwrap(),
             ipv4: None,

@@ -5,6 +5,7 @@
 
 mod polycubed;
 
+use std::fs::File;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -702,26 +703,52 @@ fn the_host_may_have_the_routers_address_in_the_same_namespace() {
     });
 }
 
+/// Runs the script as a foreign runtime does: with nothing in the environment but what is named.
+fn bare(script: &Path, variables: &[(&str, &str)], stdin: Stdio) -> (bool, Value) {
+    let mut command = Command::new(script);
+    command.env_clear().envs(variables.iter().copied()).current_dir(script.parent().unwrap());
+    let done = command.stdin(stdin).output().unwrap();
+    (done.status.success(), serde_json::from_slice(&done.stdout).unwrap_or_default())
+}
+
 #[test]
-fn the_script_in_cni_is_the_plugin() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cni/polycube");
-    let mut child = Command::new(script)
-        .env("MYDOCKER_BINARY", MYDOCKER)
-        .env("CNI_COMMAND", "VERSION")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"{\"cniVersion\": \"1.0.0\"}").unwrap();
-    let done = child.wait_with_output().unwrap();
-    let object: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(object["supportedVersions"], json!(["1.0.0", "1.1.0"]));
-    let empty = tempfile::tempdir().unwrap();
-    let copy = empty.path().join("polycube");
-    std::fs::copy(script, &copy).unwrap();
-    let done = Command::new(&copy).env_remove("MYDOCKER_BINARY").env("PATH", "/usr/bin:/bin").output().unwrap();
-    let object: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert!(object["msg"].as_str().unwrap().contains("mydocker not found") || done.status.success(), "{object}");
+fn the_script_in_cni_is_the_plugin_for_any_runtime() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cni/polycube");
+    let dir = tempfile::tempdir().unwrap();
+    let (link, copies) = (dir.path().join("polycube"), dir.path().join("copies"));
+    std::os::unix::fs::symlink(&script, &link).unwrap();
+    let ours = [("MYDOCKER_BINARY", MYDOCKER), ("CNI_COMMAND", "VERSION")];
+    for called in [&script, &link] {
+        let (is_success, object) = bare(called, &ours, Stdio::null());
+        assert!(is_success && object["supportedVersions"] == json!(["1.0.0", "1.1.0"]), "{object}");
+    }
+    let unreadable = Stdio::from(File::open("/").unwrap());
+    let (is_success, object) = bare(&script, &ours, unreadable);
+    assert!(!is_success && object["msg"] == "cannot read standard input", "{object}");
+    let (_, object) = bare(&script, &ours[..1], Stdio::null());
+    assert_eq!(object["msg"], "required env variables [CNI_COMMAND] missing");
+    let (_, object) = bare(&script, &[ours[0], ("CNI_COMMAND", "STATUS")], Stdio::null());
+    assert_eq!((&object["code"], &object["msg"]), (&json!(6), &json!("standard input is empty")));
+    let (_, object) = bare(&link, &[("MYDOCKER_BINARY", "/no\"thing"), ours[1]], Stdio::null());
+    assert_eq!(object["msg"], "MYDOCKER_BINARY is no program: /nothing");
+
+    // A copy has no checkout beside it: it finds a mydocker in its own directory, never one of the directory it is called in.
+    std::fs::create_dir(&copies).unwrap();
+    let copy = copies.join("polycube");
+    std::fs::copy(&script, &copy).unwrap();
+    std::os::unix::fs::symlink("/bin/false", dir.path().join("mydocker")).unwrap();
+    for path in ["", "/nonexistent"] {
+        let mut command = Command::new(&copy);
+        command.env_clear().env("CNI_COMMAND", "VERSION").env("PATH", path).current_dir(dir.path());
+        let done = command.stdin(Stdio::null()).output().unwrap();
+        let object: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let is_missing =
+            object["msg"] == "mydocker not found" && object["details"].to_string().contains("MYDOCKER_BINARY");
+        assert!(is_missing || done.status.success(), "{object}");
+    }
+    std::os::unix::fs::symlink(MYDOCKER, copies.join("mydocker")).unwrap();
+    let (is_success, object) = bare(&copy, &ours[1..], Stdio::null());
+    assert!(is_success && object["cniVersion"] == "1.1.0", "{object}");
 }
 
 #[test]

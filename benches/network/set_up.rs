@@ -146,6 +146,7 @@ impl Contender for Ours {
             network: "bench".to_owned(),
             container: container.id.clone(),
             container_name: "bench".to_owned(),
+            aliases: Vec::new(),
             netns: container.netns.as_fd(),
             ifname: "eth0".parse().expect("a good name"),
             ipv4: None,

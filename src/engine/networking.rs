@@ -69,6 +69,20 @@ pub struct Guest<'a> {
     pub dns: &'a DnsRequest,
 }
 
+impl Guest<'_> {
+    /// Returns its names on one network, besides its own name.
+    fn names_on(&self, network: &str) -> Vec<String> {
+        let there = self.wishes.iter().filter(|wish| wish.network == network);
+        let mut names: Vec<String> = Vec::new();
+        for name in self.names.iter().chain(there.flat_map(|wish| &wish.aliases)) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+}
+
 /// Is a container's network namespace with its places in networks. Dropping it ends the servers and nothing else.
 #[derive(Debug, Default)]
 pub struct Networking {
@@ -114,6 +128,7 @@ impl Networking {
                     network: wish.network.clone(),
                     container: guest.id.clone(),
                     container_name: guest.name.to_owned(),
+                    aliases: guest.names_on(&wish.network),
                     netns: netns.as_fd(),
                     ifname: wish.ifname.clone(),
                     ipv4: wish.ipv4,
@@ -179,14 +194,12 @@ impl Networking {
             if addresses.is_empty() {
                 continue;
             }
-            let aliases = guest.wishes.iter().filter(|wish| wish.network == attachment.network_name);
-            let names = guest.names.iter().chain(aliases.flat_map(|wish| &wish.aliases)).cloned().collect();
             host.names.insert(NameEntry {
                 network: attachment.network_name.clone(),
                 container: guest.id.clone(),
                 container_name: guest.name.to_owned(),
                 addresses,
-                names,
+                names: guest.names_on(&attachment.network_name),
             })?;
         }
         if let Some(sockets) = &self.name_server {

@@ -55,6 +55,7 @@ impl Networks {
             network_name: network.config.name.clone(),
             container: request.container.clone(),
             container_name: request.container_name.clone(),
+            aliases: request.aliases.clone(),
             ifname: request.ifname.clone(),
             address: None,
             gateway: None,

@@ -82,6 +82,7 @@ impl Networks {
                 network: network.id.clone(),
                 network_name: network.config.name.clone(),
                 container_name: container.short().to_owned(),
+                aliases: Vec::new(),
                 ifname: "eth0".parse().ok()?,
                 address: v4.and_then(|address| Ipv4Network::new(address, prefix(false)?).ok()),
                 gateway: None,

@@ -402,6 +402,7 @@ mod tests {
             network: "n".to_owned(),
             container: ContainerId::generate(),
             container_name: "c".to_owned(),
+            aliases: Vec::new(),
             netns: std::os::fd::AsFd::as_fd(&namespace),
             ifname: "eth0".parse().unwrap(),
             ipv4: None,

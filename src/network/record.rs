@@ -194,6 +194,8 @@ pub struct AttachRequest<'a> {
     pub container: ContainerId,
     /// Its name, for messages.
     pub container_name: String,
+    /// Its names on this network besides that; plugins that want them get them.
+    pub aliases: Vec<String>,
     /// Its network namespace.
     pub netns: BorrowedFd<'a>,
     /// The interface's name inside: `eth0`, `eth1` …
@@ -227,6 +229,9 @@ pub struct Attachment {
     pub container: ContainerId,
     /// Its name.
     pub container_name: String,
+    /// Its names on this network besides that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// The interface inside.
     pub ifname: InterfaceName,
     /// The address; `None` for drivers that give none.

@@ -136,6 +136,7 @@ impl Container {
             network: "net".into(),
             container: self.id.clone(),
             container_name: "web-1".into(),
+            aliases: Vec::new(),
             netns: self.netns.as_fd(),
             ifname: "eth0".parse().unwrap(),
             ipv4: None,

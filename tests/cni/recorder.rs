@@ -39,6 +39,7 @@ fn add_and_del_run_the_chain_with_what_the_specification_says() {
         request.ports = vec![port(8080, 80)];
         request.mac = Some("02:00:00:00:00:01".parse().unwrap());
         request.ipv4 = Some("10.9.0.7".parse().unwrap());
+        request.aliases = vec!["web".to_owned(), "web-1".to_owned(), "www".to_owned()];
         let attachment = host.networks.attach(request).await.unwrap();
         assert_eq!(attachment.address.unwrap().to_string(), "10.9.0.7/24");
         assert_eq!(
@@ -59,7 +60,7 @@ fn add_and_del_run_the_chain_with_what_the_specification_says() {
         );
         assert_eq!(
             (&three["runtimeConfig"]["ips"], &three["runtimeConfig"]["aliases"]),
-            (&json!(["10.9.0.7"]), &json!(["web-1"]))
+            (&json!(["10.9.0.7"]), &json!(["web-1", "web", "www"]))
         );
         assert_eq!(
             (&two["prevResult"]["dns"]["domain"], &three["prevResult"]["dns"]["domain"]),

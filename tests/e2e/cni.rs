@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_plugin_that_outlives_its_supervisor_is_ended_before_del,
         what_is_owed_holds_nobody_up_and_is_paid_by_any_later_start,
         run_takes_the_name_of_a_list,
+        a_plugin_that_wants_them_gets_all_names,
         networks_by_hand: Bridge,
         any_process_is_attached: Bridge,
         plugins_by_hand,
@@ -126,6 +127,37 @@ fn an_external_network_is_a_list_of_its_name(sandbox: &Sandbox) {
     assert!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout.contains("recorded"), "it is not the project's");
     sandbox.mydocker(&["network", "prune"]).ok();
     assert_eq!(sandbox.mydocker(&["network", "ls", "-q"]).ok().stdout, "");
+}
+
+fn a_plugin_that_wants_them_gets_all_names(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let list = sandbox.dir().join("lists");
+    fs::create_dir(&list).expect("ours");
+    let conf = r#"{"cniVersion": "1.1.0", "name": "recorded", "type": "recorder", "capabilities": {"aliases": true}}"#;
+    fs::write(list.join("recorded.conf"), conf).expect("ours");
+    sandbox.set_env("MYDOCKER_CNI_CONF_DIR", list.as_os_str());
+    let told = |command: &str| {
+        let text = fs::read_to_string(format!("{bin}/last.{command}")).expect("it was called");
+        let (_, names) =
+            text.split_once("\"aliases\":[").unwrap_or_else(|| panic!("{command} is told no names: {text}"));
+        names.split(']').next().unwrap_or_default().to_owned()
+    };
+    let yaml = ONE.replace("networks: [net]", "networks: {net: {aliases: [www, site.example.test]}}");
+    let project = sandbox.project("called", &yaml);
+    project.up();
+    let names = told("ADD");
+    assert!(names.starts_with(r#""called-web-1","#), "{names}");
+    for name in ["web", "www", "site.example.test"] {
+        assert_eq!(names.matches(&format!("\"{name}\"")).count(), 1, "{name}: {names}");
+    }
+    project.down();
+    assert_eq!(told("DEL"), names, "DEL is told what ADD was");
+    sandbox
+        .mydocker(&["run", "--network", "recorded", "--network-alias", "db", "--name", "one", "root_fs", "true"])
+        .ok();
+    let names = told("ADD");
+    assert!(names.starts_with(r#""one","#) && names.contains(r#""db""#), "{names}");
+    sandbox.mydocker(&["network", "prune"]).ok();
 }
 
 fn del_follows_every_end(sandbox: &Sandbox) {

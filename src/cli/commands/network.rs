@@ -219,6 +219,7 @@ fn attach(networks: &Networks, args: &AttachArgs) -> Result<String, CliError> {
             network: record.id.clone(),
             container: container.clone(),
             container_name: format!("process {}", args.pid),
+            aliases: Vec::new(),
             netns: netns.as_fd(),
             ifname: args.ifname.clone(),
             ipv4,

@@ -408,7 +408,9 @@ fn runtime_config(settings: &CniSettings, list: &NetworkList, attachment: &Attac
         protocol: port.protocol,
         host_ip: port.host_ip,
     });
-    let names = list.capabilities().contains("aliases").then(|| vec![attachment.container_name.clone()]);
+    let mut names = vec![attachment.container_name.clone()];
+    names.extend(attachment.aliases.iter().filter(|alias| **alias != attachment.container_name).cloned());
+    let names = list.capabilities().contains("aliases").then_some(names);
     let other = settings.capabilities.iter().map(|(name, value)| (name.clone(), value.clone()));
     let typed: serde_json::Map<String, Value> = other.collect();
     let mut runtime: RuntimeConfig = serde_json::from_value(Value::Object(typed)).unwrap_or_default();

@@ -80,6 +80,11 @@ impl Parameters {
     /// An error object with code 4 that names every variable.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ErrorObject> {
         let text = |name: &str| variable(name).unwrap_or_default();
+        if text("CNI_COMMAND").is_empty() {
+            let details = "a runtime runs CNI plugins, and sets it: ADD, DEL, CHECK, GC, STATUS or VERSION";
+            let object = ErrorObject::new(code::BAD_ENVIRONMENT, "required env variables [CNI_COMMAND] missing");
+            return Err(object.details(details));
+        }
         let parameters = Self {
             operation: text("CNI_COMMAND").parse()?,
             container_id: text("CNI_CONTAINERID"),
@@ -169,6 +174,10 @@ impl PluginRequest {
         let undecoded = |error: serde_json::Error| {
             ErrorObject::new(code::DECODE_FAILURE, format!("cannot decode the configuration: {error}"))
         };
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            let details = "a plugin reads its part of the network's configuration list there";
+            return Err(ErrorObject::new(code::DECODE_FAILURE, "standard input is empty").details(details));
+        }
         let config: Map<String, Value> = serde_json::from_slice(bytes).map_err(undecoded)?;
         let version_text = config.get("cniVersion").and_then(Value::as_str).unwrap_or("0.1.0");
         let version = version_text.parse::<SpecVersion>().ok().filter(|version| supported.contains(version));

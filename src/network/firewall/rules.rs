@@ -211,6 +211,7 @@ pub(super) mod tests {
             network_name: format!("p_{network}"),
             container: ContainerId::generate(),
             container_name: format!("c{host}"),
+            aliases: Vec::new(),
             ifname: "eth0".parse().unwrap(),
             address: Some(format!("10.11.{network}.{host}/24").parse().unwrap()),
             gateway: None,
