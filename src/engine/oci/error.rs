@@ -212,6 +212,8 @@ fn failure_text(failure: &LaunchFailure) -> String {
     let object = failure.object.as_deref().unwrap_or_default();
     let bare = !object.is_empty() && !object.contains('/');
     match (failure.exit_code, failure.cause()) {
+        // The step that looks for it before `start` says so itself.
+        (127, _) if object.ends_with("executable file not found in $PATH") => format!("exec: {object}"),
         (127, _) if bare => format!("exec: \"{object}\": executable file not found in $PATH"),
         (126 | 127, Some(cause)) => format!("exec: {object}: {}", kernel_words(&cause)),
         (_, Some(cause)) => format!("{failure}: {}", kernel_words(&cause)),
@@ -237,6 +239,8 @@ mod tests {
     #[test]
     fn engines_find_their_words() {
         assert_eq!(failure("nosuch", libc::ENOENT, 127), "exec: \"nosuch\": executable file not found in $PATH");
+        let told = "`nosuch`: executable file not found in $PATH";
+        assert_eq!(failure(told, libc::ENOENT, 127), format!("exec: {told}"));
         assert_eq!(failure("/bin/nosuch", libc::ENOENT, 127), "exec: /bin/nosuch: no such file or directory");
         assert_eq!(failure("/etc/passwd", libc::EACCES, 126), "exec: /etc/passwd: permission denied");
         let path = PathBuf::from("/b/config.json");
