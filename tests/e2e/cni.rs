@@ -552,7 +552,16 @@ fn plugins_by_hand(sandbox: &Sandbox) {
     let added = sandbox.mydocker(&add).ok();
     assert!(added.stdout.contains("10.66.0.2/24") && added.stdout.contains("1.1.0"), "{}", added.describe());
     assert!(fs::read_to_string(format!("{bin}/last.ADD")).expect("called").contains("02:00:00:00:00:01"));
-    sandbox.mydocker(&add).refused(1, &["c1", "eth0"]);
+    sandbox.mydocker(&add).refused(1, &["c1", "eth0", "cni del"]);
+    // What cannot be attached never takes another's attachment away, and nothing of it stays.
+    for (ns, id, told) in [("/proc/self/ns/net", "c1", "own"), ("/etc/passwd", "c9", "no network namespace")] {
+        sandbox.mydocker(&["cni", "add", "--netns", ns, "--container-id", id, &conf]).refused(1, &[ns, told]);
+    }
+    sandbox
+        .mydocker(&["cni", "add", "--netns", &netns, "--container-id", "c1", "--args", "x", &conf])
+        .refused(1, &["`x`"]);
+    sandbox.mydocker(&["cni", "del", "--container-id", "c9"]).refused(1, &["c9", "--container-id"]);
+    assert_eq!(calls(&bin), ["ADD eth0 netns"]);
     sandbox.mydocker(&["cni", "check", "--container-id", "c1"]).ok();
     sandbox.mydocker(&["cni", "status", &conf]).ok();
     sandbox.mydocker(&["cni", "gc", &conf]).ok();

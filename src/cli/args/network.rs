@@ -33,7 +33,7 @@ pub enum NetworkCommand {
     Rm(NetworkNames),
     /// Remove all networks that nobody uses and no project made
     #[command(after_help = "Example: mydocker network prune")]
-    Prune,
+    Prune(NetworkPruneArgs),
     /// Compare networks with their records; ask CNI plugins (CHECK)
     #[command(after_help = "Example: mydocker network check shop_default")]
     Check(NetworkCheckArgs),
@@ -51,6 +51,14 @@ pub struct NetworkListArgs {
     /// table or json
     #[arg(long, default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
+}
+
+/// `network prune`.
+#[derive(Debug, Args)]
+pub struct NetworkPruneArgs {
+    /// Nothing is ever asked; for scripts that say it to Docker
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// Networks by name or id.

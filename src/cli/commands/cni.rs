@@ -75,12 +75,13 @@ fn add(args: &CniAddArgs, settings: &Settings, networks: &Networks) -> Result<()
     };
     let (id, ifname) = (entry.container_id.clone(), entry.ifname.clone());
     let driver = networks.cni();
+    let mut is_begun = false;
     let result = block_on(async {
-        let added = unless_interrupted(async { driver.add(entry).await.map_err(wrapped) }).await;
+        let added = unless_interrupted(async { driver.add(entry, &mut is_begun).await.map_err(wrapped) }).await;
         match added {
             Ok(result) => Ok(result),
-            // It is another's: nothing of ours is there to be taken back.
-            Err(error) if is_others(&error) => Err(error),
+            // Nothing of ours is there to be taken back; what is there is another's.
+            Err(error) if !is_begun => Err(error),
             Err(error) => {
                 let undone = unless_interrupted(async { driver.del(&id, &ifname).await.map_err(wrapped) }).await;
                 if let Err(second) = undone {
@@ -138,10 +139,6 @@ fn capabilities(words: &[String]) -> Result<RuntimeConfig, CliError> {
 
 fn interruptible<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     block_on(unless_interrupted(work))
-}
-
-fn is_others(error: &CliError) -> bool {
-    matches!(error, CliError::Network(NetworkError::Cni(error)) if matches!(**error, CniError::Attached { .. }))
 }
 
 fn not_attached(container: &str, ifname: &str) -> CniError {

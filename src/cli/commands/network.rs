@@ -38,7 +38,7 @@ pub fn run(args: NetworkArgs, settings: &Settings) -> Result<ExitCode, CliError>
         }
         NetworkCommand::Create(args) => print(&create(&networks, &args, settings)?)?,
         NetworkCommand::Rm(args) => return remove(&networks, &args.names),
-        NetworkCommand::Prune => return prune(&networks),
+        NetworkCommand::Prune(_) => return prune(&networks),
         NetworkCommand::Check(args) => return check(&networks, &args.names),
         NetworkCommand::Attach(args) => print(&attach(&networks, &args)?)?,
     }
@@ -119,8 +119,16 @@ fn create(networks: &Networks, args: &NetworkCreateArgs, settings: &Settings) ->
         ..NetworkConfig::default()
     };
     set_pools(&mut config, &args.pools)?;
+    if matches!(args.name.as_str(), "host" | "none") {
+        let message =
+            format!("`{}` cannot be a network's name: `--network {}` means no network of ours", args.name, args.name);
+        return Err(UsageError::new(message).into());
+    }
     if networks.find(&args.name).is_ok() {
-        return Err(CliError::NoSuch(format!("make the network {}: there is one of this name", args.name)));
+        let name = &args.name;
+        return Err(CliError::NoSuch(format!(
+            "make the network {name}: there is one of this name; `mydocker network inspect {name}` shows it"
+        )));
     }
     let record = block_on(unless_interrupted(async { networks.ensure(&config).await.map_err(CliError::from) }))?;
     Ok(format!("{}\n", record.id))

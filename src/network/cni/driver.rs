@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::cache::{Cache, CachedAttachment};
 use super::capability::{PortMap, RuntimeConfig};
 use super::error::CniError;
 use super::exec;
-use super::holding::Holding;
+use super::holding::{Holding, inode_of_netns};
 use super::list::NetworkList;
 use super::request::ValidAttachment;
 use super::result::AttachResult;
@@ -97,20 +96,16 @@ impl CniDriver {
         self.cache.list()
     }
 
-    /// Attaches: all is written down before the first plugin runs. An error leaves what was made, for [`del`](Self::del).
+    /// Attaches: all is written down before the first plugin runs, and `is_begun` says so. An error leaves what was made, for
+    /// [`del`](Self::del); before that there is nothing of ours, and what is there may be another's.
     ///
     /// # Errors
     /// The first; [`CniError::Attached`].
-    pub async fn add(&self, mut entry: CachedAttachment) -> Result<AttachResult, CniError> {
+    pub async fn add(&self, mut entry: CachedAttachment, is_begun: &mut bool) -> Result<AttachResult, CniError> {
         let runtime = self.runtime(&entry);
         let target = entry.target(entry.netns.clone());
         runtime.check_target(&entry.list, &target)?;
-        let failed = |source| CniError::Read { path: PathBuf::from(&target.netns), source };
-        entry.netns_inode = std::fs::metadata(&target.netns).map_err(failed)?.ino();
-        if std::fs::metadata("/proc/thread-self/ns/net").is_ok_and(|own| own.ino() == entry.netns_inode) {
-            let netns = &target.netns;
-            return Err(CniError::Value(format!("{netns} is the host's own network namespace, and no container's")));
-        }
+        entry.netns_inode = inode_of_netns(&target.netns)?;
         entry.version = runtime.negotiate(&entry.list).await?;
         let _own = self.cache.own(&entry.container_id, &entry.ifname).await?;
         let _shared = self.cache.lock(false).await?;
@@ -118,6 +113,7 @@ impl CniDriver {
             let (container, ifname) = (other.container_id, other.ifname);
             return Err(CniError::Attached { container, ifname, network: other.list.name });
         }
+        *is_begun = true;
         self.cache.write(&entry)?;
         let (list, version) = (entry.list.clone(), entry.version);
         let write_down = |note: Note<'_>| {
@@ -337,7 +333,7 @@ impl CniDriver {
             owed: None,
             plugin: None,
         };
-        Ok(self.add(entry).await.map(drop)?)
+        Ok(self.add(entry, &mut false).await.map(drop)?)
     }
 }
 

@@ -219,6 +219,15 @@ impl CniError {
                 "the plugin that does it has to declare it: `\"capabilities\": {\"portMappings\": true}` for portmap, `ips` for \
                  host-local or static, `mac` for tuning"
             }
+            Self::Attached { container, ifname, .. } => {
+                return Some(format!(
+                    "`mydocker cni del --container-id {container} --ifname {ifname}` detaches it; `--ifname` names another interface"
+                ));
+            }
+            Self::NotAttached { .. } => {
+                "an attachment is named as `mydocker cni add` did it: `--container-id ID --ifname NAME` (by-hand and eth0 where they \
+                 were not said)"
+            }
             Self::NoCommonVersion { .. } => {
                 "write a `cniVersion` that all plugins speak; `CNI_COMMAND=VERSION PLUGIN </dev/null` shows theirs"
             }
