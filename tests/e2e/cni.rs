@@ -13,6 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
         services_on_a_list_of_real_plugins: Plugins + Bridge,
         an_external_network_is_a_list_of_its_name,
         del_follows_every_end,
+        a_program_that_is_not_there_gives_its_place_back_once,
         a_list_that_cannot_be_used_is_told_before_anything_runs,
         all_of_ours_are_killed_and_del_is_run,
         the_time_limit_ends_a_plugin_that_hangs,
@@ -217,6 +218,17 @@ fn a_list_that_cannot_be_used_is_told_before_anything_runs(sandbox: &Sandbox) {
     project.rewrite(&ONE.replace("conflist: recorded", "conflist: recorded, conflst: x"));
     project.compose(&["up", "-d"]).refused(1, &["conflst"]);
     assert!(calls(&bin).is_empty());
+}
+
+fn a_program_that_is_not_there_gives_its_place_back_once(sandbox: &Sandbox) {
+    let bin = recorder(sandbox);
+    let project = sandbox.project("nosuch", &ONE.replace("[sleep, infinity]", "[/nosuch]"));
+    write_list(&project, "recorded");
+    let up = project.compose(&["up", "-d"]);
+    assert!(up.code != 0 && up.stderr.contains("/nosuch"), "{}", up.describe());
+    assert_eq!(calls(&bin), ["ADD eth0 netns", "DEL eth0 netns"]);
+    project.down();
+    assert_eq!(calls(&bin).len(), 2, "and not again");
 }
 
 fn all_of_ours_are_killed_and_del_is_run(sandbox: &Sandbox) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+
 use super::network::{PAIR, address, fetch};
 use crate::support::{Case, Sandbox, cases, eventually};
 
@@ -14,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_bridge_that_was_deleted: Bridge,
         a_hundred_networks: Bridge,
         one_network_of_several_services: Bridge,
+        twenty_kills_lose_no_lease: Bridge,
     ]
 }
 
@@ -266,4 +269,40 @@ fn one_network_of_several_services(sandbox: &Sandbox) {
     assert_eq!(own("owner"), own("lodger"));
     project.down();
     sandbox.mydocker(&["network", "rm", "common"]).ok();
+}
+
+/// Everything of ours is killed twenty times, at moments spread over `up`, on a network with room for five: a lease that is lost is
+/// missed soon.
+fn twenty_kills_lose_no_lease(sandbox: &Sandbox) {
+    let yaml = "
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity]}
+        services: {a: *s, b: *s, c: *s}
+        networks: {default: {ipam: {config: [{subnet: 10.90.9.0/29}]}}}
+    ";
+    let project = sandbox.project("kills", yaml);
+    let whole = project.up().took;
+    project.down();
+    for run in 0..20 {
+        let client = project.spawn(&["up", "-d"]);
+        // The moment is the parameter of the run: nothing else says when a step has been reached.
+        let at = Instant::now() + whole * run / 19;
+        while Instant::now() < at {
+            std::thread::park_timeout(at - Instant::now());
+        }
+        for pid in sandbox.processes() {
+            // It may have gone by itself.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        client.wait();
+        sandbox.expect_quiet();
+    }
+    project.up();
+    let shown = sandbox.mydocker(&["network", "inspect", "kills_default"]).ok().stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let places = shown.pointer("/0/Attachments").and_then(serde_json::Value::as_array).expect("a list");
+    assert_eq!(places.len(), 3, "{shown:#}");
+    let links = sandbox.shell("ip -o link show type veth").ok().stdout;
+    assert_eq!(links.lines().count(), 3, "{links}");
+    project.down();
+    sandbox.expect_clean();
 }

@@ -12,6 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
         what_a_status_does_not_allow_is_refused,
         ids_stay_in_their_directory,
         run_gives_the_exit_code,
+        a_filter_need_not_know_what_we_call,
         run_leaves_it_where_it_is_asked_to,
         signals_have_names_and_numbers,
         all_of_a_container_is_signalled,
@@ -97,6 +98,22 @@ fn run_gives_the_exit_code(sandbox: &Sandbox) {
     bundle.edit(|config| config["process"]["args"] = serde_json::json!(["sh", "-c", "kill -9 $$; sleep 9 & wait"]));
     bundle.edit(|config| config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid"));
     bundle.oci(&["run", "web"]).expect_code(137);
+    expect_nothing(sandbox);
+}
+
+/// Profiles that are older than a system call refuse it.
+fn a_filter_need_not_know_what_we_call(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exit 3");
+    for no_new_privileges in [true, false] {
+        bundle.edit(|config| {
+            config["process"]["noNewPrivileges"] = no_new_privileges.into();
+            config["linux"]["seccomp"] = serde_json::json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": ["close_range", "openat2"], "action": "SCMP_ACT_ERRNO" }],
+            });
+        });
+        assert_eq!(bundle.oci(&["run", "old"]).code, 3);
+    }
     expect_nothing(sandbox);
 }
 

@@ -15,7 +15,7 @@ use super::stage::Stage;
 use super::{fail, process};
 use crate::container::describe::PATH;
 use crate::namespaces::pid::serve;
-use crate::sys::process::{block_signals, close_on_exec_from, execute as execve, unblock_signals};
+use crate::sys::process::{block_signals, execute as execve, unblock_signals};
 use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now};
 
@@ -25,10 +25,6 @@ pub(super) fn execute(args: &[String], env: &[String], stage: &Stage) -> StepErr
     let (Some(args), Some(env_texts)) = (texts(args), texts(&env)) else {
         return StepError::unexpected("a zero byte in an argument or in the environment");
     };
-    // Whatever a library opened behind our back.
-    if let Err(error) = close_on_exec_from(3 + stage.preserved) {
-        return StepError::io(&error);
-    }
     unblock_signals();
     let Some(name) = args.first().map(|name| name.to_string_lossy().into_owned()) else {
         return StepError::unexpected("there is no program");

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::protocol::{InitMessage, LaunchFailure, Order};
+use crate::sys::process::close_on_exec_from;
 use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now, parse_message, send_message};
 use failure::StepError;
@@ -137,6 +138,10 @@ fn wait_for_start(mut channel: Channel, plan: &LaunchPlan, stage: &mut Stage) ->
 }
 
 fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) -> Infallible {
+    // Whatever a library opened behind our back. The seccomp filter of a step that follows may not allow this call.
+    if let Err(error) = close_on_exec_from(3 + stage.preserved) {
+        return fail(&channel, "mark descriptors as close-on-exec".to_owned(), StepError::io(&error));
+    }
     for action in &plan.start {
         let result = match action {
             Action::DieWithParent => process::die_with_parent(channel.as_fd()),
