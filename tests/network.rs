@@ -627,6 +627,7 @@ fn names_are_resolved_inside() {
                 container_name: "p-web-1".to_owned(),
                 addresses: at.ips(),
                 names: vec!["web".to_owned()],
+                holder: None,
             })
             .unwrap();
         // A resolver of the host's that answers nothing useful: it echoes the question as a response with NXDOMAIN.

@@ -29,6 +29,7 @@ use crate::container::{
     Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init, spawn_init_with_plan,
 };
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::network::dns::NameTable;
 use crate::network::{FirewallOptions, NetworkConfig};
 use crate::seccomp;
 use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NetworkNamespace};
@@ -264,7 +265,11 @@ fn start_network(
         })
     };
     let work = NetworkWork {
-        host: Host::open(dirs.clone(), job.firewall.clone())?,
+        host: Host {
+            // The container ends with us, however we do.
+            names: NameTable::while_we_live(dirs.run())?,
+            ..Host::open(dirs.clone(), job.firewall.clone())?
+        },
         stale: std::mem::take(stale),
         passing: std::iter::once(default_network()).chain(job.passing_networks.iter().map(passing)).collect(),
         container,

@@ -200,6 +200,7 @@ impl Networking {
                 container_name: guest.name.to_owned(),
                 addresses,
                 names: guest.names_on(&attachment.network_name),
+                holder: None,
             })?;
         }
         if let Some(sockets) = &self.name_server {

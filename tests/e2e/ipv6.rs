@@ -1,7 +1,7 @@
 //! IPv6: addresses and names, the way out, published ports from everywhere, isolation, what is refused, a supervisor's death.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -176,8 +176,8 @@ const PORTS: &str = r#"
     services:
       web:
         <<: *s
-        ports: ["5300:5000", "[::1]:5301:5000", "[2001:db8:2::2]:5302:5000", "[::]:5303:5000", "0.0.0.0:5304:5000"]
-      old: {<<: *s, networks: [v4], ports: ["5310:5000"]}
+        ports: ["5300:5000", "5300:5000/udp", "[::1]:5301:5000", "[::1]:5301:5000/udp", "[2001:db8:2::2]:5302:5000", "[::]:5303:5000", "0.0.0.0:5304:5000"]
+      old: {<<: *s, networks: [v4], ports: ["5310:5000", "5310:5000/udp"]}
       sibling: *s
       stranger: {<<: *s, networks: [other]}
       host: {<<: *s, network_mode: host}
@@ -225,6 +225,40 @@ fn published_ports_from_everywhere(sandbox: &Sandbox) {
     }
     let ps = project.compose(&["ps"]).ok().stdout;
     assert!(ps.contains("[::1]:5301->5000/tcp"), "{ps}");
+    let server = |namespace: &str, at: &str| inside_network(namespace, || UdpSocket::bind(at).expect("a free port"));
+    let (web_udp, old_udp) = (server(&web, "[::]:5000"), server(&of("old"), "0.0.0.0:5000"));
+    for (who, server, from, to) in [
+        ("the host by ::1", &web_udp, &host, "[::1]:5300".to_owned()),
+        ("the host by its address", &web_udp, &host, format!("{HOST}:5300")),
+        ("a sibling", &web_udp, &sibling, format!("{HOST}:5300")),
+        ("the container itself", &web_udp, &web, format!("{HOST}:5300")),
+        ("another network", &web_udp, &stranger, format!("{HOST}:5300")),
+        ("outside", &web_udp, &outside, format!("{HOST}:5300")),
+        ("the host, of ::1 alone", &web_udp, &host, "[::1]:5301".to_owned()),
+        ("outside, a container with IPv4 alone", &old_udp, &outside, format!("{HOST}:5310")),
+        ("the host by ::1, a container with IPv4 alone", &old_udp, &host, "[::1]:5310".to_owned()),
+    ] {
+        let (seen, own) = eventually(&format!("udp: {who} is answered"), || ask_udp(server, from, &to));
+        assert!(who != "outside" || seen == own, "the client's own address is seen: {seen}, not {own}");
+    }
+    assert_eq!(ask_udp(&web_udp, &outside, &format!("{HOST}:5301")), None, "udp from outside, of ::1 alone");
+}
+
+/// Asks and answers: the address that the server sees, and the client's own. The client is connected: an answer from elsewhere is none.
+fn ask_udp(server: &UdpSocket, from: &str, to: &str) -> Option<(String, String)> {
+    let client = inside_network(from, || {
+        let client = UdpSocket::bind("[::]:0").expect("a socket");
+        client.connect(to).map(|()| client)
+    });
+    let client = client.ok()?;
+    for socket in [server, &client] {
+        socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
+    }
+    client.send(b"?").ok()?;
+    let (_, seen) = server.recv_from(&mut [0; 8]).ok()?;
+    server.send_to(b"!", seen).ok()?;
+    client.recv(&mut [0; 8]).ok()?;
+    Some((seen.ip().to_canonical().to_string(), client.local_addr().ok()?.ip().to_string()))
 }
 
 fn published_ports_with_nftables(sandbox: &Sandbox) {

@@ -7,6 +7,7 @@ use crate::support::{Case, Sandbox, cases, eventually};
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         services_on_the_lan: Macvlan,
+        services_on_the_lan_have_ipv6: Macvlan + Ipv6,
         made_by_hand_and_used_as_external: Macvlan,
         wrong_settings_are_named,
     ]
@@ -59,6 +60,44 @@ fn services_on_the_lan(sandbox: &Sandbox) {
         .stdout;
     assert_eq!(after, before);
     sandbox.shell("ip link delete lan0").ok();
+}
+
+fn services_on_the_lan_have_ipv6(sandbox: &Sandbox) {
+    // Beyond the router there is one more address.
+    let beyond = "ip -6 addr add fd00:83::1/64 dev router0 nodad && ip -6 addr add fd00:99::1/128 dev lo nodad";
+    sandbox.shell(&format!("{LAN} && {beyond}")).ok();
+    let project = sandbox.project(
+        "onlan6",
+        r#"
+        x-s: &s {image: root_fs, init: true, command: [sleep, infinity]}
+        services:
+          web: {<<: *s, networks: {lan: {ipv6_address: "fd00:83::20"}}}
+          client: {<<: *s, networks: [lan]}
+        networks:
+          lan:
+            driver: macvlan
+            enable_ipv6: true
+            driver_opts: {parent: lan0}
+            ipam: {config: [{subnet: 10.83.0.0/24, gateway: 10.83.0.1}, {subnet: "fd00:83::/64", gateway: "fd00:83::1"}]}
+        "#,
+    );
+    project.up();
+    let own = project.exec("web", &["ip", "-6", "-o", "addr", "show", "dev", "eth0"]).ok().stdout;
+    assert!(own.contains("fd00:83::20/64") && !own.contains("tentative"), "{own}");
+    let routes = project.exec("client", &["ip", "-6", "route"]).ok().stdout;
+    assert!(routes.contains("default via fd00:83::1 dev eth0"), "{routes}");
+    let reaches = |to: &str| {
+        let words = ["ping", "-6", "-c", "1", "-W", "2", to];
+        eventually(to, || (project.exec("client", &words).code == 0).then_some(()));
+    };
+    reaches("web");
+    reaches("fd00:99::1");
+    // Its next container has the address at once.
+    project.compose(&["up", "-d", "--force-recreate", "web"]).ok();
+    reaches("fd00:83::20");
+    sandbox.mydocker(&["network", "check"]).ok();
+    project.down();
+    sandbox.shell("ip link delete lan0 && ip -6 addr del fd00:99::1/128 dev lo").ok();
 }
 
 fn made_by_hand_and_used_as_external(sandbox: &Sandbox) {

@@ -185,6 +185,16 @@ fn run_and_projects_know_each_other(sandbox: &Sandbox) {
     run.signal(Signal::SIGTERM);
     run.wait();
     absent(&one, "web", "solo.");
+    // Who is killed takes his name along, though nobody has swept it yet.
+    let mut killed = sandbox.spawn(&[&words[..], &["sh", "-c", "echo ready; sleep 1000"]].concat());
+    killed.wait_for("it is ready", |stdout, _| stdout.contains("ready"));
+    assert_eq!(addresses(&one, "web", "solo.").len(), 1);
+    killed.signal(Signal::SIGKILL);
+    killed.wait();
+    absent(&one, "web", "solo.");
+    absent(&one, "web", "alone.");
+    // The next one takes away what is left of it.
+    sandbox.mydocker(&[&words[..], &["true"]].concat()).ok();
     let refused = [&words[..], &["--link", "nosuch", "true"]].concat();
     sandbox.mydocker(&refused).refused(125, &["nosuch", "shared", "one-web-1"]);
     one.down();

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use mydocker::namespaces::network::in_namespace;
-use mydocker::network::{NetworkConfig, NetworkError, Networks};
+use mydocker::namespaces::network::{has_ipv6_here, in_namespace};
+use mydocker::network::{AddressPool, NetworkConfig, NetworkError, Networks};
 use mydocker::spec::{Bandwidth, RateLimit};
 
-use crate::host::{Container, listing, on_a_host, output, ping};
+use crate::host::{Container, listing, on_a_host, output};
 
 /// What is sent through a limited interface: at 16 Mbit/s half a second.
 const AMOUNT: usize = 1_000_000;
@@ -83,28 +83,37 @@ fn each_direction_has_its_limit() {
 #[test]
 fn an_address_with_a_new_ethernet_address_is_reached_at_once() {
     on_a_host(|host| async move {
-        host.networks.ensure(&config()).await.unwrap();
+        let mut fixed = vec!["10.11.0.77"];
+        let mut config = config();
+        if has_ipv6_here() {
+            fixed.push("fd00:11::77");
+            config.ipv6 = true;
+            config.pools.push(AddressPool::of("fd00:11::/64".parse().unwrap()));
+        }
+        host.networks.ensure(&config).await.unwrap();
         let (sibling, _) = attach(&host.networks, Bandwidth::default()).await;
-        let fixed: Ipv4Addr = "10.11.0.77".parse().unwrap();
-        let neighbours = || sibling.inside("ip", &["neigh", "show", "10.11.0.77"]).1;
+        let neighbour = |address: &str| sibling.inside("ip", &["neigh", "show", address]).1;
         for last in ["0a", "0b", "0c"] {
             let container = Container::new();
             let mut request = container.request();
-            request.ipv4 = Some(fixed);
+            request.ipv4 = Some(fixed[0].parse().unwrap());
+            request.ipv6 = fixed.get(1).map(|address| address.parse().unwrap());
             let mac = format!("02:00:00:00:00:{last}");
             request.mac = Some(mac.parse().unwrap());
             host.networks.attach(request).await.unwrap();
-            // Nobody has asked: the sibling knows because it was told, the first time when it asks.
-            if last != "0a" {
+            for address in &fixed {
+                // Nobody has asked: the sibling knows because it was told, the first time when it asks.
                 let deadline = Instant::now() + Duration::from_secs(2);
-                while !neighbours().contains(&mac) {
-                    assert!(Instant::now() < deadline, "the sibling was not told of {mac}: {}", neighbours());
+                while last != "0a" && !neighbour(address).contains(&mac) {
+                    assert!(Instant::now() < deadline, "the sibling was not told of {mac}: {}", neighbour(address));
                     std::thread::yield_now();
                 }
+                let words = ["ping", "-c", "1", "-W", "2", address];
+                let (good, text) = sibling.inside("busybox", &words);
+                assert!(good, "the sibling reaches {mac}: {} {text}", neighbour(address));
+                let (good, text) = crate::host::run("busybox", &words);
+                assert!(good, "the host reaches {mac}: {text}");
             }
-            assert!(ping(&sibling, fixed), "the sibling reaches {mac}: {}", neighbours());
-            let (good, text) = crate::host::run("busybox", &["ping", "-c", "1", "-W", "2", "10.11.0.77"]);
-            assert!(good, "the host reaches {mac}: {text}");
             host.networks.detach("net", &container.id).await.unwrap();
         }
     });

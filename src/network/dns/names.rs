@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::directory::{Change, NameDirectory};
 use crate::network::NetworkError;
 use crate::spec::ContainerId;
+use crate::store::ProcessIdentity;
 
 /// The directory of names that all processes share, below that of networks.
 pub(in crate::network) const NAMES: &str = "names";
@@ -29,6 +30,16 @@ pub struct NameEntry {
     pub addresses: Vec<IpAddr>,
     /// The service, aliases, the host name.
     pub names: Vec<String>,
+    /// The process with which the container ends; `None` where it outlives whoever wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<ProcessIdentity>,
+}
+
+impl NameEntry {
+    /// Whether the container may still run: who was killed has not taken his names away.
+    fn is_held(&self) -> bool {
+        self.holder.as_ref().is_none_or(ProcessIdentity::is_alive)
+    }
 }
 
 /// Reads the addresses of an entry; one that was written before there was IPv6 has one address.
@@ -60,6 +71,8 @@ pub(super) enum Found<T> {
 #[derive(Debug, Default)]
 pub struct NameTable {
     directory: Option<NameDirectory>,
+    /// What is written into each entry of ours.
+    holder: Option<ProcessIdentity>,
     networks: RwLock<BTreeMap<String, Vec<Known>>>,
     /// Counts answers, so that the replicas of a service take turns in being first.
     turn: AtomicUsize,
@@ -84,11 +97,22 @@ impl NameTable {
         Arc::new(Self { directory, ..Self::default() })
     }
 
+    /// Makes a table like [`NameTable::shared`] for a process that takes its containers along when it ends: their names are
+    /// nobody's from then on.
+    ///
+    /// # Errors
+    /// /proc cannot be read.
+    pub fn while_we_live(run_dir: &Path) -> Result<Arc<Self>, NetworkError> {
+        let directory = Some(NameDirectory::new(run_dir.join("networks").join(NAMES)));
+        Ok(Arc::new(Self { directory, holder: Some(ProcessIdentity::own()?), ..Self::default() }))
+    }
+
     /// Takes a container's names up, in place of those it had in this network. Once it returns they are known to all.
     ///
     /// # Errors
     /// The names cannot be written down; nobody knows them then.
     pub fn insert(&self, entry: NameEntry) -> Result<(), NetworkError> {
+        let entry = NameEntry { holder: entry.holder.or_else(|| self.holder.clone()), ..entry };
         if let Some(directory) = &self.directory {
             directory.write(&entry)?;
         }
@@ -191,6 +215,7 @@ impl NameView {
             let known = networks.get(network).into_iter().flatten();
             let mut called: Vec<&Known> = known
                 .filter(|known| known.called.iter().any(|called| *called == name || Some(called.as_str()) == bare))
+                .filter(|known| known.entry.is_held())
                 .collect();
             if !called.is_empty() {
                 let turn = self.table.turn.fetch_add(1, Ordering::Relaxed) % called.len();
@@ -201,7 +226,7 @@ impl NameView {
         let all = || networks.values().flatten();
         // Nobody outside has names below `project_network`: a stopped container's full name is not to be asked for there.
         let below = |network: &String| network.contains('_') && name.ends_with(&format!(".{}", lower(network)));
-        if self.networks.iter().any(below) || all().any(|known| known.called.contains(&name)) {
+        if self.networks.iter().any(below) || all().any(|known| known.called.contains(&name) && known.entry.is_held()) {
             Found::Elsewhere
         } else {
             Found::Nowhere
@@ -212,7 +237,7 @@ impl NameView {
     pub(super) fn name_of(&self, address: IpAddr) -> Found<String> {
         self.table.refresh(&self.networks);
         let networks = self.table.networks.read().unwrap_or_else(PoisonError::into_inner);
-        let has = |entry: &&NameEntry| entry.addresses.contains(&address);
+        let has = |entry: &&NameEntry| entry.addresses.contains(&address) && entry.is_held();
         let mut known = networks.values().flatten().map(|known| &known.entry).filter(has);
         match known.clone().find(|entry| self.networks.contains(&entry.network)) {
             Some(entry) => Found::Here(format!("{}.{}", entry.container_name, entry.network)),
@@ -237,6 +262,7 @@ pub(super) mod tests {
             container_name: name.to_owned(),
             addresses: vec![IpAddr::from([10, 11, 0, last])],
             names: names.iter().map(|&name| name.to_owned()).collect(),
+            holder: None,
         }
     }
 
@@ -337,6 +363,27 @@ pub(super) mod tests {
         // Who dies takes nothing along, and who comes later finds it.
         drop((ours, us));
         assert_eq!(last_octets(&NameTable::shared(dir.path()).view(["net".to_owned()]), "web"), [3]);
+    }
+
+    #[test]
+    fn who_was_killed_is_not_answered_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (NameTable::shared(dir.path()), NameTable::shared(dir.path()));
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let holder = ProcessIdentity::of(child.id().cast_signed()).unwrap();
+        let run = NameEntry { holder, ..entry("net", "run-1", 2, &["web"]) };
+        theirs.insert(run.clone()).unwrap();
+        theirs.insert(entry("net", "web-1", 3, &["web"])).unwrap();
+        let us = ours.view(["net".to_owned()]);
+        assert_eq!(last_octets(&us, "web"), [2, 3]);
+        assert_eq!(us.name_of(run.addresses[0]), Found::Here("run-1.net".to_owned()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((last_octets(&us, "web"), us.addresses("run-1")), (vec![3], Found::Nowhere));
+        assert_eq!(us.name_of(run.addresses[0]), Found::Nowhere);
+        let mine = NameTable::while_we_live(dir.path()).unwrap();
+        mine.insert(entry("net", "mine", 4, &[])).unwrap();
+        assert_eq!(last_octets(&us, "mine"), [4]);
     }
 
     #[test]
