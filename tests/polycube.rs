@@ -773,6 +773,7 @@ fn the_script_by_hand_makes_it_once_and_takes_it_away() {
             command.env("PATH", format!("{root}/tests/polycubed:{}", std::env::var("PATH").unwrap()));
             command.output().unwrap()
         };
+        let polycubectl = |words: &str| output(&format!("{root}/tests/polycubed/polycubectl"), words);
         let words = "--dev up0 --gateway 192.0.2.1";
         let refused = script(words);
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -786,6 +787,29 @@ fn the_script_by_hand_makes_it_once_and_takes_it_away() {
             let changes = daemon.take_log().iter().filter(|line| !line.starts_with("GET")).count();
             assert_eq!(changes > 0, turn == 0, "the second run changes nothing");
         }
+        // What is there and is not as asked for is told of, and stays.
+        for (other, told) in [
+            ("--dev up0 --gateway 192.0.2.77 --force", "another default route"),
+            ("--dev up0 --gateway 192.0.2.1 --force --address 10.10.10.9/24", "has the address 10.10.10.1/24"),
+            ("--dev up0 --gateway 192.0.2.1 --force --nat internet-brg0", "is not transparent"),
+            ("--dev lo --gateway 192.0.2.1", "is connected to up0"),
+            ("--dev", "--dev needs a value"),
+            ("--dev up0", "say --gateway"),
+        ] {
+            let done = script(other);
+            let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(!done.status.success() && stderr.contains(told), "{other}: {stderr}");
+        }
+        assert!(a.pings(BEYOND));
+        // A router with a port of somebody else's stays; the next run makes the rest again.
+        polycubectl("internet-brg0 ports add others ip=10.77.0.1/24");
+        let done = script("--down");
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success() && stderr.contains("it has the port others"), "{stderr}");
+        assert_eq!(daemon.cubes(), ["router internet-brg0"]);
+        ip("addr replace 10.10.10.1/24 dev brg0");
+        assert!(script(&format!("{words} --force")).status.success());
+        polycubectl("internet-brg0 ports del others");
         for _ in 0..2 {
             let done = script("--down");
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
