@@ -751,6 +751,22 @@ fn the_script_in_cni_is_the_plugin_for_any_runtime() {
     assert!(is_success && object["cniVersion"] == "1.1.0", "{object}");
 }
 
+/// What is there and is not as asked for is told of, and stays.
+fn expect_refusals(script: &impl Fn(&str) -> std::process::Output) {
+    for (other, told) in [
+        ("--dev up0 --gateway 192.0.2.77 --force", "another default route"),
+        ("--dev up0 --gateway 192.0.2.1 --force --address 10.10.10.9/24", "has the address 10.10.10.1/24"),
+        ("--dev up0 --gateway 192.0.2.1 --force --nat internet-brg0", "is not transparent"),
+        ("--dev lo --gateway 192.0.2.1", "is connected to up0"),
+        ("--dev", "--dev needs a value"),
+        ("--dev up0", "say --gateway"),
+    ] {
+        let done = script(other);
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && stderr.contains(told), "{other}: {stderr}");
+    }
+}
+
 #[test]
 fn the_script_by_hand_makes_it_once_and_takes_it_away() {
     on_a_host(|host| {
@@ -787,19 +803,7 @@ fn the_script_by_hand_makes_it_once_and_takes_it_away() {
             let changes = daemon.take_log().iter().filter(|line| !line.starts_with("GET")).count();
             assert_eq!(changes > 0, turn == 0, "the second run changes nothing");
         }
-        // What is there and is not as asked for is told of, and stays.
-        for (other, told) in [
-            ("--dev up0 --gateway 192.0.2.77 --force", "another default route"),
-            ("--dev up0 --gateway 192.0.2.1 --force --address 10.10.10.9/24", "has the address 10.10.10.1/24"),
-            ("--dev up0 --gateway 192.0.2.1 --force --nat internet-brg0", "is not transparent"),
-            ("--dev lo --gateway 192.0.2.1", "is connected to up0"),
-            ("--dev", "--dev needs a value"),
-            ("--dev up0", "say --gateway"),
-        ] {
-            let done = script(other);
-            let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
-            assert!(!done.status.success() && stderr.contains(told), "{other}: {stderr}");
-        }
+        expect_refusals(&script);
         assert!(a.pings(BEYOND));
         // A router with a port of somebody else's stays; the next run makes the rest again.
         polycubectl("internet-brg0 ports add others ip=10.77.0.1/24");
