@@ -215,7 +215,7 @@ fn failure_text(failure: &LaunchFailure) -> String {
         // The step that looks for it before `start` says so itself.
         (127, _) if object.ends_with("executable file not found in $PATH") => format!("exec: {object}"),
         (127, _) if bare => format!("exec: \"{object}\": executable file not found in $PATH"),
-        (126 | 127, Some(cause)) => format!("exec: {object}: {}", kernel_words(&cause)),
+        (126 | 127, Some(cause)) if !object.is_empty() => format!("exec: {object}: {}", kernel_words(&cause)),
         (_, Some(cause)) => format!("{failure}: {}", kernel_words(&cause)),
         (_, None) => failure.to_string(),
     }
@@ -243,6 +243,9 @@ mod tests {
         assert_eq!(failure(told, libc::ENOENT, 127), format!("exec: {told}"));
         assert_eq!(failure("/bin/nosuch", libc::ENOENT, 127), "exec: /bin/nosuch: no such file or directory");
         assert_eq!(failure("/etc/passwd", libc::EACCES, 126), "exec: /etc/passwd: permission denied");
+        let step = "open the directory /nosuch".to_owned();
+        let directory = LaunchFailure { step, object: None, errno: Some(libc::ENOENT), hint: None, exit_code: 126 };
+        assert_eq!(OciError::Init(directory).line(), "open the directory /nosuch: no such file or directory");
         let path = PathBuf::from("/b/config.json");
         let error = OciError::File { operation: "read", path, source: io::Error::from_raw_os_error(libc::ENOENT) };
         assert_eq!(error.line(), "read /b/config.json: no such file or directory");
