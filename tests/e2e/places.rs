@@ -293,7 +293,9 @@ fn twenty_kills_lose_no_lease(sandbox: &Sandbox) {
         eventually("everything of ours is dead", || {
             let left = sandbox.processes();
             // It may have gone by itself.
-            left.iter().for_each(|pid| drop(kill(*pid, Signal::SIGKILL)));
+            for pid in &left {
+                let _ = kill(*pid, Signal::SIGKILL);
+            }
             left.is_empty().then_some(())
         });
         client.wait();
