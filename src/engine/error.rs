@@ -134,6 +134,11 @@ impl LaunchError {
         }
     }
 
+    /// Says whether this is how it shows that the container's process has ended before it was looked at.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Netns { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Says how to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -158,7 +158,11 @@ impl<'a> Run<'a> {
         // From here on there may be threads.
         drop((theirs, streams));
         let mut launch = Launch::new(job, init, ends);
-        self.network = start_network(self.dirs, job, &mut self.stale, &process)?;
+        self.network = match start_network(self.dirs, job, &mut self.stale, &process) {
+            // It has ended already: its last words say why.
+            Err(error) if error.is_gone() => return Err(launch.hear(console, true).err().unwrap_or(error)),
+            network => network?,
+        };
         // The new process has its hands full for a while.
         spares.clean_one(&files);
         let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;

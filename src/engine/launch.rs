@@ -285,7 +285,11 @@ impl Attempt {
         let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
         self.init.get_mut().send_plan(&self.prepared.plan, &fds).map_err(LaunchError::Channel)?;
         if job.request.namespaces.network == NetworkNamespace::Private && job.shared_network.is_none() {
-            self.networking.netns = Some(open_netns(self.process.pid)?);
+            self.networking.netns = match open_netns(self.process.pid) {
+                // It has ended already: its last words say why.
+                Err(error) if error.is_gone() => return Err(wait_created(&mut self.init).await.err().unwrap_or(error)),
+                netns => Some(netns?),
+            };
         }
         // The two go on side by side: the process mounts while its network is made.
         let attached = self.networking.attach(host, job.guest());

@@ -364,7 +364,7 @@ fn settings_that_are_left_out_are_told(sandbox: &Sandbox) {
     "#;
     let told = sandbox.project("left", yaml).up().stderr;
     for words in [
-        "`driver_opts` is not acted on",
+        "`com.example.x` is none that a place in a network has",
         "`com.docker.network.bridge.enable_ic` is none",
         "`mac_address` means nothing with `network_mode: none`",
         "`bind` has no meaning for a mount of another type",

@@ -38,7 +38,7 @@ pub struct OciArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Runtime options")]
 pub struct RuntimeArgs {
-    /// Where the states of containers are kept [default: <run-dir>/oci]
+    /// Where the states of containers are kept [default: RUN-DIR/oci]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// The file that errors and warnings are written to

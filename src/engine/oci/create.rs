@@ -161,14 +161,16 @@ impl Making {
     fn make_cgroup(&mut self, record: &mut ContainerRecord, spec: &Spec) -> Result<(), OciError> {
         let Some(asked) = &mut record.cgroup else { return Ok(()) };
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-        let cgroup = Hierarchies::discover()?.create_for_bundle(&asked.path, &resources)?;
-        let made = cgroup.record().parents;
-        self.cgroup = Some(cgroup);
-        if made > asked.parents {
-            asked.parents = made;
+        let hierarchies = Hierarchies::discover()?;
+        // On record before it is made: whoever kills us leaves it for `delete` to find.
+        let missing = hierarchies.missing_parents(&asked.path);
+        if missing > asked.parents {
+            asked.parents = missing;
             self.cgroup_record.clone_from(&record.cgroup);
             self.directory.write_record(record)?;
         }
+        let path = record.cgroup.as_ref().map(|cgroup| &cgroup.path);
+        self.cgroup = path.map(|path| hierarchies.create_for_bundle(path, &resources)).transpose()?;
         Ok(())
     }
 

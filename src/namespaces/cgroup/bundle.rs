@@ -1,6 +1,7 @@
 //! The cgroup of an OCI bundle: where it lies, made in every hierarchy, and found again from a record.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
@@ -143,13 +144,23 @@ impl Hierarchies {
         }))
     }
 
+    /// Counts the levels above a bundle's cgroup that are not there yet, in the hierarchy that lacks most.
+    pub fn missing_parents(&self, path: &CgroupPath) -> usize {
+        let missing =
+            |mount: &Mount| lineage(mount, &path.below(&mount.point)).iter().filter(|dir| !dir.exists()).count();
+        self.v1.iter().chain(&self.v1_others).chain(&self.v2).map(missing).max().unwrap_or(0)
+    }
+
     /// Removes the levels above a bundle's cgroup that were made with it and that nobody else is in, in every hierarchy.
     pub fn remove_parents(&self, record: &CgroupRecord) {
         for mount in self.v1.iter().chain(&self.v1_others).chain(&self.v2) {
             let leaf = record.path.below(&mount.point);
             let above = lineage(mount, &leaf);
-            // One that is in use stays, and so do those above it.
-            let _ = above.iter().skip(1).rev().take(record.parents).try_for_each(fs::remove_dir);
+            // One that is in use stays, and so do those above it. One that is not there was not made before we were killed.
+            let _ = above.iter().skip(1).rev().take(record.parents).try_for_each(|dir| match fs::remove_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            });
         }
     }
 }

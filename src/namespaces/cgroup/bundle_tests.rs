@@ -27,7 +27,10 @@ fn read(tree: &Subtree, controller: &str, v1: &str, v2: &str) -> String {
 #[test]
 fn a_bundle_has_a_directory_in_every_hierarchy_and_leaves_none() {
     let tree = Subtree::new("bundle");
+    let path = tree.path.join("c").unwrap();
+    let missing = tree.hierarchies.missing_parents(&path);
     let cgroup = bundle(&tree, "c", "{}").unwrap();
+    assert_eq!((missing, tree.hierarchies.missing_parents(&path)), (cgroup.record().parents, 0));
     let all = tree.hierarchies.v1.len() + tree.hierarchies.v1_others.len() + usize::from(tree.hierarchies.has_v2());
     assert_eq!(cgroup.directories().filter(|dir| dir.is_dir()).count(), all);
     let record = cgroup.record();
@@ -44,7 +47,11 @@ fn a_bundle_has_a_directory_in_every_hierarchy_and_leaves_none() {
     child.wait().unwrap();
     found.remove(PATIENCE).unwrap();
     assert!(tree.hierarchies.open_bundle(&record).unwrap().is_none());
+    // As after a kill in the middle: one hierarchy has one level only.
+    let half = tree.hierarchies.mounts().next().unwrap();
+    std::fs::remove_dir(tree.path.below(&half.point)).unwrap();
     tree.hierarchies.remove_parents(&record);
+    assert!(!tree.path.below(&half.point).parent().unwrap().exists(), "what is above what is missing goes too");
     for mount in tree.hierarchies.mounts().chain(&tree.hierarchies.v1_others) {
         assert!(!tree.path.below(&mount.point).exists(), "{:?}", mount.point);
     }
