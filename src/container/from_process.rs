@@ -7,10 +7,11 @@ use oci_spec::runtime::{
 
 use super::ContainerError;
 use super::describe::INIT;
-use super::plan::{Action, FilterProgram, ResourceLimit, SchedulerChoice};
+use super::plan::{Action, FilterProgram, ResourceLimit};
 use super::planner::{Extras, hook_call, note, refused};
 use crate::capabilities::CapabilitySets;
 use crate::spec::CapabilitySet;
+use crate::sys::scheduling::SchedulerAttributes;
 
 /// The last steps: after them the process is what the request allows it to be.
 pub(super) fn start_steps(spec: &Spec, process: &Process, extras: &Extras<'_>) -> Result<Vec<Action>, ContainerError> {
@@ -164,7 +165,7 @@ pub(super) fn scheduling_steps(process: &Process, linux: &Linux) -> Result<Vec<A
     Ok(steps)
 }
 
-fn scheduler(asked: &Scheduler) -> Result<SchedulerChoice, ContainerError> {
+fn scheduler(asked: &Scheduler) -> Result<SchedulerAttributes, ContainerError> {
     let policy = match asked.policy() {
         LinuxSchedulerPolicy::SchedOther => libc::SCHED_OTHER,
         LinuxSchedulerPolicy::SchedFifo => libc::SCHED_FIFO,
@@ -184,7 +185,7 @@ fn scheduler(asked: &Scheduler) -> Result<SchedulerChoice, ContainerError> {
         LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
     };
     let priority = u32::try_from(asked.priority().unwrap_or(0));
-    Ok(SchedulerChoice {
+    Ok(SchedulerAttributes {
         policy: policy as u32,
         flags: asked.flags().iter().flatten().map(flag).fold(0, |bits, bit| bits | bit),
         nice: asked.nice().unwrap_or(0),

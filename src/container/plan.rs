@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::capabilities::CapabilitySets;
 use crate::namespaces::mount::{BindMount, Device, FilesystemMount, Overlay, Propagation};
 use crate::spec::CapabilitySet;
+use crate::sys::scheduling::SchedulerAttributes;
 
 /// Is everything that a new process does before it becomes the container's program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,25 +75,6 @@ pub struct HookCall {
     pub directory: Option<PathBuf>,
     /// The container's state without `pid`, an object of JSON: it is written to the hook's standard input.
     pub state: String,
-}
-
-/// Is a scheduling policy with its parameters (`struct sched_attr` of sched_setattr(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SchedulerChoice {
-    /// `SCHED_*`.
-    pub policy: u32,
-    /// `SCHED_FLAG_*`.
-    pub flags: u64,
-    /// Of the ordinary policies, -20 to 19.
-    pub nice: i32,
-    /// Of the real-time policies, 1 to 99.
-    pub priority: u32,
-    /// Of SCHED_DEADLINE, nanoseconds, as the next two.
-    pub runtime: u64,
-    /// See `runtime`.
-    pub deadline: u64,
-    /// See `runtime`.
-    pub period: u64,
 }
 
 /// Is one rlimit.
@@ -218,7 +200,7 @@ pub enum Action {
     /// personality(2).
     SetPersonality(u32),
     /// sched_setattr(2).
-    SetScheduler(SchedulerChoice),
+    SetScheduler(SchedulerAttributes),
     /// sched_setaffinity(2): the processors by number.
     SetAffinity(Vec<u32>),
     /// ioprio_set(2).

@@ -2,20 +2,22 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 fn check(result: i64) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Holds what is in `struct sched_attr` of sched_setattr(2), as far as every kernel since 3.14 has it, after its size.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerAttributes {
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.
     pub flags: u64,
-    /// -20 to 19.
+    /// Of the ordinary policies, -20 to 19.
     pub nice: i32,
-    /// 1 to 99 for real-time policies, else 0.
+    /// Of the real-time policies, 1 to 99, else 0.
     pub priority: u32,
     /// Nanoseconds, for SCHED_DEADLINE.
     pub runtime: u64,

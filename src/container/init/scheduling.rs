@@ -4,26 +4,15 @@ use std::ffi::CString;
 
 use super::failure::StepError;
 use crate::container::plan::Action;
-use crate::sys::scheduling::{self, SchedulerAttributes};
+use crate::sys::scheduling;
 
 /// Carries a step out if it is one of these.
 pub(super) fn apply(action: &Action) -> Result<bool, StepError> {
     match action {
         Action::SetPersonality(persona) => scheduling::set_personality(*persona)?,
-        Action::SetScheduler(choice) => {
-            let attributes = SchedulerAttributes {
-                policy: choice.policy,
-                flags: choice.flags,
-                nice: choice.nice,
-                priority: choice.priority,
-                runtime: choice.runtime,
-                deadline: choice.deadline,
-                period: choice.period,
-            };
-            scheduling::set_scheduler(&attributes).map_err(|error| {
-                StepError::io(&error).with_hint("process.scheduler: the parameters have to fit the policy, and a better one than ours needs CAP_SYS_NICE")
-            })?;
-        }
+        Action::SetScheduler(attributes) => scheduling::set_scheduler(attributes).map_err(|error| {
+            StepError::io(&error).with_hint("process.scheduler: the parameters have to fit the policy, and a better one than ours needs CAP_SYS_NICE")
+        })?,
         Action::SetAffinity(processors) => scheduling::set_affinity(processors).map_err(|error| {
             StepError::io(&error).with_hint("process.execCPUAffinity: one of the processors has to be there")
         })?,
