@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::container::{Container, ContainerHandle};
@@ -164,6 +164,10 @@ impl Dispatcher {
             Event::Removed(id) => {
                 self.containers.remove(id.as_str());
             }
+            Event::Heard(sender) => {
+                // Dropped if nobody waits any more.
+                let _ = sender.send(());
+            }
             Event::CommandEnded { command, project_gone } => {
                 self.at_work.remove(&command);
                 self.project_gone |= project_gone;
@@ -237,6 +241,11 @@ impl Dispatcher {
             };
             while let Ok(body) = rows.try_recv() {
                 let _ = replies.try_send((Reply { number: request, body }, None));
+            }
+            // What its containers warned of goes by way of the dispatcher and must not come after the end.
+            let (sender, heard) = oneshot::channel();
+            if events.send(Event::Heard(sender)).await.is_ok() {
+                let _ = heard.await;
             }
             let gone = project_gone && outcome.is_ok();
             let body = outcome.map_or_else(ReplyBody::Failed, |()| ReplyBody::Done);

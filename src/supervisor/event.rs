@@ -56,6 +56,8 @@ pub enum Event {
     Warning(String),
     /// A container is gone.
     Removed(ContainerId),
+    /// Somebody wants to know that everything sent before this was heard: a command, before it says its last word.
+    Heard(oneshot::Sender<()>),
     /// A command has come to its end.
     CommandEnded {
         /// Its number.

@@ -8,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::create::{inherit_cpuset, lineage, make};
-use super::files::read;
+use super::files::{read, read_if_there};
 use super::handle::{V1, V2};
 use super::hierarchy::Mount;
 use super::resources::{self, MissingWeight};
@@ -180,17 +180,16 @@ impl Cgroup {
         super::resources::update(self, resources)
     }
 
-    /// Answers whether its processes stand still.
+    /// Answers whether its processes stand still. In a cgroup that is gone meanwhile none does.
+    ///
+    /// # Errors
+    /// [`CgroupError::Read`].
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        if let Some(dir) = self.v1_with("freezer")
-            && read(&dir.join("freezer.state"))?.trim() != "THAWED"
-        {
-            return Ok(true);
-        }
-        match &self.v2 {
-            Some(v2) => Ok(read(&v2.dir.join("cgroup.freeze"))?.trim() == "1"),
-            None => Ok(false),
-        }
+        let freezer = self.v1_with("freezer").map(|dir| dir.join("freezer.state"));
+        let freezes = self.v2.as_ref().map(|v2| v2.dir.join("cgroup.freeze"));
+        let reads = |file: Option<PathBuf>| file.map_or(Ok(None), |file| read_if_there(&file));
+        Ok(reads(freezer)?.is_some_and(|state| state.trim() != "THAWED")
+            || reads(freezes)?.is_some_and(|freeze| freeze.trim() == "1"))
     }
 }
 

@@ -98,13 +98,25 @@ impl Cgroup {
         Err(CgroupError::Slow { path: dir.to_owned(), state: "frozen", patience: FREEZING })
     }
 
-    /// Lets every process in it go on.
+    /// Lets every process in it go on, whichever hierarchy they stand still in. A cgroup that is gone has nobody in it.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoFreezer`]; [`CgroupError::Write`].
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        if let Some(v2) = &self.v2 {
-            return write(&v2.dir.join("cgroup.freeze"), "0");
+        let freezer = self.v1_with("freezer").map(|dir| (dir.join("freezer.state"), "THAWED"));
+        let freezes = self.v2.as_ref().map(|v2| (v2.dir.join("cgroup.freeze"), "0"));
+        if freezer.is_none() && freezes.is_none() {
+            return Err(CgroupError::NoFreezer { path: self.path().to_string() });
         }
-        let dir = self.v1_with("freezer").ok_or_else(|| CgroupError::NoFreezer { path: self.path().to_string() })?;
-        write(&dir.join("freezer.state"), "THAWED")
+        for (path, value) in freezer.into_iter().chain(freezes) {
+            match try_write(&path, value) {
+                Err(source) if !is_gone(&source) => {
+                    return Err(CgroupError::Write { path, value: value.to_owned(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

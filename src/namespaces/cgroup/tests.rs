@@ -18,8 +18,9 @@ pub(super) struct Subtree {
 }
 
 impl Subtree {
+    /// No level of it is another test's: tests of one process run at the same time.
     pub fn new(name: &str) -> Self {
-        let path = CgroupPath::new(&format!("mydocker-test-{}/{name}", std::process::id())).unwrap();
+        let path = CgroupPath::new(&format!("mydocker-test-{}-{name}/tree", std::process::id())).unwrap();
         Self { hierarchies: Hierarchies::discover().unwrap(), path }
     }
 
