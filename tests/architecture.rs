@@ -30,6 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("serde_yaml", &["compose"]),
     ("saphyr_parser", &["compose"]),
     ("clap", &["cli"]),
+    ("regex", &["cli"]),
     ("tracing_subscriber", &["cli"]),
     ("signal_hook_tokio", &["supervisor", "cli"]),
     ("hickory_proto", &["network"]),

@@ -61,7 +61,7 @@ pub fn plan_exec(
     };
     let mut create = Vec::new();
     if planner::has_user_namespace(spec) {
-        create.push(Action::BecomeNamespaceRoot);
+        create.push(Action::BecomeNamespaceRoot { keep_groups: false });
     }
     if command.tty {
         create.push(Action::OpenTerminal { console: false, size: None });
@@ -134,7 +134,7 @@ fn exec_steps(spec: &Spec, process: &Process, linux: &Linux) -> Result<Vec<Actio
     let (initial, last) = from_process::affinity(process)?;
     let mut steps: Vec<_> = initial.map(Action::SetAffinity).into_iter().collect();
     if planner::has_user_namespace(spec) {
-        steps.push(Action::BecomeNamespaceRoot);
+        steps.push(Action::BecomeNamespaceRoot { keep_groups: planner::keeps_groups(spec) });
     }
     if process.terminal().unwrap_or(false) {
         let size = process.console_size().and_then(from_process::console_size);
@@ -143,7 +143,7 @@ fn exec_steps(spec: &Spec, process: &Process, linux: &Linux) -> Result<Vec<Actio
     steps.push(Action::OpenDirectory { path: process.cwd().clone(), make: false });
     steps.push(from_process::find_program(process)?);
     steps.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
-    steps.push(Action::ResolveUser(planner::user_choice(spec, process, false)));
+    steps.push(Action::ResolveUser(planner::user_choice(spec, process, planner::keeps_groups(spec))));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
     steps.extend(last.map(Action::SetAffinity));

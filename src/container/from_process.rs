@@ -48,8 +48,14 @@ pub(super) fn start_steps(spec: &Spec, process: &Process, extras: &Extras<'_>) -
 /// The hooks at `start`. They come from the container's own tree: nothing of ours is theirs.
 fn hook_steps(spec: &Spec, extras: &Extras<'_>) -> Result<Vec<Action>, ContainerError> {
     let (Some(hooks), Some(_)) = (spec.hooks(), extras.bundle) else { return Ok(Vec::new()) };
-    let calls = hooks.start_container().iter().flatten();
-    calls.map(|hook| hook_call("startContainer", "created", hook, spec, extras).map(Action::RunHook)).collect()
+    let environment = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
+    let step = |hook| {
+        let mut call = hook_call("startContainer", "created", hook, spec, extras)?;
+        // What the runtime was started with is nothing for a program of the container's.
+        call.env.get_or_insert_with(|| environment.clone());
+        Ok(Action::RunHook(call))
+    };
+    hooks.start_container().iter().flatten().map(step).collect()
 }
 
 /// Looks for the program while whoever creates the container still listens.
@@ -184,6 +190,9 @@ fn scheduler(asked: &Scheduler) -> Result<SchedulerAttributes, ContainerError> {
         LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
         LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
     };
+    if policy == libc::SCHED_DEADLINE {
+        check_deadline(asked)?;
+    }
     let priority = u32::try_from(asked.priority().unwrap_or(0));
     Ok(SchedulerAttributes {
         policy: policy as u32,
@@ -195,6 +204,31 @@ fn scheduler(asked: &Scheduler) -> Result<SchedulerAttributes, ContainerError> {
         period: asked.period().unwrap_or(0),
     })
 }
+
+/// Checks what sched_setattr(2) says of SCHED_DEADLINE's three times: the kernel has one word for all that can be wrong.
+fn check_deadline(asked: &Scheduler) -> Result<(), ContainerError> {
+    let wrong = |what: String| Err(refused("process.scheduler", format!("sched_setattr: `SCHED_DEADLINE` {what}")));
+    let (Some(runtime), Some(deadline)) = (*asked.runtime(), *asked.deadline()) else {
+        return wrong(format!("requires `{}`", if asked.runtime().is_none() { "runtime" } else { "deadline" }));
+    };
+    // Where none is given the deadline is the period.
+    let period = asked.period().filter(|period| *period != 0);
+    if runtime == 0 {
+        wrong("runtime must be greater than 0".to_owned())
+    } else if !DEADLINE_TIMES.contains(&runtime) {
+        let (least, most) = (DEADLINE_TIMES.start(), DEADLINE_TIMES.end());
+        wrong(format!("runtime {runtime} must be between {least} and {most} ns"))
+    } else if runtime > deadline {
+        wrong(format!("runtime {runtime} must be <= deadline {deadline}"))
+    } else if let Some(period) = period.filter(|period| deadline > *period) {
+        wrong(format!("deadline {deadline} must be <= period {period}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// In nanoseconds: the kernel counts in 1,024 of them, and the highest bit is its own.
+const DEADLINE_TIMES: std::ops::RangeInclusive<u64> = 1024..=(1 << 63) - 1;
 
 fn memory_policy(asked: &LinuxMemoryPolicy) -> Result<Action, ContainerError> {
     let mode = match asked.mode() {
@@ -237,6 +271,33 @@ pub(super) fn numbers(text: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_times_of_a_deadline_fit_each_other() {
+        let check = |times: &str| {
+            let text = format!("{{\"policy\":\"SCHED_DEADLINE\"{times}}}");
+            scheduler(&serde_json::from_str(&text).unwrap()).map(drop).map_err(|error| error.to_string())
+        };
+        let ms = |runtime, deadline, period| {
+            let [runtime, deadline, period] = [runtime, deadline, period].map(|ms: u64| ms * 1_000_000);
+            format!(",\"runtime\":{runtime},\"deadline\":{deadline},\"period\":{period}")
+        };
+        for good in [ms(1, 2, 3), ms(1, 1, 1), ms(1, 2, 0), ",\"runtime\":1024,\"deadline\":1024".to_owned()] {
+            assert_eq!(check(&good), Ok(()), "{good}");
+        }
+        for (bad, words) in [
+            (",\"deadline\":5000".to_owned(), "requires `runtime`"),
+            (",\"runtime\":5000".to_owned(), "requires `deadline`"),
+            (ms(0, 2, 3), "runtime must be greater than 0"),
+            (ms(3, 2, 4), "runtime 3000000 must be <= deadline 2000000"),
+            (ms(1, 3, 2), "deadline 3000000 must be <= period 2000000"),
+            (",\"runtime\":1023,\"deadline\":5000".to_owned(), "runtime 1023 must be between 1024 and"),
+            (format!(",\"runtime\":{0},\"deadline\":{0}", 1_u64 << 63), "must be between 1024 and"),
+        ] {
+            let error = check(&bad).unwrap_err();
+            assert!(error.contains("process.scheduler") && error.contains(words), "{error}");
+        }
+    }
 
     #[test]
     fn lists_of_numbers() {

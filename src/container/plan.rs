@@ -51,7 +51,7 @@ pub struct UserChoice {
     pub user: String,
     /// Supplementary groups by name or number.
     pub groups: Vec<String>,
-    /// The user namespace denies setgroups(2): supplementary groups stay as they are.
+    /// Supplementary groups stay as they are: the user namespace denies setgroups(2), or it was asked for.
     pub keep_groups: bool,
     /// Everything is a number, as in the OCI's description: names and memberships in the container's files do not count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -67,8 +67,8 @@ pub struct HookCall {
     pub path: PathBuf,
     /// Its arguments, its own name first.
     pub args: Vec<String>,
-    /// Its whole environment.
-    pub env: Vec<String>,
+    /// Its whole environment; the runtime's where `None`.
+    pub env: Option<Vec<String>>,
     /// So many seconds it may take.
     pub timeout: Option<u64>,
     /// Where it runs; where the process is if `None`.
@@ -126,7 +126,11 @@ pub enum Action {
     /// Opens the directory that the root will be mounted on.
     OpenMountpoint(PathBuf),
     /// Becomes user and group 0 of the user namespace.
-    BecomeNamespaceRoot,
+    BecomeNamespaceRoot {
+        /// Leaves the supplementary groups as they are.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep_groups: bool,
+    },
     /// Mounts an overlay over its mountpoint; this becomes the new root.
     MountOverlay(Overlay),
     /// Binds a directory over itself; this becomes the new root.

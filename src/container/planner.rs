@@ -102,7 +102,7 @@ fn root_steps(
     if in_user_namespace {
         steps.extend(extras.overlay.map(|overlay| Action::OpenMountpoint(overlay.mountpoint.clone())));
         steps.extend(bind.clone());
-        steps.push(Action::BecomeNamespaceRoot);
+        steps.push(Action::BecomeNamespaceRoot { keep_groups: extras.bundle.is_some() && keeps_groups(spec) });
     } else {
         steps.extend(bind);
     }
@@ -180,7 +180,7 @@ pub(super) fn hook_call(
         kind: kind.to_owned(),
         path: hook.path().clone(),
         args: hook.args().clone().unwrap_or_default(),
-        env: hook.env().clone().unwrap_or_default(),
+        env: hook.env().clone(),
         timeout,
         directory: None,
         state: state.to_string(),
@@ -223,7 +223,8 @@ fn inside_steps(
         steps.push(from_process::find_program(process)?);
     }
     steps.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
-    steps.push(Action::ResolveUser(user_choice(spec, process, extras.deny_setgroups)));
+    let keep_groups = extras.deny_setgroups || extras.bundle.is_some() && keeps_groups(spec);
+    steps.push(Action::ResolveUser(user_choice(spec, process, keep_groups)));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
     Ok(())
@@ -232,6 +233,11 @@ fn inside_steps(
 /// Says whether the container has a user namespace of its own.
 pub(super) fn has_user_namespace(spec: &Spec) -> bool {
     spec.linux().as_ref().is_some_and(|linux| from_namespaces::own(linux).contains(Namespace::User))
+}
+
+/// Says whether a bundle's process keeps the supplementary groups of its creator: podman's `--group-add keep-groups`, by crun's name.
+pub(super) fn keeps_groups(spec: &Spec) -> bool {
+    matches!(note(spec, "run.oci.keep_original_groups"), "1" | "true")
 }
 
 /// Says whether setgroups(2) is denied inside.

@@ -310,7 +310,7 @@ mod tests {
           mask /proc/timer_stats
           mask /sys/devices/virtual/powercap
           mask /sys/firmware
-          make or open the directory /srv
+          make or open the directory /srv for chdir
           set the umask to 022
           look up user `0`
         start
@@ -429,7 +429,7 @@ mod tests {
           mask /proc/timer_stats
           mask /sys/devices/virtual/powercap
           mask /sys/firmware
-          make or open the directory /srv
+          make or open the directory /srv for chdir
           make / read-only
           set the umask to 022
           look up user `web:adm` and groups log

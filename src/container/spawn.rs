@@ -64,8 +64,8 @@ pub struct SpawnFds<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Namespaces to join, as [`SpawnRequest::join`] names them.
     pub joins: Vec<BorrowedFd<'a>>,
-    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says.
-    pub preserved: Vec<BorrowedFd<'a>>,
+    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says; a number with `None` is not open.
+    pub preserved: Vec<Option<BorrowedFd<'a>>>,
 }
 
 /// Makes a container's first process: one clone3(2) with all its namespaces. It closes every descriptor but its own,
@@ -179,21 +179,21 @@ fn inherited<'a>(
     stdin: BorrowedFd<'a>,
     stdout: BorrowedFd<'a>,
     stderr: BorrowedFd<'a>,
-    preserved: &[BorrowedFd<'a>],
-) -> Vec<BorrowedFd<'a>> {
-    [stdin, stdout, stderr].into_iter().chain(preserved.iter().copied()).collect()
+    preserved: &[Option<BorrowedFd<'a>>],
+) -> Vec<Option<BorrowedFd<'a>>> {
+    [stdin, stdout, stderr].into_iter().map(Some).chain(preserved.iter().copied()).collect()
 }
 
 /// Sets descriptors and signals right and carries out `plan`, or what comes through `channel`.
 fn become_init(
     fresh: Fresh,
     channel: BorrowedFd<'_>,
-    inherited: &[BorrowedFd<'_>],
+    inherited: &[Option<BorrowedFd<'_>>],
     plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
 ) -> Infallible {
     reset_signals(fresh.ignored_signals());
-    let mut fds = [inherited, &[channel]].concat();
-    fds.extend(plan.iter().flat_map(|(_, fds)| fds.iter().copied()));
+    let mut fds = [inherited, &[Some(channel)]].concat();
+    fds.extend(plan.iter().flat_map(|(_, fds)| fds.iter().copied().map(Some)));
     match place_descriptors(&fds, inherited.len()) {
         Ok(placed) => {
             let mut placed = placed.into_iter();
@@ -231,8 +231,8 @@ pub struct ExecFds<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The container's v1 `tasks` files, open for writing.
     pub tasks: Vec<BorrowedFd<'a>>,
-    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says.
-    pub preserved: Vec<BorrowedFd<'a>>,
+    /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says; a number with `None` is not open.
+    pub preserved: Vec<Option<BorrowedFd<'a>>>,
 }
 
 /// Is an exec whose process is not there yet. Poll [`ExecPending::as_fd`] for reading.

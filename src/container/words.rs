@@ -16,7 +16,7 @@ impl Action {
             Self::OpenSource { .. } => "while the host's tree is in sight and its mounts are still what they were",
             Self::SetPropagation(_) => "nothing mounted from here on may reach the host, nor the host's mounts us",
             Self::OpenMountpoint(_) => "the namespace's root may not search the directories that lead to it",
-            Self::BecomeNamespaceRoot => "files made from here on need an owner that the user namespace maps",
+            Self::BecomeNamespaceRoot { .. } => "files made from here on need an owner that the user namespace maps",
             Self::MountOverlay(_) => "only inside the container's mount namespace, so that it dies with it",
             Self::BindRoot { .. } => "pivot_root wants the new root to be a mount",
             Self::Mount(_) => "proc and sysfs may be mounted in a user namespace only while the host's are in sight",
@@ -81,7 +81,7 @@ impl fmt::Display for Action {
             }
             Self::SetPropagation(propagation) => write!(f, "make every mount {propagation}"),
             Self::OpenMountpoint(path) => write!(f, "open the mountpoint {}", path.display()),
-            Self::BecomeNamespaceRoot => f.write_str("become user 0 and group 0 of the user namespace"),
+            Self::BecomeNamespaceRoot { .. } => f.write_str("become user 0 and group 0 of the user namespace"),
             Self::MountOverlay(overlay) => write!(f, "mount {overlay}"),
             Self::BindRoot { source } => write!(f, "bind {} over itself", source.display()),
             Self::Mount(mount) => write!(f, "mount {mount}"),
@@ -146,7 +146,7 @@ fn source_words(
 }
 
 fn directory_words(f: &mut fmt::Formatter<'_>, path: &Path, make: bool) -> fmt::Result {
-    write!(f, "{}open the directory {}", if make { "make or " } else { "" }, path.display())
+    write!(f, "{}open the directory {} for chdir", if make { "make or " } else { "" }, path.display())
 }
 
 fn terminal_words(f: &mut fmt::Formatter<'_>, console: bool, size: Option<(u16, u16)>) -> fmt::Result {

@@ -114,7 +114,7 @@ fn spawn_in_cgroup(
     let request = CloneRequest { cgroup: Some(cgroup), ..CloneRequest::default() };
     let child = clone_process(&request, |fresh| {
         reset_signals(fresh.ignored_signals());
-        let fds = [theirs.as_fd(), null.as_fd(), start.log.as_fd(), executable];
+        let fds = [theirs.as_fd(), null.as_fd(), start.log.as_fd(), executable].map(Some);
         // The fourth has number 3 as long as it is held; whoever waits on the channel learns of a failure by its end.
         if let Ok(_placed) = place_descriptors(&fds, 3)
             && std::env::set_current_dir("/").is_ok()

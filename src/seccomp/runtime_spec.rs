@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use libseccomp::ScmpSyscall;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSyscall};
 use sha2::{Digest, Sha256};
 
@@ -28,12 +29,15 @@ pub struct SpecFilter {
 
 /// Compiles a bundle's filter; with a directory it is kept there for the processes that come later.
 ///
-/// Names of calls that libseccomp does not know are passed over, as in runc.
+/// Names of calls that libseccomp does not know are passed over, as in runc, unless `strict`.
 ///
 /// # Errors
 /// [`SeccompError::Config`] for what cannot be: an action without an agent, a comparison of a seventh argument.
-pub fn compile_spec(config: &LinuxSeccomp, cache: Option<&Path>) -> Result<SpecFilter, SeccompError> {
+pub fn compile_spec(config: &LinuxSeccomp, cache: Option<&Path>, strict: bool) -> Result<SpecFilter, SeccompError> {
     let listener = listener(config)?;
+    if strict {
+        check_names(config)?;
+    }
     let text = serde_json::to_vec(config).map_err(|source| SeccompError::Config { reason: source.to_string() })?;
     let digest = Sha256::new().chain_update(compile::surroundings()).chain_update(text).finalize();
     let key = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -59,6 +63,15 @@ fn listener(config: &LinuxSeccomp) -> Result<Option<Listener>, SeccompError> {
     match config.listener_path() {
         Some(path) => Ok(Some(Listener { path: path.clone(), metadata: config.listener_metadata().clone() })),
         None => refused("SCMP_ACT_NOTIFY needs a `listenerPath`, the socket of the agent that answers"),
+    }
+}
+
+/// Refuses a name that libseccomp does not know: what the filter says of it would have no effect.
+fn check_names(config: &LinuxSeccomp) -> Result<(), SeccompError> {
+    let mut names = config.syscalls().iter().flatten().flat_map(|call| call.names());
+    match names.find(|name| ScmpSyscall::from_name(name).is_err()) {
+        None => Ok(()),
+        Some(name) => Err(SeccompError::Config { reason: format!("no system call `{name}` is known here") }),
     }
 }
 

@@ -20,11 +20,20 @@ fn config(json: &str) -> LinuxSeccomp {
 }
 
 fn compiled(json: &str) -> SpecFilter {
-    compile_spec(&config(json), None).unwrap()
+    compile_spec(&config(json), None, false).unwrap()
 }
 
 fn refused(json: &str) -> String {
-    compile_spec(&config(json), None).unwrap_err().to_string()
+    compile_spec(&config(json), None, false).unwrap_err().to_string()
+}
+
+#[test]
+fn unknown_names_are_passed_over_or_refused() {
+    let json = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chown", "no_such_call"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let error = compile_spec(&config(json), None, true).unwrap_err().to_string();
+    assert!(error.contains("no system call `no_such_call`"), "{error}");
+    assert!(compile_spec(&config(json), None, false).is_ok());
+    assert!(compile_spec(&config(&json.replace("no_such_call", "fchown")), None, true).is_ok());
 }
 
 #[test]
@@ -187,7 +196,7 @@ fn a_bundles_program_is_cached_and_one_in_its_place_is_not_read() {
             r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["{name}"], "action": "SCMP_ACT_ERRNO"}}]}}"#
         )
     };
-    let strict = compile_spec(&config(&with("chmod")), Some(&cache)).unwrap().program;
+    let strict = compile_spec(&config(&with("chmod")), Some(&cache), false).unwrap().program;
     let file = |besides: Option<&std::path::Path>| {
         let mut files = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
         files.find(|path| Some(path.as_path()) != besides).unwrap()
@@ -197,7 +206,7 @@ fn a_bundles_program_is_cached_and_one_in_its_place_is_not_read() {
     let key = first.file_stem().unwrap().to_str().unwrap().to_owned();
     assert_eq!(cache::read(&cache, &key), Some(strict));
     // A whole program of ours, but of another profile.
-    compile_spec(&config(&with("getrandom")), Some(&cache)).unwrap();
+    compile_spec(&config(&with("getrandom")), Some(&cache), false).unwrap();
     std::fs::copy(file(Some(&first)), &first).unwrap();
     assert_eq!(cache::read(&cache, &key), None);
 }

@@ -32,23 +32,26 @@ pub fn unblock_signals() {
     };
 }
 
-/// Puts `fds` at the numbers 0, 1, 2, … without close-on-exec for the first `stdio` of them, and closes all others.
+/// Puts `fds` at the numbers 0, 1, 2, … without close-on-exec for the first `stdio` of them, and closes all others. A number that
+/// has `None` is taken until the next execve(2), so that nothing else gets it and survives, and is not open after that.
 ///
-/// Whatever numbers they have now, none is overwritten before it was moved. The result is how far the table is used.
+/// Whatever numbers they have now, none is overwritten before it was moved. The result is what comes after the first `stdio`.
 ///
 /// # Errors
-/// EMFILE where the table has no room for the copies.
-pub fn place_descriptors(fds: &[BorrowedFd<'_>], stdio: usize) -> io::Result<Vec<OwnedFd>> {
+/// EMFILE where the table has no room for the copies; `InvalidInput` where the first is `None`.
+pub fn place_descriptors(fds: &[Option<BorrowedFd<'_>>], stdio: usize) -> io::Result<Vec<OwnedFd>> {
     let count = fds.len() as RawFd;
+    let filler = fds.first().copied().flatten().ok_or(io::ErrorKind::InvalidInput)?;
     // First above all targets, then down: a source may itself be the number of another's target.
     let mut moved = Vec::with_capacity(fds.len());
     for fd in fds {
+        let source = fd.unwrap_or(filler).as_raw_fd();
         // SAFETY: F_DUPFD_CLOEXEC takes a borrowed, open descriptor and a lower bound.
-        moved.push(check(i64::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, count) }))? as RawFd);
+        moved.push(check(i64::from(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, count) }))? as RawFd);
     }
     let mut placed = Vec::new();
     for (target, source) in moved.into_iter().enumerate() {
-        let flags = if target < stdio { 0 } else { libc::O_CLOEXEC };
+        let flags = if target < stdio && fds[target].is_some() { 0 } else { libc::O_CLOEXEC };
         // SAFETY: both numbers are ours: the source was made above, the target is one of those this function replaces.
         check(i64::from(unsafe { libc::dup3(source, target as RawFd, flags) }))?;
         if target >= stdio {
@@ -91,22 +94,26 @@ pub fn close_inherited() -> io::Result<()> {
 }
 
 /// Takes the first `count` descriptors from 3 on that this program was started with, by duplicates with close-on-exec, and sets
-/// close-on-exec on all others: no program that we start has them by accident.
+/// close-on-exec on all others: no program that we start has them by accident. One that is not open is `None`; the last is open.
 ///
 /// # Errors
-/// The number of one that is not open.
-pub fn take_inherited(count: u32) -> Result<Vec<OwnedFd>, RawFd> {
-    let end = 3 + count as RawFd;
+/// EMFILE where there is no room for the copies.
+pub fn take_inherited(count: u32) -> io::Result<Vec<Option<OwnedFd>>> {
     let mut taken = Vec::new();
-    for number in 3..end {
-        // SAFETY: F_DUPFD_CLOEXEC of a number that is not open is EBADF; the number stays whoever's it is.
-        let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, end) };
-        if copy < 0 {
-            return Err(number);
-        }
-        // SAFETY: fcntl has just opened this descriptor for us.
-        taken.push(unsafe { OwnedFd::from_raw_fd(copy) });
+    for number in 3..3 + count as RawFd {
+        // SAFETY: F_GETFD asks for a flag; of a number that is not open it is EBADF.
+        let is_open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+        taken.push(is_open.then_some(number));
     }
+    let used = taken.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    taken.truncate(used);
+    let copy = |number: RawFd| {
+        // SAFETY: F_DUPFD_CLOEXEC takes a number, open as we saw, and a lower bound; the number stays whoever's it is.
+        let copy = check(i64::from(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3 + used as RawFd) }))?;
+        // SAFETY: fcntl has just opened this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+    };
+    let taken = taken.into_iter().map(|number| number.map(copy).transpose()).collect::<io::Result<_>>()?;
     // Kernels before 5.11 cannot; what we open ourselves has the flag in any case.
     let _ = close_on_exec_from(3);
     Ok(taken)

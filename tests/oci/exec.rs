@@ -13,6 +13,8 @@ pub(crate) fn cases() -> Vec<Case> {
         words_of_failures,
         users_are_numbers,
         capabilities_are_added,
+        a_variable_takes_the_place_of_the_container_s,
+        a_cgroup_below_the_container_s_is_joined,
     ]
 }
 
@@ -39,6 +41,29 @@ fn options_say_who_it_is(sandbox: &Sandbox) {
     assert_eq!(output.stdout, "5\n");
     let output = sandbox.shell("printf 'a\\0b' | $MYDOCKER oci exec web cat | od -c | head -1").ok();
     assert_eq!(output.stdout.split_whitespace().collect::<Vec<_>>(), ["0000000", "a", "\\0", "b"]);
+    end(sandbox);
+}
+
+fn a_variable_takes_the_place_of_the_container_s(sandbox: &Sandbox) {
+    waiting(sandbox);
+    let output = oci(sandbox, &["exec", "--env", "TERM=dumb", "--env", "A=b=c", "web", "env"]).ok();
+    let lines = |name: &str| output.stdout.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    assert_eq!((lines("TERM="), lines("A=")), (vec!["TERM=dumb"], vec!["A=b=c"]), "{}", output.describe());
+    assert_eq!(lines("HOME=").len(), 1, "{}", output.describe());
+    end(sandbox);
+}
+
+fn a_cgroup_below_the_container_s_is_joined(sandbox: &Sandbox) {
+    waiting(sandbox);
+    let below = sandbox.cgroups().into_iter().find(|dir| dir.ends_with("web")).unwrap().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let output = oci(sandbox, &["exec", "--cgroup", "below", "web", "cat", "/proc/self/cgroup"]).ok();
+    let joined = output.stdout.lines().filter(|line| line.ends_with("/web/below")).count();
+    assert_eq!(joined, 1, "{}", output.describe());
+    for (bad, words) in [("nosuch", "no such cgroup"), ("../web", "`..` components"), ("below/..", "`..` components")] {
+        oci(sandbox, &["exec", "--cgroup", bad, "web", "true"]).refused(125, &[bad, words]);
+    }
+    std::fs::remove_dir(&below).unwrap();
     end(sandbox);
 }
 

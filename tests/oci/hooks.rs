@@ -13,7 +13,10 @@ pub(crate) fn cases() -> Vec<Case> {
         hooks_run_at_their_moments,
         a_failing_hook_ends_create_and_leaves_nothing,
         a_hook_that_takes_too_long_is_killed_with_its_children,
-        late_hooks_that_fail_are_warnings,
+        a_failing_poststart_hook_ends_the_container,
+        poststop_hooks_that_fail_are_warnings,
+        hooks_have_an_environment,
+        what_hooks_say_goes_to_files,
         a_hook_may_ask_for_the_state,
         a_hook_s_child_holds_nobody_up,
     ]
@@ -71,8 +74,9 @@ fn a_failing_hook_ends_create_and_leaves_nothing(sandbox: &Sandbox) {
     for kind in ["prestart", "createRuntime"] {
         let fails = hook(sandbox, "fails", "echo the reason >&2; exit 3");
         bundle.edit(|config| config["hooks"] = json!({ kind: [fails] }));
-        bundle.oci(&["create", "web"]).refused(1, &[kind, "exit status: 3", "the reason"]);
-        bundle.oci(&["run", "web"]).refused(125, &[kind, "exit status: 3"]);
+        let words = format!("{kind} hook failed with exit code 3");
+        bundle.oci(&["create", "web"]).refused(1, &[&words, "the reason"]);
+        bundle.oci(&["run", "web"]).refused(125, &[&words]);
         expect_nothing(sandbox);
     }
     bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [{ "path": "/nosuch/hook" }] }));
@@ -91,19 +95,70 @@ fn a_hook_that_takes_too_long_is_killed_with_its_children(sandbox: &Sandbox) {
     expect_nothing(sandbox);
 }
 
-fn late_hooks_that_fail_are_warnings(sandbox: &Sandbox) {
+/// Runtime specification, "Lifecycle": step 9 goes on at step 12.
+fn a_failing_poststart_hook_ends_the_container(sandbox: &Sandbox) {
     let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
     let (fails, next) = (hook(sandbox, "fails", "exit 3"), hook(sandbox, "next", "echo next >&9"));
-    bundle.edit(|config| config["hooks"] = json!({ "poststart": [fails, next], "poststop": [fails, next] }));
-    let file = sandbox.dir().join("log");
-    let with_log = |words: &[&str]| {
-        oci(sandbox, &[&["--log", file.to_str().unwrap(), "--log-format=json"], words].concat()).ok();
-        fs::read_to_string(&file).unwrap().lines().filter(|line| line.contains("\"warning\"")).count()
-    };
+    let last = hook(sandbox, "last", "echo last >&9");
+    bundle.edit(|config| config["hooks"] = json!({ "poststart": [fails, next], "poststop": [last] }));
+    let words = ["poststart hook failed with exit code 3", "fails"];
     bundle.oci(&["create", "web"]).ok();
-    assert_eq!(with_log(&["start", "web"]), 1);
-    assert_eq!(with_log(&["delete", "--force", "web"]), 2);
-    assert_eq!(log(sandbox), "next\nnext\n");
+    oci(sandbox, &["start", "web"]).refused(1, &words);
+    expect_nothing(sandbox);
+    bundle.oci(&["run", "--detach", "web"]).refused(1, &words);
+    expect_nothing(sandbox);
+    bundle.oci(&["run", "web"]).refused(125, &words);
+    expect_nothing(sandbox);
+    assert_eq!(log(sandbox), "last\nlast\nlast\n");
+}
+
+fn poststop_hooks_that_fail_are_warnings(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let (fails, next) = (hook(sandbox, "fails", "exit 3"), hook(sandbox, "next", "echo next >&9"));
+    bundle.edit(|config| config["hooks"] = json!({ "poststop": [fails, next] }));
+    let file = sandbox.dir().join("log");
+    bundle.oci(&["create", "web"]).ok();
+    oci(sandbox, &["--log", file.to_str().unwrap(), "--log-format=json", "delete", "web"]).ok();
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("\"warning\"").count(), 1, "{text}");
+    assert_eq!(log(sandbox), "next\n");
+    expect_nothing(sandbox);
+}
+
+/// One that is given none has the runtime's; inside, the container's, which knows nothing of the host's.
+fn hooks_have_an_environment(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "true");
+    let given = hook(sandbox, "given", "env >&9");
+    let mut none = hook(sandbox, "none", "echo $HOST_ONLY >&9");
+    none.as_object_mut().unwrap().remove("env");
+    let check = "test -z \"$HOST_ONLY\" && test \"$TERM\" = xterm";
+    bundle.edit(|config| {
+        config["hooks"] = json!({
+            "createRuntime": [none, given], "createContainer": [none],
+            "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", check] }],
+        });
+    });
+    sandbox.shell(&format!("HOST_ONLY=here $MYDOCKER oci run -b {} web", bundle.dir.display())).ok();
+    let text = log(sandbox);
+    assert_eq!(text.matches("here\n").count(), 2, "{text}");
+    assert!(text.contains("A=b\n") && !text.contains("HOST_ONLY"), "{text}");
+    expect_nothing(sandbox);
+}
+
+fn what_hooks_say_goes_to_files(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "true");
+    let says = hook(sandbox, "says", "echo out; echo err >&2");
+    let file = |name: &str| sandbox.dir().join(name);
+    bundle.edit(|config| {
+        config["hooks"] = json!({ "createRuntime": [says, says] });
+        config["annotations"] =
+            json!({ "run.oci.hooks.stdout": file("stdout"), "run.oci.hooks.stderr": file("stderr") });
+    });
+    bundle.oci(&["run", "web"]).ok();
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    assert_eq!((read("stdout"), read("stderr")), ("out\nout\n".to_owned(), "err\nerr\n".to_owned()));
+    bundle.edit(|config| config["annotations"] = json!({ "run.oci.hooks.stdout": "/nosuch/file" }));
+    bundle.oci(&["run", "web"]).refused(125, &["run.oci.hooks.stdout", "no such file or directory"]);
     expect_nothing(sandbox);
 }
 

@@ -18,6 +18,8 @@ pub(crate) fn cases() -> Vec<Case> {
         all_of_a_container_is_signalled,
         a_paused_container_stands_still,
         a_frozen_container_can_be_deleted,
+        one_that_stands_still_elsewhere_can_be_deleted,
+        many_are_deleted_at_once,
         processes_and_containers_are_listed,
         limits_are_changed,
         a_foreground_container_dies_with_its_parent,
@@ -78,9 +80,9 @@ fn what_a_status_does_not_allow_is_refused(sandbox: &Sandbox) {
 
 fn ids_stay_in_their_directory(sandbox: &Sandbox) {
     let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
-    for bad in ["../x", "a/b", "..", ".", "a b", &"a".repeat(1025)] {
+    for bad in ["../x", "a/b", "..", ".", ".a", "a b", &"a".repeat(1025)] {
         let output = bundle.oci(&["create", bad]);
-        assert!(output.code == 2 && output.stderr.contains("invalid container id"), "{}", output.describe());
+        assert!(output.code == 2 && output.stderr.contains("invalid container ID"), "{}", output.describe());
         oci(sandbox, &["delete", "--force", bad]).expect_code(2);
     }
     for good in ["a_b+c,d-e.f", "A", &"a".repeat(1024)] {
@@ -193,6 +195,42 @@ fn a_frozen_container_can_be_deleted(sandbox: &Sandbox) {
     bundle.oci(&["run", "-d", "web"]).ok();
     oci(sandbox, &["pause", "web"]).ok();
     oci(sandbox, &["delete", "--force", "web"]).ok();
+    expect_nothing(sandbox);
+}
+
+fn one_that_stands_still_elsewhere_can_be_deleted(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    bundle.oci(&["run", "-d", "web"]).ok();
+    let pid = state(sandbox, "web")["pid"].to_string();
+    let own = sandbox.cgroups().into_iter().find(|dir| dir.ends_with("web") && dir.join("freezer.state").exists());
+    // Under version 2 alone a process that is frozen anywhere dies of SIGKILL.
+    let Some(own) = own else {
+        oci(sandbox, &["delete", "-f", "web"]).ok();
+        return expect_nothing(sandbox);
+    };
+    let other = own.with_file_name("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("cgroup.procs"), &pid).unwrap();
+    std::fs::write(other.join("freezer.state"), "FROZEN").unwrap();
+    oci(sandbox, &["delete", "--force", "web"]).ok();
+    std::fs::remove_dir(&other).unwrap();
+    // The parent that was made for the container had somebody else's cgroup in it.
+    let _ = std::fs::remove_dir(own.parent().unwrap());
+    expect_nothing(sandbox);
+}
+
+fn many_are_deleted_at_once(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    for id in ["one", "two", "three"] {
+        bundle.oci(&["create", id]).ok();
+    }
+    oci(sandbox, &["start", "two"]).ok();
+    oci(sandbox, &["delete", "--regex", "^t"]).refused(1, &["cannot delete container `two`"]);
+    assert_eq!(oci(sandbox, &["list", "-q"]).ok().stdout, "one\ntwo\n");
+    oci(sandbox, &["delete", "-f", "--regex", "[eo]$"]).ok();
+    oci(sandbox, &["delete", "--regex", "nobody"]).ok();
+    oci(sandbox, &["delete", "--regex", "("]).refused(2, &["("]);
+    oci(sandbox, &["delete"]).expect_code(2);
     expect_nothing(sandbox);
 }
 

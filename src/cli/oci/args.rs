@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use regex::Regex;
 
 use super::events::Interval;
 use crate::cli::args::GlobalArgs;
@@ -213,7 +214,11 @@ pub struct KillArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The container
-    pub id: OciId,
+    #[arg(required_unless_present = "regex")]
+    pub id: Option<OciId>,
+    /// All containers whose ids this regular expression finds something in
+    #[arg(long, value_name = "REGEX", conflicts_with = "id")]
+    pub regex: Option<Regex>,
     /// End it if it runs; no error where it is not there
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub force: bool,
@@ -285,8 +290,8 @@ pub struct ExecInArgs {
     /// Its SELinux label
     #[arg(long, value_name = "LABEL")]
     pub process_label: Option<String>,
-    /// A cgroup below the container's
-    #[arg(long, value_name = "PATH")]
+    /// A cgroup below the container's, in some of version 1's hierarchies alone where controllers are named
+    #[arg(long, value_name = "[CONTROLLERS:]PATH")]
     pub cgroup: Option<String>,
     /// Add it to a container that is paused
     #[arg(long)]

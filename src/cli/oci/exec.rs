@@ -30,6 +30,7 @@ pub(super) fn run(args: &ExecInArgs, context: &Context<'_>) -> Result<ExitCode, 
         terminal,
         preserved: context.inherited,
         ignore_paused: args.ignore_paused,
+        cgroup: args.cgroup.as_deref(),
     };
     if args.detach {
         context.warn(&exec_detached(&context.runtime, &job)?);
@@ -43,9 +44,6 @@ pub(super) fn run(args: &ExecInArgs, context: &Context<'_>) -> Result<ExitCode, 
 /// Returns what the file describes, or the container's own process with another command; options change either.
 fn process(args: &ExecInArgs, context: &Context<'_>) -> Result<Process, CliError> {
     let wrong = |key: &str, reason: &str| OciError::Config { key: key.to_owned(), reason: reason.to_owned() };
-    if args.cgroup.as_deref().is_some_and(|path| !matches!(path, "" | "/" | ".")) {
-        return Err(wrong("--cgroup", "a process joins the container's own cgroup and no other").into());
-    }
     let mut process = match &args.process {
         Some(path) => {
             let (process, warnings) = read_process(path)?;
@@ -87,7 +85,12 @@ fn apply(args: &ExecInArgs, process: &mut Process) -> Result<(), OciError> {
         process.set_selinux_label(Some(label.clone()));
     }
     let mut env = process.env().clone().unwrap_or_default();
-    env.extend(args.env.iter().cloned());
+    for entry in &args.env {
+        // Of two with one name most programs see the first.
+        let name = entry.split('=').next();
+        env.retain(|had| had.split('=').next() != name);
+        env.push(entry.clone());
+    }
     process.set_env(Some(env));
     process.set_user(user(args, process.user())?);
     if !args.cap.is_empty() {

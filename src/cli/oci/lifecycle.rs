@@ -5,18 +5,17 @@ use std::process::ExitCode;
 use super::Context;
 use super::args::{DeleteArgs, KillArgs, OneId};
 use crate::cli::report::{self, CliError};
-use crate::engine::oci::{self, OciError};
+use crate::engine::oci::{self, OciError, OciId};
 
 /// Starts a created container.
 pub(super) fn start(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
-    context.warn(&oci::start(&context.runtime, &args.id)?);
+    oci::start(&context.runtime, &args.id)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a container's state.
 pub(super) fn state(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
-    let report = context.runtime.find(&args.id)?.report()?;
-    print_json(&report)
+    print_json(&context.runtime.state(&args.id)?)
 }
 
 /// Sends a signal.
@@ -25,10 +24,25 @@ pub(super) fn kill(args: &KillArgs, context: &Context<'_>) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
-/// Deletes a container.
+/// Deletes a container, or all that a pattern finds.
 pub(super) fn delete(args: &DeleteArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
-    context.warn(&oci::delete(&context.runtime, &args.id, args.force)?);
-    Ok(ExitCode::SUCCESS)
+    let mut ids: Vec<OciId> = args.id.iter().cloned().collect();
+    if let Some(regex) = &args.regex {
+        let listing = context.runtime.root.list()?;
+        context.warn(&listing.warnings);
+        let all = listing.containers.iter().map(|container| container.id());
+        ids.extend(all.filter(|id| regex.is_match(id.as_str())).cloned());
+    }
+    // One that cannot be deleted saves none of the others.
+    let mut first = Ok(ExitCode::SUCCESS);
+    for id in &ids {
+        match oci::delete(&context.runtime, id, args.force) {
+            Ok(warnings) => context.warn(&warnings),
+            Err(error) if first.is_ok() => first = Err(error.into()),
+            Err(error) => context.warn(&[error.line()]),
+        }
+    }
+    first
 }
 
 /// Freezes a container.

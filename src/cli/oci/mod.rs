@@ -97,7 +97,7 @@ struct Context<'a> {
     runtime: Runtime,
     log: &'a Log,
     /// Descriptors that go to the container, from 3 on.
-    inherited: &'a [OwnedFd],
+    inherited: &'a [Option<OwnedFd>],
     /// How many of them are sockets of systemd's protocol.
     listen_fds: u32,
 }
@@ -113,9 +113,9 @@ fn perform(
     args: &RuntimeArgs,
     settings: &Settings,
     log: &Log,
-    inherited: &[OwnedFd],
+    inherited: &[Option<OwnedFd>],
 ) -> Result<ExitCode, CliError> {
-    let listen_fds = if inherited.is_empty() { 0 } else { listen_fds() };
+    let listen_fds = listen_fds();
     let context = Context { runtime: runtime(args, settings)?, log, inherited, listen_fds };
     let Some(command) = command else {
         let error = super::args::UsageError::new("a command is missing");
@@ -161,7 +161,7 @@ fn runtime(args: &RuntimeArgs, settings: &Settings) -> Result<Runtime, OciError>
 
 /// Takes the descriptors that a container is to have, before any of ours can get their numbers; no other that we inherited
 /// reaches a hook.
-fn inherit(command: Option<&OciCommand>) -> Result<Vec<OwnedFd>, OciError> {
+fn inherit(command: Option<&OciCommand>) -> Result<Vec<Option<OwnedFd>>, OciError> {
     let (asked, passes) = match command {
         Some(OciCommand::Create(args)) => (args.bundle.preserve_fds, true),
         Some(OciCommand::Run(args)) => (args.bundle.preserve_fds, true),
@@ -170,7 +170,7 @@ fn inherit(command: Option<&OciCommand>) -> Result<Vec<OwnedFd>, OciError> {
     };
     let passed = if passes { listen_fds() } else { 0 };
     let count = asked.saturating_add(passed).min(1 << 16);
-    crate::sys::process::take_inherited(count).map_err(OciError::Descriptor)
+    crate::sys::process::take_inherited(count).map_err(OciError::Descriptors)
 }
 
 /// Counts the sockets that systemd's protocol passes to us (sd_listen_fds(3)).

@@ -56,8 +56,10 @@ fn command(hook: &HookCall, words: &OwnedFd) -> io::Result<Command> {
     if let Some(name) = args.next() {
         command.arg0(name);
     }
-    let env = hook.env.iter().filter_map(|entry| entry.split_once('='));
-    command.args(args).env_clear().envs(env).process_group(0);
+    command.args(args).process_group(0);
+    if let Some(env) = &hook.env {
+        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    }
     if let Some(directory) = &hook.directory {
         command.current_dir(directory);
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{FileType, Uid};
+use rustix::fs::{FileType, Gid, Uid};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -33,8 +33,8 @@ pub(super) fn join_cgroups(stage: &mut Stage) -> Result<(), StepError> {
 
 /// Files are made from here on by ids that the namespace maps. Says whether setgroups(2) is denied: then the groups stay those of the
 /// parent, which the namespace shows as nobody's.
-pub(super) fn become_namespace_root() -> Result<bool, StepError> {
-    match sys::process::set_ids(0, 0, Some(&[])) {
+pub(super) fn become_namespace_root(keep_groups: bool) -> Result<bool, StepError> {
+    match sys::process::set_ids(0, 0, (!keep_groups).then_some(&[])) {
         Ok(()) => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             sys::process::set_ids(0, 0, None)?;
@@ -82,14 +82,15 @@ pub(super) fn start_session(terminal: Option<&OwnedFd>) -> Result<(), StepError>
     Ok(())
 }
 
-/// Becomes the user. The pipes and the terminal become the user's too: /dev/stdout is opened anew by many a program.
+/// Becomes the user. The pipes and the terminal become the user's too: /dev/stdout is opened anew by many a program. A terminal
+/// keeps its group, the one that may write to terminals.
 pub(super) fn set_identity(user: &ResolvedUser, terminal: Option<&OwnedFd>) -> Result<(), StepError> {
     if user.uid != 0 {
-        let _ = terminal.map(|terminal| give(terminal.as_fd(), user.uid));
+        let _ = terminal.map(|terminal| give(terminal.as_fd(), user.uid, None));
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
             if rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo()) {
-                give(fd, user.uid);
+                give(fd, user.uid, Some(user.gid));
             }
         }
         rustix::thread::set_keep_capabilities(true)?;
@@ -104,8 +105,8 @@ pub(super) fn set_identity(user: &ResolvedUser, terminal: Option<&OwnedFd>) -> R
 }
 
 /// What belongs to another user namespace stays as it is; the program then has what it was given.
-fn give(fd: BorrowedFd<'_>, uid: u32) {
-    let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+fn give(fd: BorrowedFd<'_>, uid: u32, gid: Option<u32>) {
+    let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw));
 }
 
 pub(super) fn enter_directory(directory: Option<OwnedFd>) -> Result<(), StepError> {

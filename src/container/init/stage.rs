@@ -68,7 +68,9 @@ impl Stage {
             Action::JoinCgroups => process::join_cgroups(self)?,
             Action::UnshareCgroupNamespace => sys::process::unshare(libc::CLONE_NEWCGROUP as u64)?,
             Action::SetPropagation(propagation) => set_propagation(*propagation)?,
-            Action::BecomeNamespaceRoot => self.groups_denied = process::become_namespace_root()?,
+            Action::BecomeNamespaceRoot { keep_groups } => {
+                self.groups_denied = process::become_namespace_root(*keep_groups)?;
+            }
             Action::SetHostname(name) => set_hostname(name)?,
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,

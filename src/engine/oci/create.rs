@@ -19,6 +19,9 @@ use crate::seccomp::{self, SpecFilter};
 use crate::store::{FileLock, ProcessIdentity};
 use crate::sys::Child;
 
+/// The annotation, as in crun, by which a name in the filter that nobody knows is an error.
+const STRICT_SECCOMP: &str = "run.oci.seccomp_fail_unknown_syscall";
+
 /// Is what `create` is asked to do.
 #[derive(Debug)]
 pub struct CreateJob<'a> {
@@ -30,8 +33,8 @@ pub struct CreateJob<'a> {
     pub pid_file: Option<&'a Path>,
     /// Who takes the terminal.
     pub terminal: TerminalTaker<'a>,
-    /// What becomes descriptor 3, 4, … of the program.
-    pub preserved: &'a [OwnedFd],
+    /// What becomes descriptor 3, 4, … of the program; `None` is a number that is not open.
+    pub preserved: &'a [Option<OwnedFd>],
     /// The caller starts it at once, by the channel that it gets; no socket is made for others.
     pub starts_here: bool,
     /// Changes root without pivot_root(2).
@@ -136,6 +139,10 @@ impl Making {
         let mut init = self.spawn(&mut prepared, job)?;
         let process = self.process.as_ref().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
         record.init = Some(process.identity()?);
+        if spec.hooks().is_some() {
+            // A hook may ask for the state by the container's id.
+            self.directory.write_record(&record)?;
+        }
         let terminal = self.follow(&mut init, job, &record, &mut warnings)?;
         if let (Some(console), Some(master)) = (console, &terminal) {
             console.send(master)?;
@@ -189,7 +196,7 @@ impl Making {
             stderr: streams.stderr(),
             cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into),
             joins: joins.iter().map(AsFd::as_fd).collect(),
-            preserved: job.preserved.iter().map(AsFd::as_fd).collect(),
+            preserved: job.preserved.iter().map(|fd| fd.as_ref().map(AsFd::as_fd)).collect(),
         };
         let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
         drop(theirs);
@@ -215,7 +222,7 @@ impl Making {
         loop {
             match init.recv().map_err(OciError::kernel("hear from the new process"))? {
                 InitEvent::HooksDue => {
-                    self.run_hooks(job, record)?;
+                    run_hooks(job, record)?;
                     init.hooks_done().map_err(OciError::kernel("let the new process go on"))?;
                 }
                 InitEvent::Created { warnings: more, terminal } => {
@@ -234,16 +241,6 @@ impl Making {
         }
     }
 
-    fn run_hooks(&self, job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {
-        let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
-        // A hook may ask for the state by the container's id.
-        self.directory.write_record(record)?;
-        let state = record.report(Status::Creating);
-        let prestart = all.prestart().as_ref();
-        hooks::run_all("prestart", prestart, &job.bundle.path, &state)?;
-        hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state)
-    }
-
     /// Takes back what was made; what cannot be taken back stays recorded, for `delete --force`.
     fn undo(self) -> Result<(), OciError> {
         drop(self.process);
@@ -252,6 +249,13 @@ impl Making {
         }
         self.directory.remove()
     }
+}
+
+fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {
+    let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
+    let state = record.report(Status::Creating);
+    hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state)?;
+    hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state)
 }
 
 fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord, OciError> {
@@ -286,7 +290,9 @@ fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<Cg
 /// Compiles the filter that the configuration asks for.
 pub(super) fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<SpecFilter>, OciError> {
     let Some(config) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
-    Ok(Some(seccomp::compile_spec(config, Some(&runtime.filter_cache))?))
+    let note = spec.annotations().as_ref().and_then(|notes| notes.get(STRICT_SECCOMP));
+    let strict = note.is_some_and(|note| matches!(note.as_str(), "1" | "true"));
+    Ok(Some(seccomp::compile_spec(config, Some(&runtime.filter_cache), strict)?))
 }
 
 fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {

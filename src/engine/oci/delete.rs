@@ -12,6 +12,8 @@ use crate::sys::pidfd::send_signal;
 
 /// So long the kernel may take to end processes that have SIGKILL.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// A process that has not ended after so long may stand still in a cgroup that is not the container's.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Deletes a container that has stopped, or was never started; with `force` any, whether it is there or not. The result are
 /// warnings.
@@ -68,11 +70,17 @@ fn kill_first(container: &Container) -> Result<(), OciError> {
         cgroup.kill()?;
         let _ = cgroup.thaw();
     }
-    let timeout = Timespec { tv_sec: KILL_DEADLINE.as_secs() as i64, tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
-        Ok(0) => Err(OciError::Stuck(container.id().to_string())),
-        _ => Ok(()),
+    let ends = |within: Duration| {
+        let timeout = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
+        !matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)), Ok(0))
+    };
+    if ends(AT_ONCE) {
+        return Ok(());
     }
+    if let (Some(cgroup), Some(init)) = (container.cgroup()?, init) {
+        cgroup.take_back(init.pid);
+    }
+    if ends(KILL_DEADLINE) { Ok(()) } else { Err(OciError::Stuck(container.id().to_string())) }
 }
 
 /// Ends whoever is left in a cgroup and removes it, with the levels above that were made for it.

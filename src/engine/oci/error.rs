@@ -17,12 +17,12 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
     /// An id that cannot be one.
-    #[error("invalid container id `{id}`: {reason}")]
+    #[error("invalid container ID `{id}`: {reason}")]
     Id {
         /// Its beginning.
         id: String,
         /// Why not.
-        reason: &'static str,
+        reason: String,
     },
     /// There is no such container.
     #[error("container `{0}` does not exist")]
@@ -84,18 +84,20 @@ pub enum OciError {
         /// Why not.
         reason: String,
     },
-    /// A descriptor that was to be passed on is not open.
-    #[error("--preserve-fds: descriptor {0} is not open")]
-    Descriptor(i32),
+    /// The descriptors that are to be passed on cannot be kept.
+    #[error("--preserve-fds: keep what is open")]
+    Descriptors(#[source] io::Error),
     /// A hook failed.
-    #[error("{kind} hook {}: {reason}", .path.display())]
+    #[error("{kind} hook {outcome}: {}{details}", .path.display())]
     Hook {
         /// The kind.
         kind: &'static str,
         /// Its program.
         path: PathBuf,
-        /// What happened.
-        reason: String,
+        /// What happened: `failed with exit code 1`.
+        outcome: String,
+        /// What the kernel or the hook itself said, after a separator.
+        details: String,
     },
     /// A step inside the new process.
     #[error("{}", failure_text(.0))]

@@ -26,10 +26,12 @@ pub struct ExecJob<'a> {
     pub pid_file: Option<&'a Path>,
     /// Who takes the terminal.
     pub terminal: TerminalTaker<'a>,
-    /// What becomes descriptor 3, 4, … of the program.
-    pub preserved: &'a [OwnedFd],
+    /// What becomes descriptor 3, 4, … of the program; `None` is a number that is not open.
+    pub preserved: &'a [Option<OwnedFd>],
     /// Joins a container that is paused, and waits with it.
     pub ignore_paused: bool,
+    /// The cgroup below the container's that it joins ([`Cgroup::descend`]).
+    pub cgroup: Option<&'a str>,
 }
 
 /// Is a process that runs in a container.
@@ -151,7 +153,10 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
     let gone = || container.refuse("exec in", "it has just ended");
     let init = container.record.init.as_ref().ok_or_else(gone)?;
     let target = init.open_pidfd()?.ok_or_else(gone)?;
-    let cgroup = container.cgroup()?;
+    let cgroup = match (container.cgroup()?, job.cgroup) {
+        (Some(cgroup), Some(below)) => Some(cgroup.descend(below)?),
+        (cgroup, _) => cgroup,
+    };
     let tasks = cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
     let (channel, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
     let streams = FirstStreams::of(job.process.terminal().unwrap_or(false))?;
@@ -163,7 +168,7 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
         target: target.as_fd(),
         cgroup: cgroup.as_ref().and_then(Cgroup::clone_into),
         tasks: tasks.iter().map(AsFd::as_fd).collect(),
-        preserved: job.preserved.iter().map(AsFd::as_fd).collect(),
+        preserved: job.preserved.iter().map(|fd| fd.as_ref().map(AsFd::as_fd)).collect(),
     };
     let request = ExecRequest { namespaces: container.record.namespaces };
     let child = spawn_exec(&request, &fds)?.finish()?;

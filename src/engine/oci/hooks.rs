@@ -1,8 +1,9 @@
 //! Hooks that the runtime itself runs: programs of the host's, told of a container by its state on their standard input.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use super::{OciError, StateReport};
 
 /// So much of what a hook says is shown where it fails.
 const SHOWN: usize = 1024;
+
+/// Annotations that name files to which the output of hooks is added, as in crun.
+const OUTPUT: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
 
 /// Runs hooks one after the other, in `directory`, and stops at the first that fails.
 ///
@@ -33,35 +37,54 @@ pub(super) fn run_all(
 
 /// Runs one hook.
 pub(super) fn run(kind: &'static str, hook: &Hook, directory: &Path, state: &StateReport) -> Result<(), OciError> {
-    let failed = |reason: String| OciError::Hook { kind, path: hook.path().clone(), reason };
-    let input = serde_json::to_vec(state).map_err(|error| failed(error.to_string()))?;
-    let mut child =
-        command(hook, directory).spawn().map_err(|source| failed(OciError::kernel("execute it")(source).line()))?;
+    let failed =
+        |outcome: String, details: String| OciError::Hook { kind, path: hook.path().clone(), outcome, details };
+    let unable = |operation: &'static str| {
+        move |source| failed("failed".to_owned(), format!(": {}", OciError::kernel(operation)(source).line()))
+    };
+    let input = serde_json::to_vec(state).map_err(|error| unable("write the state for it")(error.into()))?;
+    let mut command = command(hook, directory);
+    let [stdout, stderr] = OUTPUT.map(|name| state.annotations.get(name).map(open_output).transpose());
+    stdout.map_err(unable(OUTPUT[0]))?.map(|file| command.stdout(file));
+    stderr.map_err(unable(OUTPUT[1]))?.map(|file| command.stderr(file));
+    let mut child = command.spawn().map_err(unable("execute it"))?;
     let patience = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let outcome = attend(&mut child, &input, patience);
     if !matches!(outcome, Ok(Attended { status: Some(_), .. })) {
         kill_group(&child);
         let _ = child.wait();
     }
-    let attended = outcome.map_err(|source| failed(OciError::kernel("wait for it")(source).line()))?;
-    match attended.status {
+    let attended = outcome.map_err(unable("wait for it"))?;
+    let outcome = match attended.status {
         None => {
             let seconds = patience.unwrap_or_default().as_secs();
-            Err(failed(format!("it took longer than its timeout of {seconds} s and was killed{}", attended.said())))
+            format!("took longer than its timeout of {seconds} s and was killed")
         }
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(failed(format!("{status}{}", attended.said()))),
-    }
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(0), _) => return Ok(()),
+            (Some(code), _) => format!("failed with exit code {code}"),
+            (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+        },
+    };
+    Err(failed(outcome, attended.said()))
 }
 
+/// What a hook says is added to a file: it keeps what hooks before it said.
+fn open_output(path: &String) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+/// A hook has the environment that its description gives it; one that says nothing of it has ours, as in other runtimes.
 fn command(hook: &Hook, directory: &Path) -> Command {
     let mut command = Command::new(hook.path());
     let mut args = hook.args().iter().flatten();
     if let Some(name) = args.next() {
         command.arg0(name);
     }
-    let env = hook.env().iter().flatten().filter_map(|entry| entry.split_once('='));
-    command.args(args).env_clear().envs(env).current_dir(directory).process_group(0);
+    command.args(args).current_dir(directory).process_group(0);
+    if let Some(env) = hook.env() {
+        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

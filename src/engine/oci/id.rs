@@ -15,7 +15,7 @@ const LONGEST_NAME: usize = 200;
 /// So many bytes of a longer id stay to be recognised in its directory's name.
 const KEPT: usize = 100;
 
-/// Is the id of a container: 1 to 1,024 of the characters `A-Z a-z 0-9 _ + , - .`, not `.` and not `..`.
+/// Is the id of a container: 1 to 1,024 of the characters `A-Z a-z 0-9 _ + , - .`, a dot not first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OciId(String);
@@ -41,14 +41,18 @@ impl FromStr for OciId {
     type Err = OciError;
 
     fn from_str(text: &str) -> Result<Self, OciError> {
-        let bad = |reason| OciError::Id { id: text.chars().take(80).collect(), reason };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_+,-.".contains(&byte);
-        match text {
-            "" => Err(bad("it is empty")),
-            "." | ".." => Err(bad("it is the name of a directory that every directory has")),
+        let bad = |reason: &str| OciError::Id { id: text.chars().take(80).collect(), reason: reason.to_owned() };
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || "_+,-.".contains(letter);
+        match text.chars().find(|letter| !fits(*letter)) {
+            _ if text.is_empty() => Err(bad("it is empty")),
             _ if text.len() > LONGEST => Err(bad("it has more than 1024 bytes")),
-            _ if !text.bytes().all(fits) => Err(bad("only the characters A-Z a-z 0-9 _ + , - . can be in it")),
-            _ => Ok(Self(text.to_owned())),
+            Some(letter) => {
+                let letter = letter.escape_default();
+                Err(bad(&format!("invalid character `{letter}`: it is made of A-Z a-z 0-9 _ + , - .")))
+            }
+            // Its directory would be hidden, or one that every directory has.
+            None if text.starts_with('.') => Err(bad("it begins with a dot")),
+            None => Ok(Self(text.to_owned())),
         }
     }
 }
@@ -79,10 +83,12 @@ mod tests {
 
     #[test]
     fn what_could_leave_the_directory_is_refused() {
-        for bad in ["", ".", "..", "a/b", "../x", "a b", "a\n", "é", "~", &"a".repeat(1025)] {
+        for bad in ["", ".", "..", ".a", "a/b", "../x", "a b", "a\n", "é", "~", &"a".repeat(1025)] {
             assert!(bad.parse::<OciId>().is_err(), "{bad:?}");
         }
-        for good in ["a", "...", "1_2+3,4-5.6", "-rf"] {
+        let error = "a/b\n".parse::<OciId>().unwrap_err().to_string();
+        assert!(error.starts_with("invalid container ID `a/b\n`: invalid character `/`"), "{error}");
+        for good in ["a", "a..", "1_2+3,4-5.6", "-rf"] {
             assert_eq!(good.parse::<OciId>().unwrap().file_name(), good);
         }
     }

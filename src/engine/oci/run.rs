@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::create::{CreateJob, CreatedContainer, create};
-use super::{Container, OciError, OciId, Runtime, delete, start};
+use super::{OciError, OciId, Runtime, delete, start};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
 use crate::spec::ExitStatus;
 
@@ -15,13 +15,9 @@ use crate::spec::ExitStatus;
 /// # Errors
 /// As [`create`] and [`super::start()`]; nothing of the container is left then.
 pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String>, OciError> {
-    let CreatedContainer { container, init, mut warnings, process, .. } = create(runtime, job)?;
-    let started = init.map_or(Ok(Vec::new()), |init| start::execute(&container, init));
-    match started {
-        Ok(more) => {
-            warnings.extend(more);
-            Ok(warnings)
-        }
+    let CreatedContainer { container, init, warnings, process, .. } = create(runtime, job)?;
+    match init.map_or(Ok(()), |init| start::execute(&container, init)) {
+        Ok(()) => Ok(warnings),
         Err(error) => {
             drop(MainProcess::new(process));
             Err(undo(runtime, job.id, error))
@@ -65,18 +61,9 @@ fn live(created: CreatedContainer, signals: &MainSignals, console: &mut dyn Cons
         console.connect(ends).map_err(OciError::kernel("connect the container's terminal"))?;
     }
     if let Some(init) = init {
-        start_here(&container, init, console)?;
+        start::execute(&container, init)?;
     }
     attend(process, signals, console)
-}
-
-fn start_here(
-    container: &Container,
-    init: crate::container::InitChannel,
-    console: &mut dyn Console,
-) -> Result<(), OciError> {
-    start::execute(container, init)?.iter().for_each(|warning| console.warn(warning));
-    Ok(())
 }
 
 /// Waits for the end of a process whose program runs, and passes signals on to it.

@@ -1,7 +1,9 @@
 //! What every command of the runtime works with.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
+use super::state::{LOOK, PATIENCE};
 use super::{ContainerDirectory, ContainerRecord, OciError, OciId, StateReport, StateRoot, Status};
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::store::{FileLock, ProcessIdentity};
@@ -45,6 +47,24 @@ impl Runtime {
     /// [`OciError::Unknown`].
     pub fn find(&self, id: &OciId) -> Result<Container, OciError> {
         self.root.find(id).map(|(directory, record)| Container { directory, record })
+    }
+
+    /// Makes the report of a container. One of which there is nothing to tell yet, because `create` has not come to its process or is
+    /// about to be done, is waited for, unless a hook may be the one who asks.
+    ///
+    /// # Errors
+    /// [`OciError::Unknown`], and as [`Container::status`].
+    pub fn state(&self, id: &OciId) -> Result<StateReport, OciError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let container = self.find(id)?;
+            let status = container.status()?;
+            let waits = status == Status::Creating && container.record.init.is_none();
+            if !waits || Instant::now() >= deadline {
+                return Ok(container.record.report(status));
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Finds a container for a command that changes it. It is locked as long as the lock is held.

@@ -1,25 +1,32 @@
 //! `start`: the word that the container's process waits for.
 
-use super::{Container, OciError, OciId, Runtime, Status, hooks, listener};
+use super::{Container, OciError, OciId, Runtime, Status, delete, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
 
-/// Starts a created container: its program runs when this returns. The result are warnings.
+/// Starts a created container: its program runs when this returns.
 ///
 /// # Errors
 /// [`OciError::State`] unless the container is created; [`OciError::Init`] where the program cannot be executed: the container
-/// has ended then.
-pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
+/// has ended then. [`OciError::Hook`] where a poststart hook fails: the container is deleted then.
+pub fn start(runtime: &Runtime, id: &OciId) -> Result<(), OciError> {
     let (container, _lock) = runtime.find_locked(id)?;
     let connection = match container.status()? {
         Status::Created => container.directory.connect()?,
         _ => None,
     };
     let Some(connection) = connection else { return Err(refusal(&container)?) };
-    execute(&container, InitChannel::at_start_socket(connection))
+    match execute(&container, InitChannel::at_start_socket(connection)) {
+        // The specification's step 9 goes on at its step 12, where the container is destroyed.
+        Err(first @ OciError::Hook { .. }) => Err(match delete::destroy(&container) {
+            Ok(_) => first,
+            Err(then) => OciError::NotCleared { first: Box::new(first), then: Box::new(then) },
+        }),
+        other => other,
+    }
 }
 
-/// Lets the container's process go on to its program, and runs the hooks that come after; returns warnings.
-pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<Vec<String>, OciError> {
+/// Lets the container's process go on to its program, and runs the hooks that come after.
+pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<(), OciError> {
     match init.send_start() {
         // It has said why it is gone.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -33,7 +40,7 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<Ve
                 let pid = container.record.init.as_ref().map_or(0, |init| init.pid);
                 listener::hand_over(container, Status::Created, pid, &listener)?;
             }
-            InitEvent::Executed => return Ok(poststart(container)),
+            InitEvent::Executed => return poststart(container),
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
             InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
@@ -54,11 +61,9 @@ fn refusal(container: &Container) -> Result<OciError, OciError> {
     ))
 }
 
-/// The specification wants a warning of a hook that fails here, and the rest to go on.
-fn poststart(container: &Container) -> Vec<String> {
-    let hooks = container.directory.config().ok().and_then(|spec| spec.hooks().clone());
-    let Some(hooks) = hooks.and_then(|hooks| hooks.poststart().clone()) else { return Vec::new() };
+fn poststart(container: &Container) -> Result<(), OciError> {
+    let spec = container.directory.config()?;
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
     let report = container.record.report(Status::Running);
-    let run = |hook| hooks::run("poststart", hook, &container.record.bundle, &report);
-    hooks.iter().filter_map(|hook| run(hook).err()).map(|error| error.line()).collect()
+    hooks::run_all("poststart", hooks.poststart().as_ref(), &container.record.bundle, &report)
 }

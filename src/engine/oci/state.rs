@@ -15,9 +15,9 @@ use super::{Container, ContainerRecord, OciError, OciId};
 use crate::store::{Durability, FileLock, StoreError, read_record, write_json_atomic, write_record};
 
 /// So long a command waits for another that works on the same container.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a lock.
-const LOOK: Duration = Duration::from_millis(2);
+pub(super) const LOOK: Duration = Duration::from_millis(2);
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";

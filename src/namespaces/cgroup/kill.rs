@@ -118,6 +118,14 @@ impl Cgroup {
         }
         Ok(())
     }
+
+    /// Takes a process back that somebody has put into another cgroup of version 1's freezer: one that is frozen there does not even
+    /// die. What cannot be done has no consequence here: the caller sees whether the process ends.
+    pub fn take_back(&self, pid: i32) {
+        if let Some(dir) = self.v1_with("freezer") {
+            let _ = try_write(&dir.join("cgroup.procs"), &pid.to_string());
+        }
+    }
 }
 
 /// Waits until a key of a v2 directory's `cgroup.events` has a value; a cgroup that is gone has every value.

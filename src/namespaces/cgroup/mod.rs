@@ -5,6 +5,7 @@ mod bundle;
 mod bundle_tests;
 mod controller;
 mod create;
+mod descend;
 mod devices;
 mod error;
 mod files;
