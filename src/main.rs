@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use mydocker::cli;
 use mydocker::keeper::{self, Role};
+use mydocker::sys::executable::run_sealed;
 
 fn main() -> ExitCode {
     cli::report::install_panic_hook();
@@ -17,6 +18,10 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = words.collect();
     if cli::plugin::is_called(&name, &words) {
         return cli::plugin::run();
+    }
+    if cli::may_start_containers(&words) {
+        // Where it fails, what makes a container's process refuses to.
+        let _ = run_sealed();
     }
     if cli::oci::is_called(&name) {
         return cli::oci::run(words);

@@ -46,6 +46,13 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Says whether a command line may be one whose process makes a container's itself: asked before anything else is done, so that executing
+/// the program anew costs no second look at the words.
+pub fn may_start_containers(words: &[OsString]) -> bool {
+    let is_ancestor_form = words.first().is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
+    is_ancestor_form || words.iter().any(|word| word == "run" || word == "create" || word == "exec")
+}
+
 fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
     let settings =
         Settings::new(&cli.global, |name| env::var_os(name)).map_err(|error| error.of(family(&cli.command)))?;

@@ -23,4 +23,4 @@ pub mod state;
 pub mod style;
 pub mod terminal;
 
-pub use app::{run, start_tracing};
+pub use app::{may_start_containers, run, start_tracing};

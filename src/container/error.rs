@@ -173,11 +173,22 @@ pub enum SpawnError {
     /// The intermediate process of an exec was killed.
     #[error("enter the container: the process that enters it died")]
     EnterDied,
+    /// It could not be seen what this process runs from.
+    #[error("look at the file that this process runs from")]
+    Executable(#[source] io::Error),
+    /// The container could overwrite this program on the host.
+    #[error("this process runs from a file that a container could write to")]
+    NotSealed,
 }
 
 impl SpawnError {
     /// Says what may be the cause, or what to do.
     pub fn hint(&self) -> Option<String> {
+        if matches!(self, Self::NotSealed) {
+            let hint = "neither a read-only clone of it (open_tree(2), mount_setattr(2)) nor a sealed copy in memory (memfd_create(2)) \
+                        could be executed: the host has to allow one of them";
+            return Some(hint.to_owned());
+        }
         let Self::Clone(CloneError::Clone { source, .. }) = self else { return None };
         match source.raw_os_error()? {
             libc::EPERM => Some("namespaces need root, or a user namespace that this host allows (`sysctl user.max_user_namespaces`)".to_owned()),

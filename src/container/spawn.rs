@@ -10,6 +10,7 @@ use super::init;
 use super::{LaunchPlan, SpawnError};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::sys::clone::exit_now;
+use crate::sys::executable;
 use crate::sys::process::{join_namespaces, place_descriptors, reset_signals, unshare};
 use crate::sys::{Channel, Child, CloneRequest, Fresh, clone_process, parse_message, send_message};
 
@@ -72,7 +73,8 @@ pub struct SpawnFds<'a> {
 /// has default signals, and waits for its plan ([`super::InitChannel::send_plan`]).
 ///
 /// # Errors
-/// [`SpawnError::Clone`], also where the caller has more than one thread.
+/// [`SpawnError::Clone`], also where the caller has more than one thread; [`SpawnError::NotSealed`] where it did not begin with
+/// [`executable::run_sealed`].
 pub fn spawn_init(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<Child, SpawnError> {
     spawn(request, fds, None)
 }
@@ -103,6 +105,7 @@ fn spawn(
     if fds.joins.len() != request.join.len() {
         return Err(SpawnError::Joins { got: fds.joins.len(), wanted: request.join.len() });
     }
+    check_sealed()?;
     if request.needs_one_between() {
         return spawn_through(request, fds, plan);
     }
@@ -114,6 +117,11 @@ fn spawn(
         }
         become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
     })?)
+}
+
+/// Sees to it that no new process is a fork of a file that a container could write to.
+fn check_sealed() -> Result<(), SpawnError> {
+    if executable::is_sealed().map_err(SpawnError::Executable)? { Ok(()) } else { Err(SpawnError::NotSealed) }
 }
 
 /// Has a process in between join and unshare what holds for its children alone, or has to be there before a new namespace is
@@ -255,8 +263,10 @@ enum EnterReport {
 /// sibling of itself (CLONE_PARENT), so that the caller is its parent.
 ///
 /// # Errors
-/// [`SpawnError::Clone`], also where the caller has more than one thread.
+/// [`SpawnError::Clone`], also where the caller has more than one thread; [`SpawnError::NotSealed`] where it did not begin with
+/// [`executable::run_sealed`].
 pub fn spawn_exec(request: &ExecRequest, fds: &ExecFds<'_>) -> Result<ExecPending, SpawnError> {
+    check_sealed()?;
     spawn_between(|fresh| enter(fresh, request, fds))
 }
 

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::protocol::{BootReply, KeeperBoot};
-use super::role::{FirstStart, Role, open_executable, spawn_first};
+use super::role::{FirstStart, Role, spawn_first};
+use crate::sys::executable::open_executable;
 use crate::sys::wait::{Children, reap_blocking};
 use crate::sys::{parse_message, send_message};
 

@@ -7,5 +7,5 @@ mod watch;
 
 pub use boot::{KeeperError, KeeperStart, start_keeper};
 pub use protocol::{BootReply, FromSupervisor, KeeperBoot, Orphan, ToShim, ToSupervisor};
-pub use role::{Role, become_role, open_executable, spawn_role};
+pub use role::{Role, become_role, spawn_role};
 pub use watch::run;

@@ -3,18 +3,16 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
 use crate::sys::clone::exit_now;
-use crate::sys::mount::{MountChange, RDONLY, change_mount};
 use crate::sys::process::{close_inherited, execute, place_descriptors, reset_signals};
 use crate::sys::{Channel, CloneRequest, clone_process};
 
@@ -174,34 +172,4 @@ pub fn become_role(role: Role) -> io::Result<Channel> {
 fn blocked_signals() -> SigSet {
     use Signal::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGCHLD, SIGUSR1, SIGUSR2].into_iter().collect()
-}
-
-/// Opens the program that roles are started from: this process's own binary, in a form that nobody can write to.
-///
-/// A program in a container that is made to execute `/proc/self/exe` while it is still a fork of ours gets a descriptor of
-/// that file, and with it, as root, could overwrite the host's binary (CVE-2019-5736). A detached read-only mount of
-/// the file has no such way back; where mounts are refused, a sealed copy in memory has none either.
-///
-/// # Errors
-/// What open(2), memfd_create(2) and the like say.
-pub fn open_executable() -> io::Result<OwnedFd> {
-    read_only_clone().or_else(|_| sealed_copy())
-}
-
-fn read_only_clone() -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let clone = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?;
-    change_mount(clone.as_fd(), &MountChange { set: RDONLY, ..MountChange::default() })?;
-    Ok(clone)
-}
-
-fn sealed_copy() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = File::from(rustix::fs::memfd_create(c"mydocker", flags)?);
-    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals)?;
-    // A descriptor that is open for writing cannot be executed.
-    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
-    Ok(File::open(path)?.into())
 }

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod capability;
 pub mod channel;
 pub mod clone;
+pub mod executable;
 pub mod heap;
 pub mod message;
 pub mod mount;

@@ -16,7 +16,11 @@ use mydocker::namespaces::mount::{Propagation, set_propagation};
 
 fn main() -> std::process::ExitCode {
     let mut args = std::env::args();
-    match args.nth(1).as_deref() {
+    let mode = args.nth(1);
+    if mode.as_deref().is_some_and(|mode| mode.starts_with("--drive")) {
+        mydocker::sys::executable::run_sealed().unwrap();
+    }
+    match mode.as_deref() {
         Some("--drive") => return driver::main(&args.next().unwrap_or_default()),
         Some("--drive-bundle") => return bundle_driver::main(&args.next().unwrap_or_default()),
         _ => {}

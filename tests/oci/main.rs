@@ -13,11 +13,19 @@ mod exec;
 mod faults;
 mod hooks;
 mod lifecycle;
+mod own_program;
 mod streams;
 mod terminal;
 
 fn main() -> ExitCode {
-    let modules =
-        [exec::cases(), faults::cases(), hooks::cases(), lifecycle::cases(), streams::cases(), terminal::cases()];
+    let modules = [
+        exec::cases(),
+        faults::cases(),
+        hooks::cases(),
+        lifecycle::cases(),
+        own_program::cases(),
+        streams::cases(),
+        terminal::cases(),
+    ];
     support::run_all(modules.into_iter().flatten().collect())
 }
