@@ -164,6 +164,8 @@ impl<'a> Run<'a> {
             network => network?,
         };
         // The new process has its hands full for a while.
+        cgroup.confine_devices().iter().for_each(|warning| console.warn(warning));
+        launch.start_when_due()?;
         spares.clean_one(&files);
         let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;
         let killed = matches!(status, ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(137));
@@ -215,8 +217,7 @@ fn plan(
     let cache = dirs.data().join("cache/seccomp");
     let seccomp = seccomp::compile_cached(&cache, &request.seccomp, &capabilities)?;
     let confinement = Confinement { capabilities, seccomp: seccomp.map(|filter| filter.as_bytes().to_vec()) };
-    let options =
-        StartOptions { start_at_once: starts_at_once(job), die_with_parent: true, cgroups: cgroup_view(cgroup) };
+    let options = StartOptions { start_at_once: false, die_with_parent: true, cgroups: cgroup_view(cgroup) };
     Ok(prepare(request, &files.paths(), &confinement, &options)?)
 }
 
@@ -239,11 +240,6 @@ fn spawn(
     plan_fds.extend(mapped.iter().map(AsFd::as_fd));
     init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
     Ok(process)
-}
-
-/// Before its networks are there, and its terminal has a size, no program runs.
-fn starts_at_once(job: &ForegroundJob<'_>) -> bool {
-    job.networks.is_empty() && !job.request.tty
 }
 
 /// Starts the thread of the networks, where there is anything for it to do.
@@ -305,6 +301,8 @@ struct Launch {
     ends: Option<StreamEnds>,
     created: bool,
     attached: bool,
+    /// Its terminal is to have a size before its program runs.
+    has_terminal: bool,
     started: bool,
     deadline: Instant,
 }
@@ -320,8 +318,15 @@ struct Ready {
 impl Launch {
     fn new(job: &ForegroundJob<'_>, init: InitChannel, ends: StreamEnds) -> Self {
         let deadline = Instant::now() + CREATE_DEADLINE;
-        let attached = job.networks.is_empty();
-        Self { init: Some(init), ends: Some(ends), created: false, attached, started: starts_at_once(job), deadline }
+        Self {
+            init: Some(init),
+            ends: Some(ends),
+            created: false,
+            attached: job.networks.is_empty(),
+            has_terminal: job.request.tty,
+            started: false,
+            deadline,
+        }
     }
 
     /// Waits for the container's end.
@@ -346,9 +351,7 @@ impl Launch {
                     outcome => outcome?,
                 }
             }
-            if self.created && self.attached && !self.started && !ready.ended {
-                self.start()?;
-            }
+            self.start_when_due()?;
             if ready.signals {
                 process.take_signals(signals, self.init.is_none(), console)?;
             }
@@ -358,9 +361,17 @@ impl Launch {
         }
     }
 
-    fn start(&mut self) -> Result<(), LaunchError> {
+    /// Says that the program may run, as soon as nothing is missing but what the process does itself: it need not wait for us.
+    fn start_when_due(&mut self) -> Result<(), LaunchError> {
+        if self.started || !self.attached || self.has_terminal && !self.created {
+            return Ok(());
+        }
         self.started = true;
-        self.init.as_mut().map_or(Ok(()), InitChannel::send_start).map_err(LaunchError::Channel)
+        match self.init.as_mut().map_or(Ok(()), InitChannel::send_start) {
+            // It has ended: its last words say why.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.map_err(LaunchError::Channel),
+        }
     }
 
     fn poll(

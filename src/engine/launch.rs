@@ -284,6 +284,7 @@ impl Attempt {
         let tasks = cgroup.v1_tasks()?;
         let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
         self.init.get_mut().send_plan(&self.prepared.plan, &fds).map_err(LaunchError::Channel)?;
+        self.warnings.extend(cgroup.confine_devices());
         if job.request.namespaces.network == NetworkNamespace::Private && job.shared_network.is_none() {
             self.networking.netns = match open_netns(self.process.pid) {
                 // It has ended already: its last words say why.

@@ -10,7 +10,7 @@ use super::files::{is_gone, read, write};
 use super::handle::{V1, V2};
 use super::hierarchy::Mount;
 use super::resources::{self, MissingWeight};
-use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices, limits};
+use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, limits};
 use crate::spec::ResourceLimits;
 
 /// How often a directory is tried again whose parent somebody else is removing at the same moment.
@@ -102,7 +102,6 @@ impl Hierarchies {
         let mut cgroup = Cgroup::new(path.clone(), v2, v1, split.warnings);
         let warnings = resources::set(&cgroup, resources, MissingWeight::Warning)?;
         cgroup.warnings.extend(warnings);
-        cgroup.warnings.extend(devices::confine(&cgroup));
         Ok(cgroup)
     }
 
