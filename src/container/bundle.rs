@@ -109,6 +109,7 @@ pub fn prepare_bundle(
         create: from_namespaces::created(&linux),
         join: from_namespaces::joined(&linux),
         time_offsets: from_namespaces::time_offsets(&linux)?,
+        drop_groups: options.deny_setgroups,
     };
     let maps =
         IdMaps { uid: from_namespaces::maps(linux.uid_mappings()), gid: from_namespaces::maps(linux.gid_mappings()) };

@@ -68,7 +68,7 @@ pub fn plan_exec(
     }
     create.push(Action::OpenDirectory { path, make: false });
     create.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
-    let mut choice = planner::user_choice(spec, &process, extras.deny_setgroups);
+    let mut choice = planner::requested_user(spec, extras.deny_setgroups);
     if let Some(user) = user {
         choice = UserChoice { user: user.to_owned(), ..choice };
     }
@@ -143,7 +143,7 @@ fn exec_steps(spec: &Spec, process: &Process, linux: &Linux) -> Result<Vec<Actio
     steps.push(Action::OpenDirectory { path: process.cwd().clone(), make: false });
     steps.push(from_process::find_program(process)?);
     steps.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
-    steps.push(Action::ResolveUser(planner::user_choice(spec, process, planner::keeps_groups(spec))));
+    steps.push(Action::ResolveUser(planner::numeric_user(process, planner::keeps_groups(spec))));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
     steps.extend(last.map(Action::SetAffinity));

@@ -223,8 +223,10 @@ fn inside_steps(
         steps.push(from_process::find_program(process)?);
     }
     steps.push(Action::SetUmask(process.user().umask().unwrap_or(0o022)));
-    let keep_groups = extras.deny_setgroups || extras.bundle.is_some() && keeps_groups(spec);
-    steps.push(Action::ResolveUser(user_choice(spec, process, keep_groups)));
+    steps.push(Action::ResolveUser(match extras.bundle {
+        Some(_) => numeric_user(process, extras.deny_setgroups || keeps_groups(spec)),
+        None => requested_user(spec, extras.deny_setgroups),
+    }));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
     Ok(())
@@ -249,13 +251,14 @@ pub(super) fn note<'a>(spec: &'a Spec, key: &str) -> &'a str {
     spec.annotations().as_ref().and_then(|notes| notes.get(key)).map_or("", String::as_str)
 }
 
-/// Returns the user as written where we wrote it, the OCI's numbers otherwise.
-pub(super) fn user_choice(spec: &Spec, process: &Process, keep_groups: bool) -> UserChoice {
-    let split = |text: &str| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    if spec.annotations().as_ref().is_some_and(|notes| notes.contains_key(USER)) {
-        let user = note(spec, USER).to_owned();
-        return UserChoice { user, groups: split(note(spec, GROUPS)), keep_groups, numeric: false };
-    }
+/// Returns the user of a request, as it is written there.
+pub(super) fn requested_user(spec: &Spec, keep_groups: bool) -> UserChoice {
+    let groups = note(spec, GROUPS).split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    UserChoice { user: note(spec, USER).to_owned(), groups, keep_groups, numeric: false }
+}
+
+/// Returns the user of a bundle: the OCI's numbers. An annotation there may be anybody's, and says nothing about a user.
+pub(super) fn numeric_user(process: &Process, keep_groups: bool) -> UserChoice {
     let user = process.user();
     let groups = user.additional_gids().iter().flatten().map(u32::to_string).collect();
     UserChoice { user: format!("{}:{}", user.uid(), user.gid()), groups, keep_groups, numeric: true }

@@ -180,6 +180,7 @@ pub fn prepare(
         create: from_namespaces::created(&linux),
         join: from_namespaces::joined(&linux),
         time_offsets: None,
+        drop_groups: deny_setgroups,
     };
     let user_namespace = maps.map(|maps| UserNamespacePlan { maps: maps.clone(), groups, overlay: Some(overlay) });
     Ok(Prepared {

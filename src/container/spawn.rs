@@ -24,6 +24,10 @@ pub struct SpawnRequest {
     /// What is written to /proc/self/timens_offsets of a new time namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_offsets: Option<String>,
+    /// Leaves the supplementary groups of whoever spawns outside: for a user namespace in which the new process cannot leave them
+    /// itself, since setgroups(2) is denied there.
+    #[serde(default)]
+    pub drop_groups: bool,
 }
 
 impl SpawnRequest {
@@ -106,6 +110,10 @@ fn spawn(
         return Err(SpawnError::Joins { got: fds.joins.len(), wanted: request.join.len() });
     }
     check_sealed()?;
+    if request.drop_groups {
+        // EPERM: without the right to change them they are those of an ordinary user, who keeps them.
+        let _ = rustix::thread::set_thread_groups(&[]);
+    }
     if request.needs_one_between() {
         return spawn_through(request, fds, plan);
     }

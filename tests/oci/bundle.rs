@@ -24,6 +24,21 @@ impl<'a> Bundle<'a> {
         bundle
     }
 
+    /// The same with a root of its own, to be written to, and a directory `x` of the bundle's at /x.
+    pub(crate) fn with_own_root(sandbox: &'a Sandbox, name: &str, script: &str) -> Self {
+        let bundle = Self::new(sandbox, name, script);
+        fs::create_dir(bundle.dir.join("x")).expect("a directory of our own");
+        sandbox.shell(&format!("cp -a \"$MYDOCKER_ROOTFS\" {}/rootfs", bundle.dir.display())).ok();
+        bundle.edit(|config| config["root"] = json!({ "path": "rootfs" }));
+        bundle.mount(json!({ "destination": "/x", "type": "bind", "source": "x", "options": ["bind"] }));
+        bundle
+    }
+
+    /// Adds a mount.
+    pub(crate) fn mount(&self, mount: Value) {
+        self.edit(|config| config["mounts"].as_array_mut().expect("a list").push(mount));
+    }
+
     pub(crate) fn write(&self, config: &Value) {
         fs::write(self.dir.join("config.json"), config.to_string()).expect("a file of our own");
     }

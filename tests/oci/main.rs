@@ -8,6 +8,7 @@ use std::process::ExitCode;
 #[expect(dead_code, unused_imports, reason = "other test programs use the rest of it")]
 mod support;
 
+mod attacks;
 mod bundle;
 mod exec;
 mod faults;
@@ -19,6 +20,7 @@ mod terminal;
 
 fn main() -> ExitCode {
     let modules = [
+        attacks::cases(),
         exec::cases(),
         faults::cases(),
         hooks::cases(),

@@ -86,18 +86,13 @@ impl<'a> Victim<'a> {
     }
 }
 
-/// A bundle that runs `words`, and has a directory of its own at /x.
+/// A bundle that runs `words`.
 fn bundle<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Bundle<'a> {
-    let bundle = Bundle::new(sandbox, "b", "");
-    fs::create_dir(bundle.dir.join("x")).unwrap();
+    let bundle = Bundle::with_own_root(sandbox, "b", "");
     bundle.edit(|config| {
         config["process"]["args"] = json!(words);
         config["process"]["env"].as_array_mut().unwrap().push(VARIABLE.into());
-        let mount = json!({ "destination": "/x", "type": "bind", "source": "x", "options": ["bind"] });
-        config["mounts"].as_array_mut().unwrap().push(mount);
-        config["root"] = json!({ "path": "rootfs" });
     });
-    sandbox.shell(&format!("cp -a \"$MYDOCKER_ROOTFS\" {}/rootfs", bundle.dir.display())).ok();
     bundle
 }
 

@@ -31,8 +31,8 @@ pub(super) fn join_cgroups(stage: &mut Stage) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Files are made from here on by ids that the namespace maps. Says whether setgroups(2) is denied: then the groups stay those of the
-/// parent, which the namespace shows as nobody's.
+/// Files are made from here on by ids that the namespace maps. Says whether setgroups(2) is denied: then the groups stay as they are: none,
+/// where the parent could leave its own.
 pub(super) fn become_namespace_root(keep_groups: bool) -> Result<bool, StepError> {
     match sys::process::set_ids(0, 0, (!keep_groups).then_some(&[])) {
         Ok(()) => Ok(false),

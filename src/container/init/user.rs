@@ -84,7 +84,7 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 
 /// Takes `uid:gid` and groups as the numbers they are.
 fn numbers(choice: &UserChoice, passwd: &str) -> Result<ResolvedUser, StepError> {
-    let number = |text: &str| text.parse().map_err(|_| StepError::refused(format!("`{text}` is no id")));
+    let number = |text: &str| id(text).ok_or_else(|| StepError::refused(format!("`{text}` is no id")));
     let (uid, gid) = choice.user.split_once(':').unwrap_or((&choice.user, "0"));
     let (uid, gid) = (number(uid)?, number(gid)?);
     let groups = choice.groups.iter().map(|group| number(group)).collect::<Result<_, _>>()?;
@@ -102,12 +102,12 @@ fn find(choice: &UserChoice, passwd: &str, group: &str) -> Result<ResolvedUser, 
     };
     let entry = users(passwd)
         .find(|entry| entry.name == user)
-        .or_else(|| user.parse::<u32>().ok().and_then(|uid| users(passwd).find(|entry| entry.uid == uid)));
-    let uid = match (&entry, user.parse::<u32>()) {
+        .or_else(|| id(user).and_then(|uid| users(passwd).find(|entry| entry.uid == uid)));
+    let uid = match (&entry, id(user)) {
         (Some(entry), _) => entry.uid,
-        (None, Ok(uid)) => uid,
-        (None, Err(_)) if user == "root" => 0,
-        (None, Err(_)) => {
+        (None, Some(uid)) => uid,
+        (None, None) if user == "root" => 0,
+        (None, None) => {
             let error = StepError::refused(format!("no user `{user}` in the container's /etc/passwd"));
             return Err(error.with_hint("a number needs no entry there: `--user 1000:1000`"));
         }
@@ -130,9 +130,14 @@ fn find(choice: &UserChoice, passwd: &str, group: &str) -> Result<ResolvedUser, 
     Ok(ResolvedUser { uid, gid, groups: all, home, keep_groups: choice.keep_groups })
 }
 
+/// Reads a number in digits alone: `+0` is a name.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn find_group(name: &str, group: &str) -> Result<u32, StepError> {
     let entry = groups(group).find(|(have, ..)| *have == name).map(|(_, gid, _)| gid);
-    entry.or_else(|| name.parse().ok()).ok_or_else(|| {
+    entry.or_else(|| id(name)).ok_or_else(|| {
         StepError::refused(format!("no group `{name}` in the container's /etc/group"))
             .with_hint("a number needs no entry there")
     })
@@ -167,6 +172,7 @@ mod tests {
         assert!(look("nosuch", &[]).unwrap_err().contains("`nosuch`"));
         assert!(look("0:nosuch", &[]).unwrap_err().contains("`nosuch`"));
         assert!(look("", &["nosuch"]).is_err());
+        assert!(look("+0", &[]).is_err() && look("0:+0", &[]).is_err());
     }
 
     #[test]
