@@ -139,7 +139,11 @@ const SERVICE_LINES: &[&str] = &[
     "privileged: true",
     "privileged: false",
     "devices: [/dev/null]",
+    "devices: [sda]",
+    "device_cgroup_rules: [\"c 1:3 r\"]",
+    "device_cgroup_rules: [\"c 1:3\"]",
     "pid: host",
+    "pid: \"service:x\"",
     "ipc: host",
     "secrets: [x]",
     "security_opt: [no-new-privileges]",
@@ -414,15 +418,24 @@ network_mode: service:x
 network_mode: none
     accepted
 privileged: true
-    5:5: error: `privileged` is not supported yet, and without it the container would have fewer rights than it asks for
+    accepted
 privileged: false
     accepted
 devices: [/dev/null]
-    5:5: error: `devices` is not supported yet, and without it the service would run without the devices it asks for
+    accepted
+devices: [sda]
+    5:15: error: `sda:sda:rwm` is not a device (`/dev/HOST`, `/dev/HOST:/dev/INSIDE`, and `:rwm` behind either)
+device_cgroup_rules: ["c 1:3 r"]
+    accepted
+device_cgroup_rules: ["c 1:3"]
+    5:27: error: `c 1:3` is not a rule about devices (such as `c 10:200 rwm`: a, b or c, numbers or `*`, letters of r, w and m)
 pid: host
+    accepted
+pid: "service:x"
     5:5: error: `pid` is not supported yet, and without it the container would get a namespace of its own in place of the one asked for
+    5:10: error: service `web` depends on undefined service `x`
 ipc: host
-    5:5: error: `ipc` is not supported yet, and without it the container would get a namespace of its own in place of the one asked for
+    accepted
 secrets: [x]
     5:5: error: `secrets` is not supported yet, and without it files that the service reads would be missing
     5:15: error: service `web` refers to undefined secret `x`

@@ -83,7 +83,7 @@ pub fn prepare_bundle(
     let mut warnings = Vec::new();
     let capabilities = grantable(spec, &linux, &mut warnings)?;
     let seccomp = options.seccomp.as_ref().map(|filter| filter.program.as_bytes().to_vec());
-    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp };
+    let confinement = Confinement { capabilities: CapabilitySet::EMPTY, seccomp, devices: Vec::new() };
     let start = StartOptions {
         start_at_once: options.start_at_once,
         die_with_parent: options.die_with_parent,

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{ContainerError, ContainerPaths};
 use crate::namespaces::mount::Propagation;
-use crate::spec::{ContainerRequest, MountKind, NetworkNamespace};
+use crate::spec::{ContainerRequest, MountKind, NamespaceRequest, NamespaceSource};
 
 /// Checks every part of a request that a plan is made of.
 pub(super) fn check(request: &ContainerRequest, paths: &ContainerPaths) -> Result<(), ContainerError> {
@@ -13,12 +13,13 @@ pub(super) fn check(request: &ContainerRequest, paths: &ContainerPaths) -> Resul
         return Err(ContainerError::NoCommand);
     }
     check_texts(request)?;
+    check_namespaces(&request.namespaces)?;
     check_paths(request, paths)?;
     check_mounts(request)?;
     check_working_directory(request.working_dir.as_deref())?;
     check_user(request.user.as_deref().unwrap_or_default())?;
     for (key, value) in &request.sysctls {
-        check_sysctl(key, value, request.namespaces.network == NetworkNamespace::Private)?;
+        check_sysctl(key, value, &request.namespaces)?;
     }
     for (name, limit) in &request.ulimits {
         if super::limits::number(name).is_none() {
@@ -50,6 +51,19 @@ fn check_texts(request: &ContainerRequest) -> Result<(), ContainerError> {
         });
     }
     Ok(())
+}
+
+/// The host's namespaces do not belong to a new user namespace: what they have cannot be mounted in it.
+fn check_namespaces(namespaces: &NamespaceRequest) -> Result<(), ContainerError> {
+    if namespaces.user.is_none() {
+        return Ok(());
+    }
+    let hosts = [("pid", &namespaces.pid), ("ipc", &namespaces.ipc), ("network", &namespaces.network)];
+    let shared = hosts.into_iter().find(|(_, source)| **source == NamespaceSource::Host).map(|(name, _)| name);
+    match shared.or((!namespaces.cgroup).then_some("cgroup")) {
+        Some(namespace) => Err(ContainerError::HostNamespace { namespace }),
+        None => Ok(()),
+    }
 }
 
 /// Checks one entry of the environment.
@@ -173,7 +187,8 @@ fn is_id(digits: &str) -> bool {
 }
 
 /// Checks that a sysctl belongs to a namespace of the container's own.
-fn check_sysctl(key: &str, value: &str, own_network: bool) -> Result<(), ContainerError> {
+fn check_sysctl(key: &str, value: &str, namespaces: &NamespaceRequest) -> Result<(), ContainerError> {
+    let own = |source: &NamespaceSource| *source == NamespaceSource::Private;
     let refused = |reason| Err(ContainerError::Sysctl { key: key.to_owned(), reason });
     if value.contains(['\n', '\0']) {
         return refused("its value holds a line end");
@@ -184,11 +199,15 @@ fn check_sysctl(key: &str, value: &str, own_network: bool) -> Result<(), Contain
     }
     let text = path.to_string_lossy();
     if text.starts_with("net/") {
-        return if own_network { Ok(()) } else { refused("the container has no network namespace of its own") };
+        return if own(&namespaces.network) {
+            Ok(())
+        } else {
+            refused("the container has no network namespace of its own")
+        };
     }
     let ipc = ["kernel/shm", "kernel/msg"].iter().any(|prefix| text.starts_with(prefix));
     if ipc || text == "kernel/sem" || text.starts_with("fs/mqueue/") {
-        return Ok(());
+        return if own(&namespaces.ipc) { Ok(()) } else { refused("the container has no IPC namespace of its own") };
     }
     refused(
         "it is the whole machine's: only net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem are a container's",
@@ -236,14 +255,14 @@ mod tests {
 
     #[test]
     fn sysctls_are_those_of_namespaces() {
-        for (key, own) in [
-            ("net.ipv4.ip_forward", true),
-            ("kernel.shmmax", false),
-            ("fs.mqueue.msg_max", false),
-            ("kernel.sem", false),
-        ] {
-            assert!(check_sysctl(key, "1", own).is_ok(), "{key}");
+        let hosts = NamespaceRequest { network: NamespaceSource::Host, ..NamespaceRequest::private() };
+        let own = NamespaceRequest::private();
+        for key in ["net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max", "kernel.sem"] {
+            assert!(check_sysctl(key, "1", &own).is_ok(), "{key}");
+            assert_eq!(check_sysctl(key, "1", &hosts).is_ok(), !key.starts_with("net."), "{key}");
         }
+        let hosts = NamespaceRequest { ipc: NamespaceSource::Host, ..NamespaceRequest::private() };
+        assert!(check_sysctl("kernel.sem", "1", &hosts).is_err());
         for key in [
             "kernel.panic",
             "kernel.hostname",
@@ -254,12 +273,22 @@ mod tests {
             "/etc/passwd",
             "fs/mqueue/../x",
         ] {
-            assert!(check_sysctl(key, "1", true).is_err(), "{key}");
+            assert!(check_sysctl(key, "1", &own).is_err(), "{key}");
         }
-        assert!(check_sysctl("net.ipv4.ip_forward", "1", false).is_err());
-        assert!(check_sysctl("net.ipv4.ip_forward", "1\n2", true).is_err());
+        assert!(check_sysctl("net.ipv4.ip_forward", "1\n2", &own).is_err());
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/100.forwarding"), Path::new("net/ipv4/conf/eth0.100/forwarding"));
         assert_eq!(sysctl_path("net/ipv4/conf/eth0.100/forwarding"), Path::new("net/ipv4/conf/eth0.100/forwarding"));
+    }
+
+    #[test]
+    fn a_user_namespace_has_nothing_of_the_host_s() {
+        let user = Some(crate::spec::IdMaps::ancestor());
+        let mapped = NamespaceRequest { user, ..NamespaceRequest::private() };
+        assert!(check_namespaces(&mapped).is_ok());
+        assert!(check_namespaces(&NamespaceRequest { uts: NamespaceSource::Host, ..mapped.clone() }).is_ok());
+        assert!(check_namespaces(&NamespaceRequest { pid: NamespaceSource::Host, ..mapped.clone() }).is_err());
+        assert!(check_namespaces(&NamespaceRequest { cgroup: false, ..mapped }).is_err());
+        assert!(check_namespaces(&NamespaceRequest { cgroup: false, ..NamespaceRequest::private() }).is_ok());
     }
 
     #[test]

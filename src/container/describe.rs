@@ -4,13 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-    Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
 };
 
-use super::{Confinement, ContainerError, ContainerPaths};
-use crate::spec::{CapabilityBase, CapabilitySet, ContainerRequest, IdMap, MountKind, MountRequest, NetworkNamespace};
+use super::{Confinement, ContainerError, ContainerPaths, HostDevice};
+use crate::namespaces::mount::DeviceKind;
+use crate::spec::{
+    CapabilityBase, CapabilitySet, ContainerRequest, IdMap, KernelFiles, MountKind, MountRequest, NamespaceSource,
+};
 
 /// The user as written: the OCI has numbers only, and names can be looked up only inside the container.
 pub(super) const USER: &str = "io.mydocker.user";
@@ -22,6 +26,9 @@ pub(super) const INIT: &str = "io.mydocker.init";
 pub(super) const DENY_GROUPS: &str = "io.mydocker.deny-setgroups";
 /// The mount option that fills an empty volume.
 pub(super) const COPY_UP: &str = "x-mydocker.copy-up";
+
+/// The mount option of a source that the parent sends ([`super::Role::Source`]).
+pub(super) const SENT: &str = "x-mydocker.sent";
 
 /// The mount option that names what of the source is mounted.
 pub(super) const SUBPATH: &str = "x-mydocker.subpath=";
@@ -58,9 +65,16 @@ pub(super) fn describe(
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(request).map_err(bad)?)
         .sysctl(sysctls(request))
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
-        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .rootfs_propagation("rprivate");
+    // Said also where there are none: the builder has lists of its own.
+    let listed = |paths: &[&str]| match request.kernel_files {
+        KernelFiles::Protected => paths.iter().map(|path| (*path).to_owned()).collect(),
+        KernelFiles::Unmasked | KernelFiles::Open => Vec::new(),
+    };
+    linux = linux.masked_paths(listed(&MASKED)).readonly_paths(listed(&READ_ONLY));
+    if request.namespaces.user.is_none() {
+        linux = linux.devices(devices(&confinement.devices).map_err(bad)?);
+    }
     if let Some(maps) = &request.namespaces.user {
         linux = linux.uid_mappings(id_mappings(&maps.uid).map_err(bad)?);
         linux = linux.gid_mappings(id_mappings(&maps.gid).map_err(bad)?);
@@ -81,7 +95,7 @@ pub(super) fn describe(
         .root(root)
         .hostname(&request.hostname)
         .process(process(request, confinement).map_err(bad)?)
-        .mounts(mounts(request, paths).map_err(bad)?)
+        .mounts(mounts(request, paths, confinement).map_err(bad)?)
         .annotations(notes)
         .linux(linux.build().map_err(bad)?)
         .build()
@@ -147,24 +161,40 @@ fn rlimits(request: &ContainerRequest) -> Result<Vec<PosixRlimit>, oci_spec::Oci
 fn namespaces(request: &ContainerRequest) -> Result<Vec<LinuxNamespace>, oci_spec::OciSpecError> {
     use LinuxNamespaceType as Type;
     let asked = &request.namespaces;
-    let mut kinds = vec![Type::Mount, Type::Pid, Type::Uts, Type::Ipc];
-    if asked.user.is_some() {
-        kinds.insert(0, Type::User);
-    }
-    if asked.network == NetworkNamespace::Private {
-        kinds.push(Type::Network);
+    let new = |kind: Type| LinuxNamespaceBuilder::default().typ(kind).build();
+    let mut list = asked.user.iter().map(|_| new(Type::User)).collect::<Result<Vec<_>, _>>()?;
+    list.push(new(Type::Mount)?);
+    let sources =
+        [(Type::Pid, &asked.pid), (Type::Uts, &asked.uts), (Type::Ipc, &asked.ipc), (Type::Network, &asked.network)];
+    for (kind, source) in sources {
+        match source {
+            NamespaceSource::Private => list.push(new(kind)?),
+            NamespaceSource::Host => {}
+            // A name, not a path: the engine passes a descriptor of it along.
+            NamespaceSource::Container(id) => {
+                let path = format!("container:{}", id.as_str());
+                list.push(LinuxNamespaceBuilder::default().typ(kind).path(path).build()?);
+            }
+        }
     }
     if asked.cgroup {
-        kinds.push(Type::Cgroup);
-    }
-    let mut list: Vec<_> =
-        kinds.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<_, _>>()?;
-    if let NetworkNamespace::Container(id) = &asked.network {
-        // A name, not a path: the engine passes a descriptor of it along.
-        let path = format!("container:{}", id.as_str());
-        list.push(LinuxNamespaceBuilder::default().typ(Type::Network).path(path).build()?);
+        list.push(new(Type::Cgroup)?);
     }
     Ok(list)
+}
+
+fn devices(list: &[HostDevice]) -> Result<Vec<LinuxDevice>, oci_spec::OciSpecError> {
+    list.iter()
+        .map(|HostDevice { node, .. }| {
+            let kind = match node.kind {
+                DeviceKind::Character => LinuxDeviceType::C,
+                DeviceKind::Block => LinuxDeviceType::B,
+                DeviceKind::Fifo => LinuxDeviceType::P,
+            };
+            let numbers = LinuxDeviceBuilder::default().major(i64::from(node.major)).minor(i64::from(node.minor));
+            numbers.path(&node.path).typ(kind).file_mode(node.mode).uid(node.uid).gid(node.gid).build()
+        })
+        .collect()
 }
 
 fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, oci_spec::OciSpecError> {
@@ -176,7 +206,7 @@ fn id_mappings(maps: &[IdMap]) -> Result<Vec<LinuxIdMapping>, oci_spec::OciSpecE
 /// What Docker opens in each network namespace of a container's own, and what the request says.
 fn sysctls(request: &ContainerRequest) -> HashMap<String, String> {
     let mut all = HashMap::new();
-    if request.namespaces.network == NetworkNamespace::Private {
+    if request.namespaces.network == NamespaceSource::Private {
         // The kernel refuses groups that the user namespace does not map.
         let last = request.namespaces.user.as_ref().map_or(2_147_483_647, |maps| {
             maps.gid.iter().find(|map| map.inside == 0).map_or(0, |map| map.count.saturating_sub(1).min(2_147_483_647))
@@ -189,24 +219,32 @@ fn sysctls(request: &ContainerRequest) -> HashMap<String, String> {
 }
 
 /// The file systems that every container has; a mount of the user's on the same target takes a place over.
-fn mounts(request: &ContainerRequest, paths: &ContainerPaths) -> Result<Vec<Mount>, oci_spec::OciSpecError> {
+fn mounts(
+    request: &ContainerRequest,
+    paths: &ContainerPaths,
+    confinement: &Confinement,
+) -> Result<Vec<Mount>, oci_spec::OciSpecError> {
     let asked: BTreeSet<PathBuf> = request.mounts.iter().map(|mount| mount.target.components().collect()).collect();
     let pts_group = if maps_group(request, 5) { "gid=5" } else { "gid=0" };
-    let mut standard = vec![
-        ("/proc", "proc", "proc", "nosuid,noexec,nodev".to_owned()),
-        ("/dev", "tmpfs", "tmpfs", "nosuid,noexec,strictatime,mode=755,size=65536k".to_owned()),
-        ("/dev/pts", "devpts", "devpts", format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,{pts_group}")),
-        ("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k".to_owned()),
-        ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev".to_owned()),
-        ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro".to_owned()),
+    let access = if request.kernel_files == KernelFiles::Open { "rw" } else { "ro" };
+    let standard = [
+        ("/proc", "proc", PathBuf::from("proc"), "nosuid,noexec,nodev".to_owned()),
+        ("/dev", "tmpfs", "tmpfs".into(), "nosuid,noexec,strictatime,mode=755,size=65536k".to_owned()),
+        (
+            "/dev/pts",
+            "devpts",
+            "devpts".into(),
+            format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,{pts_group}"),
+        ),
+        shared_memory(request),
+        ("/dev/mqueue", "mqueue", "mqueue".into(), "nosuid,noexec,nodev".to_owned()),
+        ("/sys", "sysfs", "sysfs".into(), format!("nosuid,noexec,nodev,{access}")),
+        ("/sys/fs/cgroup", "cgroup", "cgroup".into(), format!("nosuid,noexec,nodev,relatime,{access}")),
     ];
-    if request.namespaces.cgroup {
-        standard.push(("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid,noexec,nodev,relatime,ro".to_owned()));
-    }
     let mut all = Vec::new();
     for (target, fstype, source, options) in standard {
         if !asked.contains(Path::new(target)) {
-            all.push(mount(Path::new(target), fstype, Path::new(source), options.split(',').map(str::to_owned))?);
+            all.push(mount(Path::new(target), fstype, &source, options.split(',').map(str::to_owned))?);
         }
     }
     let etc =
@@ -218,10 +256,28 @@ fn mounts(request: &ContainerRequest, paths: &ContainerPaths) -> Result<Vec<Moun
             all.push(mount(Path::new(target), "bind", source, ["bind", "rprivate"].map(str::to_owned))?);
         }
     }
+    // Nobody in a user namespace can make a node: the host's own stands there.
+    for device in confinement.devices.iter().filter(|_| request.namespaces.user.is_some()) {
+        let options = ["bind", "nosuid", "noexec", "rprivate"].map(str::to_owned);
+        all.push(mount(&device.node.path, "bind", &device.source, options)?);
+    }
     for asked in &request.mounts {
         all.push(user_mount(asked)?);
     }
     Ok(all)
+}
+
+/// POSIX shared memory is files of /dev/shm: who shares the namespace of the other kind shares these.
+fn shared_memory(request: &ContainerRequest) -> (&'static str, &'static str, PathBuf, String) {
+    let bind = |options: &str| ("/dev/shm", "bind", PathBuf::from("/dev/shm"), options.to_owned());
+    match &request.namespaces.ipc {
+        NamespaceSource::Host => bind("rbind,rprivate"),
+        // The parent sends that container's.
+        NamespaceSource::Container(_) => bind(&format!("bind,rprivate,{SENT}")),
+        NamespaceSource::Private => {
+            ("/dev/shm", "tmpfs", "shm".into(), "nosuid,noexec,nodev,mode=1777,size=65536k".to_owned())
+        }
+    }
 }
 
 fn maps_group(request: &ContainerRequest, id: u32) -> bool {

@@ -47,6 +47,14 @@ pub enum ContainerError {
         /// Why it is refused.
         reason: &'static str,
     },
+    /// A namespace of the host's that a container in a user namespace cannot use.
+    #[error(
+        "the host's {namespace} namespace for a container in a user namespace of its own: the kernel lets it mount nothing of it"
+    )]
+    HostNamespace {
+        /// Which one.
+        namespace: &'static str,
+    },
     /// An rlimit that is none, or whose soft limit is over the hard one.
     #[error("ulimit `{name}`: {reason}")]
     Limit {

@@ -107,6 +107,7 @@ pub fn plan_exec_process(
     let confinement = Confinement {
         capabilities: CapabilitySet::EMPTY,
         seccomp: seccomp.map(|filter| filter.program.as_bytes().to_vec()),
+        devices: Vec::new(),
     };
     let options = StartOptions { start_at_once: true, ..StartOptions::default() };
     let bundle = planner::Bundle {

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::describe::{COPY_UP, SUBPATH};
+use super::describe::{COPY_UP, SENT, SUBPATH};
 use super::from_namespaces;
 use super::plan::{Action, Role};
 use super::planner::{Extras, refused};
@@ -138,7 +138,7 @@ fn parse_options(mount: &Mount) -> Options {
             ("bind", _) => parsed.bind = true,
             ("rbind", _) => (parsed.bind, parsed.recursive) = (true, true),
             (COPY_UP | "tmpcopyup", _) => parsed.copy_up = true,
-            ("idmap" | "ridmap", _) => parsed.id_map = true,
+            ("idmap" | "ridmap" | SENT, _) => parsed.id_map = true,
             (text, _) if text.starts_with(SUBPATH) => parsed.below = text.strip_prefix(SUBPATH).map(PathBuf::from),
             (text, _) => parsed.rest.push(option_of(text)),
         }

@@ -11,7 +11,7 @@ use super::from_mounts::MappedSource;
 use super::from_namespaces;
 use super::planner::{self, Extras};
 use super::{ContainerError, Join, LaunchPlan, SpawnRequest, UserNamespacePlan, checks};
-use crate::namespaces::mount::Overlay;
+use crate::namespaces::mount::{Device, Overlay};
 use crate::namespaces::user::SetGroups;
 use crate::spec::{CapabilitySet, ContainerRequest};
 
@@ -39,6 +39,17 @@ pub struct Confinement {
     pub capabilities: CapabilitySet,
     /// The seccomp program (`struct sock_filter` array), `None` for no filter.
     pub seccomp: Option<Vec<u8>>,
+    /// The host's devices that it gets.
+    pub devices: Vec<HostDevice>,
+}
+
+/// Is a device of the host as a container gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDevice {
+    /// The node on the host.
+    pub source: PathBuf,
+    /// The node in the container.
+    pub node: Device,
 }
 
 /// Says which cgroup file systems the container is to see at /sys/fs/cgroup.
@@ -198,8 +209,8 @@ pub fn prepare(
 mod tests {
     use super::*;
     use crate::spec::{
-        CapabilityBase, CapabilityRequest, ContainerId, IdMaps, MountKind, MountRequest, NamespaceRequest,
-        NetworkNamespace, ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
+        CapabilityBase, CapabilityRequest, ContainerId, IdMaps, KernelFiles, MountKind, MountRequest, NamespaceRequest,
+        NamespaceSource, ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
     };
     use std::collections::BTreeMap;
 
@@ -216,11 +227,14 @@ mod tests {
             groups: Vec::new(),
             hostname: "web".to_owned(),
             domainname: None,
-            namespaces: NamespaceRequest { user: None, network: NetworkNamespace::Private, cgroup: true },
+            namespaces: NamespaceRequest::private(),
             mounts: Vec::new(),
             capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: Vec::new(), drop: Vec::new() },
             no_new_privileges: false,
             seccomp: SeccompRequest::Default,
+            devices: Vec::new(),
+            device_rules: Vec::new(),
+            kernel_files: KernelFiles::Protected,
             limits: ResourceLimits::default(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),
@@ -236,9 +250,26 @@ mod tests {
         }
     }
 
+    fn device() -> HostDevice {
+        let node = Device {
+            path: PathBuf::from("/dev/tun"),
+            kind: crate::namespaces::mount::DeviceKind::Character,
+            major: 10,
+            minor: 200,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+        };
+        HostDevice { source: PathBuf::from("/dev/net/tun"), node }
+    }
+
     fn words(request: &ContainerRequest, options: &StartOptions) -> String {
         let paths = ContainerPaths::below(Path::new("/data/c"), true);
-        let confinement = Confinement { capabilities: CapabilitySet::ancestor(), seccomp: Some(vec![0; 16]) };
+        let confinement = Confinement {
+            capabilities: CapabilitySet::ancestor(),
+            seccomp: Some(vec![0; 16]),
+            devices: vec![device()],
+        };
         let prepared = prepare(request, &paths, &confinement, options).unwrap();
         let plan = &prepared.plan;
         // What the reader of a snapshot sees is what crosses to the new process.
@@ -284,6 +315,7 @@ mod tests {
           make device /dev/tty 5:0 mode 0666
           make device /dev/random 1:8 mode 0666
           make device /dev/urandom 1:9 mode 0666
+          make device /dev/tun 10:200 mode 0600
           link /dev/fd to /proc/self/fd
           link /dev/stdin to /proc/self/fd/0
           link /dev/stdout to /proc/self/fd/1
@@ -330,7 +362,7 @@ mod tests {
     fn the_plan_of_one_with_everything() {
         let mut request = request();
         request.namespaces.user = Some(IdMaps::ancestor());
-        request.namespaces.network = NetworkNamespace::Container(request.id.clone());
+        request.namespaces.network = NamespaceSource::Container(request.id.clone());
         request.read_only = true;
         request.no_new_privileges = true;
         request.tty = true;
@@ -377,8 +409,9 @@ mod tests {
           open the mount at /data/c/hosts as source 0
           open the mount at /data/c/hostname as source 1
           open the mount at /data/c/resolv.conf as source 2
-          open the mount at /srv/data as source 3
-          open the tree at /srv/data as source 4
+          open the mount at /dev/net/tun as source 3
+          open the mount at /srv/data as source 4
+          open the tree at /srv/data as source 5
           make every mount rprivate
           open the mountpoint /data/c/root
           become user 0 and group 0 of the user namespace
@@ -394,8 +427,9 @@ mod tests {
           bind source 0 on /etc/hosts (rw,rprivate)
           bind source 1 on /etc/hostname (rw,rprivate)
           bind source 2 on /etc/resolv.conf (rw,rprivate)
-          bind source 3 on /data (ro,rslave)
-          bind source 4 on /volume (rw,rprivate), filled from the image where empty
+          bind source 3 on /dev/tun (rw,nosuid,noexec,rprivate)
+          bind source 4 on /data (ro,rslave)
+          bind source 5 on /volume (rw,rprivate), filled from the image where empty
           mount tmpfs on /dev/shm (rw,nosuid,nodev,mode=1777)
           bind the host's device /dev/null 1:3 mode 0666
           bind the host's device /dev/zero 1:5 mode 0666

@@ -24,6 +24,14 @@ pub enum LaunchError {
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// A device of the host that it wants.
+    #[error("give the container the device {}: {reason}", .path.display())]
+    Device {
+        /// The path on the host.
+        path: std::path::PathBuf,
+        /// Why it cannot be had.
+        reason: String,
+    },
     /// Its capabilities.
     #[error(transparent)]
     Capabilities(#[from] CapabilityError),
@@ -42,14 +50,19 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
-    /// The container whose network it shares cannot be had.
-    #[error("share the network of {owner}: {reason}")]
-    SharedNetwork {
+    /// The container that it shares something with cannot be had.
+    #[error("share the {what} of {owner}: {reason}")]
+    Share {
+        /// What is shared: `network`.
+        what: &'static str,
         /// Who was asked for.
         owner: String,
         /// Why not.
         reason: &'static str,
     },
+    /// A mount of another container's.
+    #[error(transparent)]
+    Mount(#[from] crate::namespaces::mount::MountError),
     /// Its plan.
     #[error(transparent)]
     Container(#[from] ContainerError),
@@ -143,6 +156,7 @@ impl LaunchError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Init(failure) => failure.hint.clone(),
+            Self::Device { .. } => Some("`ls -l /dev` shows the host's devices".to_owned()),
             Self::Store(error) | Self::Files(FilesError::Store(error)) => error.hint(),
             Self::Container(error) | Self::Files(FilesError::Layers(error)) => error.hint(),
             Self::Network(error) => error.hint(),

@@ -145,7 +145,8 @@ fn confinement(job: &ExecJob<'_>) -> Result<Confinement, LaunchError> {
     let (capabilities, _) = capabilities::intersect_host(wanted)?;
     let filter = if job.privileged { &SeccompRequest::Unconfined } else { &job.request.seccomp };
     let seccomp = seccomp::compile(filter, &capabilities)?.map(|filter| filter.as_bytes().to_vec());
-    Ok(Confinement { capabilities, seccomp })
+    // Those of the container stand in its /dev.
+    Ok(Confinement { capabilities, seccomp, devices: Vec::new() })
 }
 
 fn open_null() -> Result<OwnedFd, LaunchError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::{ContainerError, ContainerPaths};
 use crate::network::dns;
-use crate::spec::{ContainerId, ContainerRequest, HostAddress, NetworkNamespace};
+use crate::spec::{ContainerId, ContainerRequest, HostAddress, NamespaceSource};
 use crate::store::{Directories, StoreError};
 
 /// Says which file of a container could not be made.
@@ -56,8 +56,8 @@ pub struct Addresses {
 
 impl Addresses {
     /// Before any network is attached only a container without a network namespace of its own knows where the host is.
-    fn without_networks(namespace: &NetworkNamespace) -> Self {
-        let host = (*namespace == NetworkNamespace::Host).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    fn without_networks(namespace: &NamespaceSource) -> Self {
+        let host = (*namespace == NamespaceSource::Host).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         Self { own: Vec::new(), host }
     }
 
@@ -69,7 +69,7 @@ impl Addresses {
             .filter(|(_, address)| *address == HostAddress::HostGateway)
             .map(|(name, _)| name.as_str())
             .collect();
-        let known = self.host.is_some() || request.namespaces.network == NetworkNamespace::Host;
+        let known = self.host.is_some() || request.namespaces.network == NamespaceSource::Host;
         (!asked.is_empty() && !known).then(|| {
             format!(
                 "{} has no line for {} in its /etc/hosts: `host-gateway` is the gateway of its first bridge, and it is on none",

@@ -14,25 +14,29 @@ use ipnetwork::Ipv4Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+pub use self::claim::running;
 use self::claim::{Claim, Stale};
 use self::network::{Attaching, NetworkThread, NetworkWork};
 pub(super) use self::process::{MainProcess, MainSignals};
 use self::spare::Spares;
 pub use self::streams::StreamEnds;
 use self::streams::Streams;
+use super::devices::HostDevices;
 use super::error::LaunchError;
 use super::files::{Addresses, ContainerFiles, Resolver};
 use super::host::{Host, cgroup_view};
 use super::networking::NetworkWish;
+use super::running::SharedNamespaces;
 use crate::capabilities;
 use crate::container::{
-    Confinement, InitChannel, InitEvent, Prepared, SpawnFds, StartOptions, prepare, spawn_init, spawn_init_with_plan,
+    Confinement, HostDevice, InitChannel, InitEvent, Prepared, Role, SpawnFds, StartOptions, prepare, spawn_init,
+    spawn_init_with_plan,
 };
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::network::dns::NameTable;
 use crate::network::{FirewallOptions, NetworkConfig};
 use crate::seccomp;
-use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NetworkNamespace};
+use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NamespaceSource};
 use crate::store::Directories;
 
 /// The network of `run` where none is named, and its bridge.
@@ -61,6 +65,8 @@ pub struct ForegroundJob<'a> {
     pub firewall: &'a FirewallOptions,
     /// Names under which every network knows it.
     pub names: &'a [String],
+    /// What it has in common with containers that run.
+    pub shared: &'a SharedNamespaces,
     /// Volumes that go with the container.
     pub own_volumes: &'a [String],
     /// What went worse than asked so far.
@@ -99,6 +105,7 @@ pub fn run(dirs: &Directories, job: &ForegroundJob<'_>, console: &mut dyn Consol
     dirs.ensure()?;
     let mut run = Run::claim(dirs, job)?;
     let outcome = run.live(job, &signals, console);
+    run.end_others(job, console);
     console.disconnect();
     for error in run.clear(job, &signals) {
         console.warn(&format!("clearing container {}: {}", job.request.id, error.chain().join(": ")));
@@ -134,13 +141,18 @@ impl<'a> Run<'a> {
         signals: &MainSignals,
         console: &mut dyn Console,
     ) -> Result<ExitStatus, LaunchError> {
-        let resolver = if job.networks.is_empty() { Resolver::Host } else { Resolver::Embedded };
+        let resolver = match job.shared.network() {
+            Some(owner) => Resolver::SharedWith(owner),
+            None if job.networks.is_empty() => Resolver::Host,
+            None => Resolver::Embedded,
+        };
         let spares = Spares::of(self.dirs);
         spares.take(&ContainerFiles::of(self.dirs, &job.request.id), &job.request.rootfs);
         let files = ContainerFiles::create(self.dirs, job.request, resolver)?;
+        let devices = HostDevices::find(job.request)?;
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);
-        let prepared = plan(self.dirs, job, &files, cgroup)?;
+        let prepared = plan(self.dirs, job, &files, cgroup, devices.nodes)?;
         let no_gateway = if job.networks.is_empty() { Addresses::default().missing_host(job.request) } else { None };
         job.warnings.iter().chain(cgroup.warnings()).chain(&no_gateway).for_each(|warning| console.warn(warning));
         let (mut init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
@@ -151,10 +163,11 @@ impl<'a> Run<'a> {
             stdout: streams.stdout(),
             stderr: streams.stderr(),
             cgroup: cgroup.clone_into(),
-            joins: Vec::new(),
+            joins: job.shared.joins(&prepared.spawn.join),
             preserved: Vec::new(),
         };
-        let process = spawn(&prepared, &fds, cgroup, &mut init)?;
+        let process = spawn(&prepared, &fds, cgroup, job.shared, &mut init)?;
+        self.claim.tell(job.request, &files, process.pid());
         // From here on there may be threads.
         drop((theirs, streams));
         let mut launch = Launch::new(job, init, ends);
@@ -164,7 +177,7 @@ impl<'a> Run<'a> {
             network => network?,
         };
         // The new process has its hands full for a while.
-        cgroup.confine_devices().iter().for_each(|warning| console.warn(warning));
+        cgroup.confine_devices(&devices.rules).iter().for_each(|warning| console.warn(warning));
         launch.start_when_due()?;
         spares.clean_one(&files);
         let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;
@@ -174,6 +187,17 @@ impl<'a> Run<'a> {
             console.warn(&format!("the container ran out of memory: the kernel killed it at its limit{limit}"));
         }
         Ok(status)
+    }
+
+    /// Ends what the command has left running. In a namespace of its own the kernel has done that.
+    fn end_others(&self, job: &ForegroundJob<'_>, console: &mut dyn Console) {
+        let Some(cgroup) = self.cgroup.as_ref().filter(|_| job.request.namespaces.pid != NamespaceSource::Private)
+        else {
+            return;
+        };
+        if let Err(error) = cgroup.kill() {
+            console.warn(&LaunchError::from(error).chain().join(": "));
+        }
     }
 
     /// Takes away everything; goes on over errors.
@@ -206,6 +230,7 @@ fn plan(
     job: &ForegroundJob<'_>,
     files: &ContainerFiles,
     cgroup: &Cgroup,
+    devices: Vec<HostDevice>,
 ) -> Result<Prepared, LaunchError> {
     let request = job.request;
     let wanted = CapabilitySet::resolve(&request.capabilities)?;
@@ -216,7 +241,8 @@ fn plan(
     };
     let cache = dirs.data().join("cache/seccomp");
     let seccomp = seccomp::compile_cached(&cache, &request.seccomp, &capabilities)?;
-    let confinement = Confinement { capabilities, seccomp: seccomp.map(|filter| filter.as_bytes().to_vec()) };
+    let seccomp = seccomp.map(|filter| filter.as_bytes().to_vec());
+    let confinement = Confinement { capabilities, seccomp, devices };
     let options = StartOptions { start_at_once: false, die_with_parent: true, cgroups: cgroup_view(cgroup) };
     Ok(prepare(request, &files.paths(), &confinement, &options)?)
 }
@@ -226,18 +252,23 @@ fn spawn(
     prepared: &Prepared,
     fds: &SpawnFds<'_>,
     cgroup: &Cgroup,
+    shared: &SharedNamespaces,
     init: &mut InitChannel,
 ) -> Result<MainProcess, LaunchError> {
     let tasks = cgroup.v1_tasks()?;
     let mut plan_fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+    // Not where the user has something else mounted there.
+    let is_wanted = prepared.plan.descriptors.iter().any(|role| matches!(role, Role::Source(_)));
+    let shared_memory = shared.shared_memory().filter(|_| is_wanted);
     if !prepared.needs_set_up() {
+        plan_fds.extend(shared_memory);
         init.plan_is_known(&prepared.plan);
         return Ok(MainProcess::new(spawn_init_with_plan(&prepared.spawn, fds, &prepared.plan, &plan_fds)?));
     }
     // Maps are written into a process that is there, and layers are mapped by its namespace.
     let process = MainProcess::new(spawn_init(&prepared.spawn, fds)?);
     let mapped = prepared.set_up(process.raw_pid())?;
-    plan_fds.extend(mapped.iter().map(AsFd::as_fd));
+    plan_fds.extend(mapped.iter().map(AsFd::as_fd).chain(shared_memory));
     init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
     Ok(process)
 }
@@ -410,7 +441,7 @@ impl Launch {
         addresses: &Addresses,
     ) -> Result<(), LaunchError> {
         self.attached = true;
-        if job.networks.is_empty() || job.request.namespaces.network != NetworkNamespace::Private {
+        if job.networks.is_empty() || job.request.namespaces.network != NamespaceSource::Private {
             return Ok(());
         }
         Ok(files.write_hosts(job.request, addresses)?)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::devices::HostDevices;
 use super::error::LaunchError;
 use super::files::{ContainerFiles, Resolver};
 use super::host::Host;
@@ -20,7 +21,7 @@ use crate::logs::make_stdio_pipe;
 use crate::namespaces::cgroup::Cgroup;
 use crate::network::watch;
 use crate::seccomp;
-use crate::spec::{CapabilitySet, ContainerId, ContainerRequest, NetworkNamespace};
+use crate::spec::{CapabilitySet, ContainerId, ContainerRequest, DeviceRule, NamespaceSource};
 use crate::store::{ProcessIdentity, StoreError};
 
 /// Within this time a container is created, or the attempt is given up and reported.
@@ -124,11 +125,12 @@ pub async fn create(
     given_up: impl Future<Output = ()>,
 ) -> Result<Created, LaunchError> {
     let files = ContainerFiles::create(&host.dirs, job.request, resolver(job))?;
+    let devices = HostDevices::find(job.request)?;
     let cgroup = host.create_cgroup(job.cgroup, &job.request.limits)?;
-    let mut attempt = Attempt::begin(host, shim, job, &files, &cgroup).await;
+    let mut attempt = Attempt::begin(host, shim, job, &files, &cgroup, &devices).await;
     if matches!(attempt, Err(LaunchError::Shim(ShimError::Gone))) {
         // A process that it made before it died finds its channel closed and ends; the next shim makes another.
-        attempt = Attempt::begin(host, shim, job, &files, &cgroup).await;
+        attempt = Attempt::begin(host, shim, job, &files, &cgroup, &devices).await;
     }
     let mut attempt = match attempt {
         Ok(attempt) => attempt,
@@ -236,6 +238,7 @@ struct Attempt {
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
     networking: Networking,
+    device_rules: Vec<DeviceRule>,
 }
 
 impl Attempt {
@@ -246,8 +249,9 @@ impl Attempt {
         job: &Job<'_>,
         files: &ContainerFiles,
         cgroup: &Cgroup,
+        devices: &HostDevices,
     ) -> Result<Self, LaunchError> {
-        let (prepared, mut warnings) = prepare_plan(host, job, files, cgroup)?;
+        let (prepared, mut warnings) = prepare_plan(host, job, files, cgroup, devices)?;
         warnings.extend(cgroup.warnings().iter().cloned());
         let (init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
         let stdio = Stdio::open(job.request)?;
@@ -268,6 +272,7 @@ impl Attempt {
             terminal: None,
             warnings,
             networking: Networking::default(),
+            device_rules: devices.rules.clone(),
         })
     }
 
@@ -284,8 +289,8 @@ impl Attempt {
         let tasks = cgroup.v1_tasks()?;
         let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
         self.init.get_mut().send_plan(&self.prepared.plan, &fds).map_err(LaunchError::Channel)?;
-        self.warnings.extend(cgroup.confine_devices());
-        if job.request.namespaces.network == NetworkNamespace::Private && job.shared_network.is_none() {
+        self.warnings.extend(cgroup.confine_devices(&self.device_rules));
+        if job.request.namespaces.network == NamespaceSource::Private && job.shared_network.is_none() {
             self.networking.netns = match open_netns(self.process.pid) {
                 // It has ended already: its last words say why.
                 Err(error) if error.is_gone() => return Err(wait_created(&mut self.init).await.err().unwrap_or(error)),
@@ -367,6 +372,7 @@ fn prepare_plan(
     job: &Job<'_>,
     files: &ContainerFiles,
     cgroup: &Cgroup,
+    devices: &HostDevices,
 ) -> Result<(Prepared, Vec<String>), LaunchError> {
     let mut warnings = Vec::new();
     let wanted = CapabilitySet::resolve(&job.request.capabilities)?;
@@ -376,7 +382,7 @@ fn prepare_plan(
     }
     let seccomp = seccomp::compile(&job.request.seccomp, &capabilities)?.map(|filter| filter.as_bytes().to_vec());
     let options = StartOptions { start_at_once: false, die_with_parent: false, cgroups: host.cgroup_view(cgroup) };
-    let confinement = Confinement { capabilities, seccomp };
+    let confinement = Confinement { capabilities, seccomp, devices: devices.nodes.clone() };
     Ok((prepare(job.request, &files.paths(), &confinement, &options)?, warnings))
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod detacher;
+mod devices;
 mod error;
 mod exec;
 mod files;
@@ -10,6 +11,7 @@ mod launch;
 mod networking;
 pub mod oci;
 mod ports;
+mod running;
 mod shim_link;
 
 pub use crate::network::watch;
@@ -19,4 +21,5 @@ pub use files::{ContainerFiles, FilesError};
 pub use host::Host;
 pub use launch::{Created, Job, Live, Output, Places, clear, clear_remains, create, start};
 pub use networking::{Guest, NetworkWish, Networking};
+pub use running::{RunningContainer, SharedNamespaces, shown};
 pub use shim_link::{ShimError, ShimEvent, ShimLink, Spawned, process_ended};

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod capability_names;
 mod capability_set;
+mod device;
 mod exit;
 mod ids;
 mod mac_address;
@@ -14,14 +15,15 @@ mod units;
 
 pub use bandwidth::{Bandwidth, BitRate, RateLimit};
 pub use capability_set::CapabilitySet;
+pub use device::{DeviceAccess, DeviceKind, DeviceRequest, DeviceRule};
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
 pub use mac_address::MacAddress;
 pub use names::{InterfaceName, ObjectName, is_host_name};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
-    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, DnsRequest, HostAddress, IdMap, IdMaps, MountKind,
-    MountRequest, NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, Ulimit,
+    CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, DnsRequest, HostAddress, IdMap, IdMaps,
+    KernelFiles, MountKind, MountRequest, NamespaceRequest, NamespaceSource, ResourceLimits, SeccompRequest, Ulimit,
 };
 pub use signal::SignalNumber;
 pub use units::{ByteSize, parse_duration};
@@ -53,6 +55,17 @@ pub enum SpecError {
     /// Not a name of an object.
     #[error("`{0}` is not a name (a letter or digit, then letters, digits, `_`, `.` and `-`)")]
     ObjectName(String),
+    /// Not letters of an access to devices.
+    #[error("`{0}` is not an access to a device (one or more of the letters r, w and m, each once)")]
+    DeviceAccess(String),
+    /// Not a device of the host.
+    #[error("`{0}` is not a device (`/dev/HOST`, `/dev/HOST:/dev/INSIDE`, and `:rwm` behind either)")]
+    Device(String),
+    /// Not a rule about devices.
+    #[error(
+        "`{0}` is not a rule about devices (such as `c 10:200 rwm`: a, b or c, numbers or `*`, letters of r, w and m)"
+    )]
+    DeviceRule(String),
     /// Not a restart policy.
     #[error("`{0}` is not a restart policy (`no`, `always`, `on-failure`, `on-failure:N` or `unless-stopped`)")]
     RestartPolicy(String),

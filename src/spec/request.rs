@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, ContainerId, SignalNumber};
+use super::{ByteSize, ContainerId, DeviceRequest, DeviceRule, SignalNumber};
 
 /// Says everything that is asked of one container, checked and with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,15 @@ pub struct ContainerRequest {
     pub no_new_privileges: bool,
     /// The seccomp filter.
     pub seccomp: SeccompRequest,
+    /// Devices of the host that it gets.
+    #[serde(default)]
+    pub devices: Vec<DeviceRequest>,
+    /// Devices that it may use, besides those that it gets.
+    #[serde(default)]
+    pub device_rules: Vec<DeviceRule>,
+    /// What is kept from it of the kernel's files.
+    #[serde(default)]
+    pub kernel_files: KernelFiles,
     /// Limits enforced through cgroups.
     pub limits: ResourceLimits,
     /// rlimits by lower-case name without `RLIMIT_` (`nofile`), soft and hard; -1 is unlimited.
@@ -98,16 +107,41 @@ pub struct NamespaceRequest {
     /// A user namespace of its own with these maps, or none.
     pub user: Option<IdMaps>,
     /// The network namespace.
-    pub network: NetworkNamespace,
+    pub network: NamespaceSource,
+    /// The namespace of process ids.
+    #[serde(default)]
+    pub pid: NamespaceSource,
+    /// The namespace of message queues and shared memory; /dev/shm goes with it.
+    #[serde(default)]
+    pub ipc: NamespaceSource,
+    /// The namespace of the host name.
+    #[serde(default)]
+    pub uts: NamespaceSource,
     /// A cgroup namespace of its own.
     pub cgroup: bool,
 }
 
-/// Says where a container's network namespace comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl NamespaceRequest {
+    /// Returns what a container has that asks for nothing: everything of its own, users but.
+    pub fn private() -> Self {
+        let private = NamespaceSource::Private;
+        Self {
+            user: None,
+            network: private.clone(),
+            pid: private.clone(),
+            ipc: private.clone(),
+            uts: private,
+            cgroup: true,
+        }
+    }
+}
+
+/// Says where a namespace of a container comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NetworkNamespace {
-    /// A new one: `none`, or one that networks are attached to.
+pub enum NamespaceSource {
+    /// A new one.
+    #[default]
     Private,
     /// The one mydocker itself was started in (`network_mode: host`).
     Host,
@@ -230,6 +264,19 @@ pub enum SeccompRequest {
     Unconfined,
     /// A profile in Docker's JSON format.
     File(PathBuf),
+}
+
+/// Says what of /proc, /sys and /dev a container sees as the host does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelFiles {
+    /// What tells of the host is masked, what changes it is read-only, and of the host's devices there is none.
+    #[default]
+    Protected,
+    /// Nothing of /proc and /sys is masked (`systempaths=unconfined`).
+    Unmasked,
+    /// Neither masked nor read-only, and /dev has every device of the host (`privileged`).
+    Open,
 }
 
 /// Holds limits that cgroups enforce. `None` is no limit.

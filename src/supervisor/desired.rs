@@ -19,8 +19,8 @@ use crate::compose::model::{
 use crate::engine::NetworkWish;
 use crate::network::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
-    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, NamespaceRequest,
-    NetworkNamespace, RestartPolicy,
+    CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, KernelFiles,
+    NamespaceRequest, NamespaceSource, RestartPolicy,
 };
 use crate::store::Directories;
 
@@ -175,6 +175,10 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         cap_drop,
         no_new_privileges,
         seccomp,
+        devices,
+        device_rules,
+        kernel_files,
+        namespaces,
         limits,
         ulimits,
         sysctls,
@@ -205,6 +209,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         attach: _,
     } = service;
     let id = ContainerId::generate();
+    let base = if *kernel_files == KernelFiles::Open { CapabilityBase::All } else { CapabilityBase::Docker };
     ContainerRequest {
         hostname: hostname.clone().unwrap_or_else(|| id.short().to_owned()),
         domainname: domainname.clone(),
@@ -217,11 +222,14 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         working_dir: working_dir.clone(),
         user: user.clone(),
         groups: group_add.clone(),
-        namespaces: NamespaceRequest { user: None, network: network_namespace(service), cgroup: true },
+        namespaces: NamespaceRequest { network: network_namespace(service), ..namespaces.clone() },
         mounts: Vec::new(),
-        capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: cap_add.clone(), drop: cap_drop.clone() },
+        capabilities: CapabilityRequest { base, add: cap_add.clone(), drop: cap_drop.clone() },
         no_new_privileges: *no_new_privileges,
         seccomp: seccomp.clone(),
+        devices: devices.clone(),
+        device_rules: device_rules.clone(),
+        kernel_files: *kernel_files,
         limits: limits.clone(),
         ulimits: ulimits.clone(),
         sysctls: sysctls.clone(),
@@ -263,12 +271,12 @@ fn image_text(image: &ImageRef) -> String {
     }
 }
 
-fn network_namespace(service: &Service) -> NetworkNamespace {
+fn network_namespace(service: &Service) -> NamespaceSource {
     match &service.network_mode {
-        Some(NetworkMode::Host) => NetworkNamespace::Host,
+        Some(NetworkMode::Host) => NamespaceSource::Host,
         // Which container it is, is known only when that one runs.
         Some(NetworkMode::None | NetworkMode::Service(_) | NetworkMode::Container(_)) | None => {
-            NetworkNamespace::Private
+            NamespaceSource::Private
         }
     }
 }

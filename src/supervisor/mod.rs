@@ -19,3 +19,4 @@ mod sharing;
 pub use config::BootConfig;
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};
 pub use serve::run;
+pub use sharing::find_running;

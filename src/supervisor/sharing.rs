@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 use super::container::ContainerCommand;
 use super::links::Links;
 use super::record::{ContainerRecord, Phase};
-use crate::engine::LaunchError;
+use crate::engine::{LaunchError, RunningContainer, foreground, shown};
+use crate::namespaces::Namespace;
 use crate::spec::ContainerId;
-use crate::store::read_record;
+use crate::store::{Directories, read_record};
 
 /// Names the container whose network another shares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl NetworkOwner {
             Self::Service(name) => format!("service `{name}`"),
             Self::Container(name) => format!("container `{name}`"),
         };
-        LaunchError::SharedNetwork { owner, reason }
+        LaunchError::Share { what: "network", owner, reason }
     }
 }
 
@@ -146,7 +147,7 @@ fn open_namespace(pid: i32) -> Option<OwnedFd> {
 /// Opens the network of a container: of this project, or of any other with the same run directory.
 ///
 /// # Errors
-/// [`LaunchError::SharedNetwork`]: it does not run, or the id does not say which.
+/// [`LaunchError::Share`]: it does not run, or the id does not say which.
 pub fn network_of(links: &Links, owner: &NetworkOwner) -> Result<SharedNetwork, LaunchError> {
     let own = find(&links.running.lock(), owner)?.map(|(id, entry)| (id.clone(), entry.clone()));
     if let Some((id, entry)) = own {
@@ -156,47 +157,66 @@ pub fn network_of(links: &Links, owner: &NetworkOwner) -> Result<SharedNetwork, 
         return Ok(SharedNetwork { id, netns, hostname, domainname, directory });
     }
     let NetworkOwner::Container(text) = owner else { return Err(owner.error("it does not run")) };
-    let mut found = of_other_projects(links, owner);
-    // A name goes before an id.
-    if found.iter().any(|record| record.status.name == *text) {
-        found.retain(|record| record.status.name == *text);
+    let found = one_named(of_projects(&links.host.dirs, text, Some(&links.config.project)), text, "network")?;
+    let netns = found.open(Namespace::Network)?;
+    let RunningContainer { id, hostname, domainname, directory, .. } = found;
+    Ok(SharedNetwork { id, netns, hostname, domainname, directory })
+}
+
+/// Finds the running container of that name, of any project or in the foreground of any `run`, or whose id begins so; a namespace
+/// of it is wanted.
+///
+/// # Errors
+/// [`LaunchError::Share`]: none runs, or more than one is meant.
+pub fn find_running(dirs: &Directories, text: &str, kind: Namespace) -> Result<RunningContainer, LaunchError> {
+    let mut found = of_projects(dirs, text, None);
+    found.extend(foreground::running(dirs.run()).into_iter().filter(|container| is_meant(container, text)));
+    one_named(found, text, shown(kind))
+}
+
+/// A name goes before an id.
+fn one_named(
+    mut found: Vec<RunningContainer>,
+    text: &str,
+    what: &'static str,
+) -> Result<RunningContainer, LaunchError> {
+    if found.iter().any(|container| container.name == text) {
+        found.retain(|container| container.name == text);
     }
+    let error = |reason| Err(LaunchError::Share { what, owner: format!("container `{text}`"), reason });
     match (found.pop(), found.is_empty()) {
-        (Some(record), true) => open_other(links, record).ok_or_else(|| owner.error("it has just ended")),
-        (Some(_), false) => Err(owner.error("several containers have this name, or an id that begins so")),
-        (None, _) => Err(owner.error("no container of this name or id runs")),
+        (Some(container), true) => Ok(container),
+        (Some(_), false) => error("several containers have this name, or an id that begins so"),
+        (None, _) => error("no container of this name or id runs"),
     }
 }
 
-/// Lists running containers of other projects that are meant. Their records are read and never touched: they are their
-/// own supervisor's.
-fn of_other_projects(links: &Links, owner: &NetworkOwner) -> Vec<ContainerRecord> {
-    let dirs = &links.host.dirs;
+fn is_meant(container: &RunningContainer, text: &str) -> bool {
+    container.name == text || (!text.is_empty() && container.id.as_str().starts_with(text))
+}
+
+/// Lists running containers of all projects, one excepted, that are meant. Their records are read and never touched: they are
+/// their own supervisor's.
+fn of_projects(dirs: &Directories, text: &str, except: Option<&str>) -> Vec<RunningContainer> {
     let projects = dirs.projects().unwrap_or_default();
-    let others = projects.iter().filter(|project| **project != links.config.project);
+    let others = projects.iter().filter(|project| Some(project.as_str()) != except);
     let files = others.filter_map(|project| fs::read_dir(dirs.project(project).join("containers")).ok());
     let paths = files.flatten().flatten().map(|entry| entry.path());
     let records = paths
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .filter_map(|path| read_record::<ContainerRecord>(&path).ok().flatten());
-    records
-        .filter(|record| record.phase == Phase::Running && owner.is(&record.status.id, &record.status.name, None))
-        .collect()
+    let running = records.filter(|record| record.phase == Phase::Running).filter_map(|record| as_seen(dirs, record));
+    running.filter(|container| is_meant(container, text)).collect()
 }
 
-fn open_other(links: &Links, record: ContainerRecord) -> Option<SharedNetwork> {
-    let process = record.process?;
-    let netns = open_namespace(process.pid)?;
-    // After the open: the number was this very process's then.
-    if !process.is_alive() {
-        return None;
-    }
+fn as_seen(dirs: &Directories, record: ContainerRecord) -> Option<RunningContainer> {
     let directory = record.status.log.as_deref().and_then(std::path::Path::parent).map(PathBuf::from);
-    Some(SharedNetwork {
-        netns,
+    Some(RunningContainer {
+        process: record.process?,
         hostname: record.desired.request.hostname,
         domainname: record.desired.request.domainname,
-        directory: directory.unwrap_or_else(|| links.host.dirs.container(record.status.id.as_str())),
+        directory: directory.unwrap_or_else(|| dirs.container(record.status.id.as_str())),
+        name: record.status.name,
         id: record.status.id,
     })
 }

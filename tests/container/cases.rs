@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use mydocker::spec::{
-    ByteSize, CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, IdMaps, MountKind, MountRequest,
-    NamespaceRequest, NetworkNamespace, ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
+    ByteSize, CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, IdMaps, KernelFiles, MountKind,
+    MountRequest, NamespaceRequest, NamespaceSource, ResourceLimits, SeccompRequest, SignalNumber, Ulimit,
 };
 
 use super::driver::{ExecJob, Job};
@@ -156,11 +156,14 @@ fn request(rootfs: &Path, script: &str) -> ContainerRequest {
         groups: Vec::new(),
         hostname: "box".to_owned(),
         domainname: None,
-        namespaces: NamespaceRequest { user: None, network: NetworkNamespace::Private, cgroup: true },
+        namespaces: NamespaceRequest::private(),
         mounts: Vec::new(),
         capabilities: CapabilityRequest { base: CapabilityBase::Docker, add: Vec::new(), drop: Vec::new() },
         no_new_privileges: false,
         seccomp: SeccompRequest::Default,
+        devices: Vec::new(),
+        device_rules: Vec::new(),
+        kernel_files: KernelFiles::Protected,
         limits: ResourceLimits::default(),
         ulimits: BTreeMap::new(),
         sysctls: BTreeMap::new(),
@@ -766,8 +769,8 @@ fn cgroups_v1() -> Result<(), String> {
 }
 
 fn shared_network() -> Result<(), String> {
-    let other = NetworkNamespace::Container(ContainerId::generate());
-    for network in [other, NetworkNamespace::Host] {
+    let other = NamespaceSource::Container(ContainerId::generate());
+    for network in [other, NamespaceSource::Host] {
         let mut stage = Stage::new("readlink /proc/self/ns/net; ls /sys/class/net | grep -c lo");
         stage.job.request.namespaces.network = network;
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -775,7 +778,7 @@ fn shared_network() -> Result<(), String> {
     }
     // The host's network namespace has another owner than a new user namespace: sysfs is bound, not mounted.
     let mut stage = Stage::new("ls /sys/class/net | grep -c lo; touch /sys/x 2>/dev/null || echo ro");
-    stage.job.request.namespaces.network = NetworkNamespace::Host;
+    stage.job.request.namespaces.network = NamespaceSource::Host;
     stage.job.request.namespaces.user = Some(IdMaps::ancestor());
     equal(stage.finish().ok()?, "1\nro\n")
 }

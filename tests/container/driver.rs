@@ -8,7 +8,7 @@ use mydocker::container::{
     CgroupView, Confinement, ContainerPaths, ExecFds, ExecRequest, InitChannel, InitEvent, Prepared, SpawnFds,
     StartOptions, plan_exec, prepare, spawn_exec, spawn_init,
 };
-use mydocker::spec::{CapabilitySet, ContainerRequest, NetworkNamespace};
+use mydocker::spec::{CapabilitySet, ContainerRequest, NamespaceSource};
 use mydocker::sys::Child;
 use mydocker::sys::wait::{Children, reap_blocking};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ fn confinement(job: &Job) -> Result<Confinement, String> {
     } else {
         None
     };
-    Ok(Confinement { capabilities, seccomp: seccomp.map(|filter| filter.as_bytes().to_vec()) })
+    Ok(Confinement { capabilities, seccomp: seccomp.map(|filter| filter.as_bytes().to_vec()), devices: Vec::new() })
 }
 
 fn run(job: &Job) -> Result<i32, String> {
@@ -91,7 +91,7 @@ fn run(job: &Job) -> Result<i32, String> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // The namespace of another container: here the one that the driver itself is in.
     let joins = match job.request.namespaces.network {
-        NetworkNamespace::Container(_) => vec![File::open("/proc/self/ns/net").map_err(|e| chain(&e))?],
+        NamespaceSource::Container(_) => vec![File::open("/proc/self/ns/net").map_err(|e| chain(&e))?],
         _ => Vec::new(),
     };
     let fds = SpawnFds {

@@ -98,7 +98,7 @@ pub struct RunOptions {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub shm_size: Option<ByteSize>,
-    /// `none`, `host`, `bridge`, or a network, also more than one: `NAME` or `name=NAME[,alias=…,ip=…,mac-address=…,gw-priority=…]`
+    /// `none`, `host`, `bridge`, `container:NAME`, or a network, also more than one: `NAME` or `name=NAME[,alias=…,ip=…,mac-address=…,gw-priority=…]`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub network: Vec<String>,
     /// Name under which others on the first network find it
@@ -137,10 +137,10 @@ pub struct RunOptions {
     /// Capability to take away, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
-    /// All capabilities and devices, no seccomp filter
+    /// All capabilities and devices, no seccomp filter, nothing of /proc and /sys masked or read-only
     #[arg(long)]
     pub privileged: bool,
-    /// `no-new-privileges`, `seccomp=default|ancestor|unconfined|FILE`
+    /// `no-new-privileges`, `seccomp=default|ancestor|unconfined|FILE`, `systempaths=unconfined`
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// As --security-opt seccomp=…
@@ -188,21 +188,27 @@ pub struct RunOptions {
     /// Put an init in place of PID 1 that forwards signals and reaps
     #[arg(long)]
     pub init: bool,
-    /// Give it a device of the host: `HOST[:INSIDE[:rwm]]`
+    /// Give it a device of the host, or those below a directory: `HOST[:INSIDE][:rwm]`
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
-    /// PID namespace: `host` or `container:NAME`
+    /// Let it use devices, also those that it makes nodes of itself: `c 10:200 rwm`
+    #[arg(long, value_name = "RULE")]
+    pub device_cgroup_rule: Vec<String>,
+    /// PID namespace: `private`, `host` or `container:NAME`
     #[arg(long, value_name = "MODE")]
     pub pid: Option<String>,
     /// IPC namespace: `private`, `host` or `container:NAME`
     #[arg(long, value_name = "MODE")]
     pub ipc: Option<String>,
-    /// UTS namespace: `host`
+    /// UTS namespace: `private` or `host`
     #[arg(long, value_name = "MODE")]
     pub uts: Option<String>,
     /// Cgroup namespace: `private` or `host`
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,
+    /// User namespace: `host`, the default
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
     /// User namespace map for users: `INSIDE:OUTSIDE:COUNT[,…]`
     #[arg(long, value_name = "MAP")]
     pub uid_map: Vec<String>,
@@ -212,6 +218,9 @@ pub struct RunOptions {
     /// Label
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Annotation, as a label
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
     /// `no`, `always`, `on-failure[:N]` or `unless-stopped`
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<crate::spec::RestartPolicy>,

@@ -1,9 +1,11 @@
 #![doc = include_str!("run/README.md")]
 
 mod console;
+mod devices;
 mod limits;
 mod mounts;
 mod names;
+mod namespaces;
 mod network;
 mod publish;
 mod request;
@@ -28,6 +30,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
     let dirs = &settings.directories;
     let passing_networks = network::configurations(&mut plan.networks, settings)?;
     network::check_links(&plan.networks, settings)?;
+    let shared = namespaces::share(&plan.shared, &mut plan.request, settings)?;
     prepare_volumes(&plan, settings)?;
     let mut console = TerminalConsole::new(plan.request.stdin_open, palette);
     let job = ForegroundJob {
@@ -37,6 +40,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
         passing_networks: &passing_networks,
         firewall: &settings.firewall,
         names: &plan.names,
+        shared: &shared,
         own_volumes: &plan.own_volumes,
         warnings: &plan.warnings,
     };

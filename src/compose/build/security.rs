@@ -4,7 +4,7 @@ use std::path::Path;
 use super::super::model::NetworkMode;
 use super::super::yaml::Node;
 use super::reader::Reader;
-use crate::spec::{CapabilitySet, SeccompRequest};
+use crate::spec::{CapabilitySet, KernelFiles, NamespaceRequest, NamespaceSource, SeccompRequest};
 
 /// Builds `cap_add` or `cap_drop`.
 pub(super) fn capabilities(reader: &mut Reader<'_>, key: &str) -> Vec<String> {
@@ -23,9 +23,18 @@ pub(super) fn capabilities(reader: &mut Reader<'_>, key: &str) -> Vec<String> {
     out
 }
 
-/// Builds `security_opt`: whether no_new_privs is set, and the seccomp filter.
-pub(super) fn security_options(reader: &mut Reader<'_>, dir: &Path) -> (bool, SeccompRequest) {
-    let (mut no_new_privileges, mut seccomp) = (false, SeccompRequest::Default);
+/// Is what `security_opt` and `privileged` say.
+pub(super) struct Security {
+    pub(super) no_new_privileges: bool,
+    pub(super) seccomp: SeccompRequest,
+    pub(super) kernel_files: KernelFiles,
+}
+
+/// Builds `security_opt` and `privileged`; a filter that is named holds for a privileged container, too.
+pub(super) fn security(reader: &mut Reader<'_>, dir: &Path) -> Security {
+    let privileged = reader.flag("privileged");
+    let (mut no_new_privileges, mut unmasked) = (false, false);
+    let mut seccomp = if privileged { SeccompRequest::Unconfined } else { SeccompRequest::Default };
     for (index, node) in reader.items("security_opt").iter().enumerate() {
         let Some(text) = node.as_str() else { continue };
         let (key, value) = text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
@@ -41,19 +50,42 @@ pub(super) fn security_options(reader: &mut Reader<'_>, dir: &Path) -> (bool, Se
                 }
             }
             // No such security module is used here, so there is nothing to switch off.
+            ("systempaths", Some("unconfined")) => unmasked = true,
             ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
             _ => {
-                let help = "known are no-new-privileges:true, seccomp=default|ancestor|unconfined|FILE and apparmor=unconfined";
+                let help = "known are no-new-privileges:true, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined and apparmor=unconfined";
                 let message = format!("`{text}` is a security option that is not supported");
                 reader.fault(node, &format!("security_opt[{index}]"), message, Some(help));
             }
         }
     }
-    (no_new_privileges, seccomp)
+    let kernel_files = match (privileged, unmasked) {
+        (true, _) => KernelFiles::Open,
+        (false, true) => KernelFiles::Unmasked,
+        (false, false) => KernelFiles::Protected,
+    };
+    Security { no_new_privileges, seccomp, kernel_files }
+}
+
+/// Builds `pid`, `ipc`, `uts` and `cgroup`; whatever else they could say is refused before.
+pub(super) fn namespaces(reader: &Reader<'_>) -> NamespaceRequest {
+    let source = |key| if reader.text(key) == Some("host") { NamespaceSource::Host } else { NamespaceSource::Private };
+    NamespaceRequest {
+        pid: source("pid"),
+        ipc: source("ipc"),
+        uts: source("uts"),
+        cgroup: reader.text("cgroup") != Some("host"),
+        ..NamespaceRequest::private()
+    }
 }
 
 /// Builds `sysctls`: only those that belong to a namespace of the container's own.
-pub(super) fn sysctls(reader: &mut Reader<'_>, mode: Option<&NetworkMode>) -> BTreeMap<String, String> {
+pub(super) fn sysctls(
+    reader: &mut Reader<'_>,
+    mode: Option<&NetworkMode>,
+    namespaces: &NamespaceRequest,
+) -> BTreeMap<String, String> {
+    let own_ipc = namespaces.ipc == NamespaceSource::Private;
     let mut out = BTreeMap::new();
     for (name, entry) in reader.get("sysctls").and_then(Node::as_map).into_iter().flatten() {
         let value = entry.node.value.scalar_text().unwrap_or_default();
@@ -63,7 +95,7 @@ pub(super) fn sysctls(reader: &mut Reader<'_>, mode: Option<&NetworkMode>) -> BT
         } else if name.starts_with("net.") {
             (!own_network).then(|| "belongs to the network namespace, which is not the container's own".to_owned())
         } else if is_namespaced(name) {
-            None
+            (!own_ipc).then(|| "belongs to the IPC namespace, which is not the container's own".to_owned())
         } else {
             Some("belongs to no namespace of the container: it would change the host".to_owned())
         };

@@ -9,7 +9,7 @@ use super::logging::logging;
 use super::names::dns;
 use super::network::{check_mode, network_mode, service_network};
 use super::reader::Reader;
-use super::{limits, mounts, security};
+use super::{devices, limits, mounts, security};
 use crate::spec::{Healthcheck, HostAddress, ObjectName, RestartPolicy, SignalNumber, is_host_name, parse_duration};
 
 /// As Docker.
@@ -18,11 +18,13 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 const MOST_REPLICAS: i64 = 10_000;
 
 /// Builds one service.
+#[expect(clippy::too_many_lines, reason = "one line a field")]
 pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Service {
     let mode = network_mode(reader);
     check_mode(reader, mode.as_ref());
     check_expose(reader);
-    let (no_new_privileges, seccomp) = security::security_options(reader, dir);
+    let security = security::security(reader, dir);
+    let namespaces = security::namespaces(reader);
     let service = Service {
         name: name.to_owned(),
         image: image(reader),
@@ -51,11 +53,15 @@ pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Servic
         read_only: reader.flag("read_only"),
         cap_add: security::capabilities(reader, "cap_add"),
         cap_drop: security::capabilities(reader, "cap_drop"),
-        no_new_privileges,
-        seccomp,
+        no_new_privileges: security.no_new_privileges,
+        seccomp: security.seccomp,
+        devices: devices::devices(reader),
+        device_rules: devices::rules(reader),
+        kernel_files: security.kernel_files,
         limits: limits::limits(reader),
         ulimits: limits::ulimits(reader),
-        sysctls: security::sysctls(reader, mode.as_ref()),
+        sysctls: security::sysctls(reader, mode.as_ref(), &namespaces),
+        namespaces,
         network_mode: mode,
         oom_score_adj: reader.int("oom_score_adj").and_then(|number| i32::try_from(number).ok()),
         stop_signal: reader.parse("stop_signal").unwrap_or(SignalNumber::TERM),

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::project::hash_of;
 use super::{Network, NetworkMode, ServiceNetwork, VolumeMount};
 use crate::spec::{
-    ByteSize, DnsRequest, Healthcheck, HostAddress, ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
+    ByteSize, DeviceRequest, DeviceRule, DnsRequest, Healthcheck, HostAddress, KernelFiles, NamespaceRequest,
+    ResourceLimits, RestartPolicy, SeccompRequest, SignalNumber, Ulimit,
 };
 
 /// Is one service: what each of its containers is made of and how it lives.
@@ -75,6 +76,14 @@ pub struct Service {
     pub no_new_privileges: bool,
     /// The seccomp filter.
     pub seccomp: SeccompRequest,
+    /// Devices of the host.
+    pub devices: Vec<DeviceRequest>,
+    /// Rules for devices besides those.
+    pub device_rules: Vec<DeviceRule>,
+    /// What is kept from it of the kernel's files; nothing, and nothing else either, where it is `privileged`.
+    pub kernel_files: KernelFiles,
+    /// Which namespaces are the host's (`pid`, `ipc`, `uts`, `cgroup`); `network_mode` says it of networks.
+    pub namespaces: NamespaceRequest,
     /// Limits that cgroups enforce.
     pub limits: ResourceLimits,
     /// rlimits by lower-case name.

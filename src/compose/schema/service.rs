@@ -173,7 +173,7 @@ static SERVICE_TABLE: Table = table(
         field("build", &BUILD).ignored(),
         field("cap_add", &STRINGS).merged(DISTINCT).example("cap_add: [NET_ADMIN]"),
         field("cap_drop", &STRINGS).merged(DISTINCT).example("cap_drop: [ALL]"),
-        field("cgroup", &Kind::Word(&["host", "private"])).refused_unless(OWN_NAMESPACE, &["private"]),
+        field("cgroup", &Kind::Word(&["host", "private"])),
         field("cgroup_parent", &STR).ignored(),
         field("command", &COMMAND).merged(Merge::Replace).example("command: [\"sh\", \"-c\", \"echo hello\"]"),
         field("configs", &FILE_MOUNTS)
@@ -193,10 +193,10 @@ static SERVICE_TABLE: Table = table(
         field("depends_on", &Kind::Names(short::dependency, &Kind::Object(&DEPENDENCY))).example("depends_on: [db]"),
         field("deploy", &DEPLOY),
         field("develop", &DEVELOP).silent(),
-        field("device_cgroup_rules", &STRINGS).refused("access to devices would differ"),
+        field("device_cgroup_rules", &STRINGS).example("device_cgroup_rules: [\"c 10:200 rw\"]"),
         field("devices", &Kind::ShortList("a string", short::device, &Kind::Object(&DEVICE)))
             .merged(Merge::Unique(by_target))
-            .refused("the service would run without the devices it asks for"),
+            .example("devices: [\"/dev/fuse:/dev/fuse:rw\"]"),
         field("dns", &STRING_OR_LIST).merged(DISTINCT).example("dns: [192.0.2.53]"),
         field("dns_opt", &STRINGS).merged(DISTINCT).example("dns_opt: [\"ndots:2\"]"),
         field("dns_search", &STRING_OR_LIST).merged(DISTINCT).example("dns_search: corp.example"),
@@ -216,7 +216,7 @@ static SERVICE_TABLE: Table = table(
         field("hostname", &STR),
         field("image", &STR).example("image: root_fs"),
         field("init", &BOOL).print_zero(),
-        field("ipc", &STR).refused_unless(OWN_NAMESPACE, &["private", "shareable"]),
+        field("ipc", &STR).refused_unless(OWN_NAMESPACE, &["private", "shareable", "host"]),
         field("isolation", &STR).refused_unless("there is only Linux's isolation here", &["default"]),
         field("label_file", &STRING_OR_LIST),
         field("labels", &LABELS).example("labels: {key: value}"),
@@ -233,7 +233,7 @@ static SERVICE_TABLE: Table = table(
             .example("networks: [front]"),
         field("oom_kill_disable", &BOOL).ignored(),
         field("oom_score_adj", &Kind::Int(-1000, 1000)),
-        field("pid", &Kind::OrNull(&STR)).refused(OWN_NAMESPACE),
+        field("pid", &Kind::OrNull(&STR)).refused_unless(OWN_NAMESPACE, &["host"]),
         field("pids_limit", &INT).example("pids_limit: 100"),
         field("platform", &STR).silent(),
         field("ports", &Kind::ShortList("strings such as \"8080:80\"", ports::expand, &Kind::Object(&PORT)))
@@ -241,7 +241,7 @@ static SERVICE_TABLE: Table = table(
             .example("ports: [\"8080:80\"]"),
         field("post_start", &HOOKS).refused("the hook would not run"),
         field("pre_stop", &HOOKS).refused("the hook would not run"),
-        field("privileged", &BOOL).refused("the container would have fewer rights than it asks for"),
+        field("privileged", &BOOL),
         field("profiles", &STRINGS).merged(DISTINCT),
         field("provider", &Kind::Object(&PROVIDER)).refused("the service would not exist"),
         field("pull_policy", &STR).silent(),
@@ -267,7 +267,7 @@ static SERVICE_TABLE: Table = table(
         field("use_api_socket", &BOOL).refused("there is no engine's socket to give"),
         field("user", &STR).example("user: \"1000:1000\""),
         field("userns_mode", &STR).refused_unless(OWN_NAMESPACE, &["host"]),
-        field("uts", &STR).refused(OWN_NAMESPACE),
+        field("uts", &STR).refused_unless(OWN_NAMESPACE, &["host"]),
         field("volumes", &Kind::ShortList("strings such as \"./dir:/target\"", short::volume, &Kind::Object(&VOLUME)))
             .merged(Merge::Unique(by_target))
             .example("volumes: [\"data:/var/lib\"]"),

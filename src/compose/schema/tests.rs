@@ -84,6 +84,8 @@ fn every_key_has_its_class() {
   warns: labels
 a dependency
   acts: condition required restart
+a device
+  acts: source target permissions
 a health check
   acts: test interval timeout retries start_period start_interval disable
 a network
@@ -96,9 +98,9 @@ a restart policy
   acts: condition max_attempts
   warns: delay window
 a service
-  acts: attach blkio_config cap_add cap_drop command container_name cpu_period cpu_quota cpu_shares cpus cpuset depends_on deploy dns dns_opt dns_search domainname entrypoint env_file environment extends extra_hosts group_add healthcheck hostname image init label_file labels links logging mac_address mem_limit mem_reservation memswap_limit network_mode networks oom_score_adj pids_limit ports profiles read_only restart scale security_opt shm_size stdin_open stop_grace_period stop_signal sysctls tmpfs tty ulimits user volumes working_dir
+  acts: attach blkio_config cap_add cap_drop cgroup command container_name cpu_period cpu_quota cpu_shares cpus cpuset depends_on deploy device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint env_file environment extends extra_hosts group_add healthcheck hostname image init label_file labels links logging mac_address mem_limit mem_reservation memswap_limit network_mode networks oom_score_adj pids_limit ports privileged profiles read_only restart scale security_opt shm_size stdin_open stop_grace_period stop_signal sysctls tmpfs tty ulimits user volumes working_dir
   warns: build cgroup_parent cpu_rt_period cpu_rt_runtime external_links mem_swappiness models oom_kill_disable storage_opt
-  refuses: cgroup configs device_cgroup_rules devices gpus ipc isolation pid post_start pre_stop privileged provider runtime secrets use_api_socket userns_mode uts volumes_from
+  refuses: configs gpus ipc isolation pid post_start pre_stop provider runtime secrets use_api_socket userns_mode uts volumes_from
   nothing to do: annotations cpu_count cpu_percent credential_spec develop expose platform pull_policy pull_refresh_after
 a service's network
   acts: aliases ipv4_address ipv6_address link_local_ips mac_address interface_name driver_opts priority gw_priority

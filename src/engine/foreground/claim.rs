@@ -13,8 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::spec::ContainerId;
-use crate::store::{FileLock, StoreError};
+use crate::engine::{ContainerFiles, RunningContainer};
+use crate::spec::{ContainerId, ContainerRequest};
+use crate::store::{FileLock, ProcessIdentity, StoreError};
 
 /// Begins the name of a file that is not locked yet: nothing has been made in its name.
 const NEW: &str = ".new-";
@@ -67,6 +68,25 @@ impl Claim {
         }
     }
 
+    /// Makes a container that has a name known to those who may share a namespace with it.
+    pub(super) fn tell(&self, request: &ContainerRequest, files: &ContainerFiles, pid: i32) {
+        if request.name == request.id.short() {
+            return;
+        }
+        let Ok(Some(process)) = ProcessIdentity::of(pid) else { return };
+        let running = RunningContainer {
+            id: request.id.clone(),
+            name: request.name.clone(),
+            process,
+            hostname: request.hostname.clone(),
+            domainname: request.domainname.clone(),
+            directory: files.directory().to_owned(),
+        };
+        // Without this line nobody finds it, and that is all.
+        let line = serde_json::to_string(&running).map(|line| line + "\n");
+        let _ = line.map(|line| rustix::io::write(self._lock.as_fd(), line.as_bytes()));
+    }
+
     /// Gives the id up, after everything of it is gone.
     pub(super) fn release(self) -> io::Result<()> {
         fs::remove_file(&self.path)
@@ -76,6 +96,16 @@ impl Claim {
 fn make_directory(path: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StoreError::Directory { path: path.to_owned(), source })
+}
+
+/// Lists the containers with names that run in the foreground.
+pub fn running(run: &Path) -> Vec<RunningContainer> {
+    let Ok(entries) = fs::read_dir(run.join("foreground")) else { return Vec::new() };
+    let read = |entry: fs::DirEntry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        serde_json::from_str::<RunningContainer>(text.lines().nth(2)?).ok()
+    };
+    entries.flatten().filter_map(read).filter(|container| container.process.is_alive()).collect()
 }
 
 impl Stale {

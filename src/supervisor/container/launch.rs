@@ -8,7 +8,7 @@ use super::actor::DRAIN;
 use super::command::ContainerCommand;
 use super::run::Run;
 use crate::engine::{self, Job, LaunchError, Places};
-use crate::spec::{ExitStatus, NetworkNamespace};
+use crate::spec::{ExitStatus, NamespaceSource};
 use crate::store::ProcessIdentity;
 use crate::supervisor::control::protocol::State;
 use crate::supervisor::links::now;
@@ -31,7 +31,7 @@ impl Container {
         let request = &mut self.record.desired.request;
         if let Some(owner) = &shared {
             // As Docker: one network, one name. On record it is for those that share with us.
-            request.namespaces.network = NetworkNamespace::Container(owner.id.clone());
+            request.namespaces.network = NamespaceSource::Container(owner.id.clone());
             request.hostname.clone_from(&owner.hostname);
             request.domainname.clone_from(&owner.domainname);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::args::{AncestorLimits, RunOptions, UsageError, shown};
 use crate::spec::{
-    ByteSize, CapabilityBase, CapabilityRequest, CapabilitySet, CpuWeight, IdMap, IdMaps, ResourceLimits,
+    ByteSize, CapabilityBase, CapabilityRequest, CapabilitySet, CpuWeight, IdMap, IdMaps, KernelFiles, ResourceLimits,
     SeccompRequest, Ulimit,
 };
 
@@ -95,7 +95,11 @@ fn id_map(option: &str, list: &[String]) -> Result<Vec<IdMap>, UsageError> {
 pub(super) fn capabilities(options: &RunOptions, is_ancestor: bool) -> Result<CapabilityRequest, UsageError> {
     let split = |list: &[String]| list.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
     let request = CapabilityRequest {
-        base: if is_ancestor { CapabilityBase::Ancestor } else { CapabilityBase::Docker },
+        base: match (options.privileged, is_ancestor) {
+            (true, _) => CapabilityBase::All,
+            (false, true) => CapabilityBase::Ancestor,
+            (false, false) => CapabilityBase::Docker,
+        },
         add: split(&options.cap_add),
         drop: split(&options.cap_drop),
     };
@@ -108,13 +112,20 @@ pub(super) fn capabilities(options: &RunOptions, is_ancestor: bool) -> Result<Ca
 pub(super) struct Security {
     pub(super) no_new_privileges: bool,
     pub(super) seccomp: SeccompRequest,
+    pub(super) kernel_files: KernelFiles,
 }
 
-/// Reads `--security-opt` and `--seccomp`; the last one counts.
+/// Reads `--security-opt`, `--seccomp` and `--privileged`; the last one counts, and a filter that is named holds for a privileged
+/// container, too.
 pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Security, UsageError> {
     let mut found = Security {
         no_new_privileges: is_ancestor,
-        seccomp: if is_ancestor { SeccompRequest::AncestorDefault } else { SeccompRequest::Default },
+        seccomp: match (options.privileged, is_ancestor) {
+            (true, _) => SeccompRequest::Unconfined,
+            (false, true) => SeccompRequest::AncestorDefault,
+            (false, false) => SeccompRequest::Default,
+        },
+        kernel_files: if options.privileged { KernelFiles::Open } else { KernelFiles::Protected },
     };
     for text in &options.security_opt {
         let (key, value) = text.split_once(['=', ':']).map_or((text.as_str(), None), |(key, value)| (key, Some(value)));
@@ -122,10 +133,12 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             ("no-new-privileges", None | Some("true")) => found.no_new_privileges = true,
             ("no-new-privileges", Some("false")) => found.no_new_privileges = false,
             ("seccomp", Some(profile)) if !profile.is_empty() => found.seccomp = seccomp(profile)?,
+            ("systempaths", Some("unconfined")) if options.privileged => {}
+            ("systempaths", Some("unconfined")) => found.kernel_files = KernelFiles::Unmasked,
             // No such security module is used here, so there is nothing to switch off.
             ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
             _ => {
-                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, apparmor=unconfined";
+                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined";
                 return Err(
                     super::request::wrong(format!("`--security-opt {}` is not supported", shown(text))).hint(hint)
                 );
@@ -203,9 +216,23 @@ mod tests {
         let options =
             RunOptions { security_opt: strings(&["no-new-privileges", "seccomp=unconfined"]), ..Default::default() };
         let found = security(&options, false).unwrap();
-        assert_eq!(found, Security { no_new_privileges: true, seccomp: SeccompRequest::Unconfined });
+        assert_eq!(
+            found,
+            Security {
+                no_new_privileges: true,
+                seccomp: SeccompRequest::Unconfined,
+                kernel_files: KernelFiles::Protected
+            }
+        );
         let found = security(&RunOptions::default(), true).unwrap();
-        assert_eq!(found, Security { no_new_privileges: true, seccomp: SeccompRequest::AncestorDefault });
+        assert_eq!(
+            found,
+            Security {
+                no_new_privileges: true,
+                seccomp: SeccompRequest::AncestorDefault,
+                kernel_files: KernelFiles::Protected
+            }
+        );
         assert!(security(&RunOptions { security_opt: strings(&["x=y"]), ..Default::default() }, false).is_err());
     }
 }

@@ -15,12 +15,14 @@ use crate::engine::NetworkWish;
 use crate::engine::foreground::{DEFAULT_NETWORK, PASSING};
 use crate::network::cni::{CniError, OPTION_LIST, OPTION_PATH, load_list};
 use crate::network::{Attachment, DriverKind, NetworkConfig, NetworkError, PortMapping};
-use crate::spec::{MacAddress, NetworkNamespace, ObjectName, SpecError, is_host_name};
+use crate::spec::{MacAddress, NamespaceSource, ObjectName, SpecError, is_host_name};
 
 /// Is what a container is to have of networks.
 #[derive(Debug, PartialEq)]
 pub(super) struct Networks {
-    pub(super) namespace: NetworkNamespace,
+    pub(super) namespace: NamespaceSource,
+    /// The container whose network it is.
+    pub(super) shared_with: Option<String>,
     pub(super) wishes: Vec<NetworkWish>,
 }
 
@@ -43,12 +45,12 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
     if modes.is_empty() {
         modes.push(DEFAULT_NETWORK.to_owned());
     }
-    if let Some(namespace) = namespace(&modes)? {
+    if let Some((namespace, shared_with)) = namespace(&modes)? {
         return match refused(options) {
             Some(option) => {
                 Err(wrong(format!("`{option}` has no meaning with `--network {}`", shown(&modes.join(" ")))))
             }
-            None => Ok(Networks { namespace, wishes: Vec::new() }),
+            None => Ok(Networks { namespace, shared_with, wishes: Vec::new() }),
         };
     }
     let mut places: Vec<Place> = modes.iter().map(|text| place(text)).collect::<Result<_, _>>()?;
@@ -79,20 +81,20 @@ pub(super) fn networks(options: &RunOptions) -> Result<Networks, UsageError> {
         })
     };
     let wishes = places.into_iter().enumerate().map(wish).collect::<Result<_, UsageError>>()?;
-    Ok(Networks { namespace: NetworkNamespace::Private, wishes })
+    Ok(Networks { namespace: NamespaceSource::Private, shared_with: None, wishes })
 }
 
-/// Finds out whether there is to be no network, or the host's.
-fn namespace(modes: &[String]) -> Result<Option<NetworkNamespace>, UsageError> {
-    let is_kind = |mode: &str| mode.split_once(':').is_some_and(|(kind, _)| matches!(kind, "container" | "service"));
-    if let Some(mode) = modes.iter().find(|mode| is_kind(mode)) {
-        return Err(wrong(format!("`--network {}` is not there yet", shown(mode)))
-            .hint("in a compose file: `network_mode: service:NAME`"));
+/// Finds out whether there is to be no network, the host's, or another container's.
+fn namespace(modes: &[String]) -> Result<Option<(NamespaceSource, Option<String>)>, UsageError> {
+    let whose = |mode: &str| mode.strip_prefix("container:").filter(|name| !name.is_empty()).map(str::to_owned);
+    if let Some(mode) = modes.iter().find(|mode| mode.starts_with("service:") || *mode == "container:") {
+        return Err(wrong(format!("`--network {}` names no container", shown(mode))).hint("container:NAME"));
     }
-    match modes.iter().find(|mode| matches!(mode.as_str(), "none" | "host")) {
-        Some(mode) if modes.len() > 1 => Err(wrong(format!("`--network {mode}` stands alone"))),
-        Some(mode) if mode == "host" => Ok(Some(NetworkNamespace::Host)),
-        Some(_) => Ok(Some(NetworkNamespace::Private)),
+    match modes.iter().find(|mode| matches!(mode.as_str(), "none" | "host") || whose(mode).is_some()) {
+        Some(mode) if modes.len() > 1 => Err(wrong(format!("`--network {}` stands alone", shown(mode)))),
+        Some(mode) if mode == "host" => Ok(Some((NamespaceSource::Host, None))),
+        // Which container that is, is looked up at the start.
+        Some(mode) => Ok(Some((NamespaceSource::Private, whose(mode)))),
         None => Ok(None),
     }
 }
@@ -264,9 +266,13 @@ mod tests {
         };
         assert_eq!(of(None).unwrap().wishes[0].network, "bridge");
         assert_eq!(of(Some("p_front")).unwrap().wishes[0].network, "p_front");
-        assert_eq!(of(Some("none")).unwrap(), Networks { namespace: NetworkNamespace::Private, wishes: Vec::new() });
-        assert_eq!(of(Some("host")).unwrap().namespace, NetworkNamespace::Host);
-        assert!(of(Some("container:x")).is_err());
+        assert_eq!(
+            of(Some("none")).unwrap(),
+            Networks { namespace: NamespaceSource::Private, shared_with: None, wishes: Vec::new() }
+        );
+        assert_eq!(of(Some("host")).unwrap().namespace, NamespaceSource::Host);
+        assert_eq!(of(Some("container:x")).unwrap().shared_with.as_deref(), Some("x"));
+        assert!(of(Some("container:")).is_err() && of(Some("service:x")).is_err());
         let options = RunOptions { network: vec!["host".into()], publish: vec!["80".into()], ..RunOptions::default() };
         assert!(networks(&options).is_err());
     }

@@ -5,13 +5,14 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{limits, mounts, names, network};
+use super::{devices, limits, mounts, names, namespaces, network};
 use crate::cli::args::{RunArgs, RunOptions, UsageError, shown};
 use crate::cli::exit::Family;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
-use crate::spec::{ContainerId, ContainerRequest, NamespaceRequest, ObjectName, SignalNumber};
+use crate::namespaces::Namespace;
+use crate::spec::{ContainerId, ContainerRequest, ObjectName, SignalNumber};
 
 /// Is everything that a run needs.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Plan {
     pub(super) request: ContainerRequest,
     pub(super) networks: Vec<NetworkWish>,
     pub(super) names: Vec<String>,
+    pub(super) shared: Vec<(Namespace, String)>,
     pub(super) volumes: Vec<String>,
     pub(super) own_volumes: Vec<String>,
     pub(super) host_paths: Vec<PathBuf>,
@@ -48,11 +50,16 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         Some(name) => name.parse::<ObjectName>().map_err(|error| wrong(error.to_string()))?.as_str().to_owned(),
         None => id.short().to_owned(),
     };
-    let default_hostname = || if ancestor.is_some() { "container".to_owned() } else { id.short().to_owned() };
+    let default_hostname = || match (options.uts.as_deref(), &ancestor) {
+        (Some("host"), _) => host_s_name(),
+        (_, Some(_)) => "container".to_owned(),
+        (_, None) => id.short().to_owned(),
+    };
     let host_name =
         |option: &str, text: &Option<String>| text.as_deref().map(|text| names::host_name(option, text)).transpose();
     let hostname = host_name("--hostname", &options.hostname)?.unwrap_or_else(default_hostname);
     let networks = network::networks(&options)?;
+    let namespaces = namespaces::namespaces(&options, ancestor.as_ref(), networks.namespace, networks.shared_with)?;
     let mounts = mounts::mounts(&options, &settings.directories)?;
     let security = limits::security(&options, ancestor.is_some())?;
     let stdin_is_terminal = std::io::stdin().is_terminal();
@@ -69,15 +76,14 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         groups: options.group_add.clone(),
         hostname,
         domainname: host_name("--domainname", &options.domainname)?,
-        namespaces: NamespaceRequest {
-            user: limits::id_maps(&options, ancestor.as_ref())?,
-            network: networks.namespace,
-            cgroup: true,
-        },
+        namespaces: namespaces.request,
         mounts: mounts.requests,
         capabilities: limits::capabilities(&options, ancestor.is_some())?,
         no_new_privileges: security.no_new_privileges,
         seccomp: security.seccomp,
+        devices: devices::devices(&options.device)?,
+        device_rules: devices::rules(&options.device_cgroup_rule)?,
+        kernel_files: security.kernel_files,
         limits: limits::resources(&options, ancestor.as_ref())?,
         ulimits: limits::ulimits(&options.ulimit)?,
         sysctls: pairs("--sysctl", &options.sysctl)?,
@@ -89,25 +95,19 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         extra_hosts: names::extra_hosts(&options.add_host)?,
         dns: names::dns(&options)?,
         oom_score_adj: options.oom_score_adj,
-        labels: labels(&options.label),
+        labels: labels(&[options.annotation.as_slice(), &options.label].concat()),
         id,
     };
     let warnings = Vec::new();
     let (volumes, own_volumes, host_paths) = (mounts.volumes, mounts.own_volumes, mounts.host_paths);
-    Ok(Plan { request, networks: networks.wishes, names: known_as, volumes, own_volumes, host_paths, warnings })
+    let (networks, shared) = (networks.wishes, namespaces.shared);
+    Ok(Plan { request, networks, names: known_as, shared, volumes, own_volumes, host_paths, warnings })
 }
 
 /// An option that would do nothing is an error: whoever wrote it relies on it.
 fn refuse_what_is_missing(options: &RunOptions) -> Result<(), UsageError> {
-    let own = |mode: &Option<String>| mode.as_deref().is_some_and(|mode| mode != "private");
     let missing = [
         ("--detach", options.detach),
-        ("--privileged", options.privileged),
-        ("--device", !options.device.is_empty()),
-        ("--pid", own(&options.pid)),
-        ("--ipc", own(&options.ipc)),
-        ("--uts", own(&options.uts)),
-        ("--cgroupns", own(&options.cgroupns)),
         ("--restart", options.restart.is_some_and(|policy| policy != crate::spec::RestartPolicy::No)),
     ];
     match missing.iter().find(|(_, given)| *given) {
@@ -117,6 +117,10 @@ fn refuse_what_is_missing(options: &RunOptions) -> Result<(), UsageError> {
         Some((option, _)) => Err(wrong(format!("`{option}` is not there yet"))),
         None => Ok(()),
     }
+}
+
+fn host_s_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Finds the root filesystem and the command.
@@ -287,7 +291,7 @@ mod tests {
         let refused = |options| told(plan(args(&["root_fs", "sh"], options, None), &settings(None), &|_| None));
         let options = RunOptions { detach: true, ..RunOptions::default() };
         assert_eq!(refused(options), "`--detach` is not there yet");
-        let options = RunOptions { privileged: true, ..RunOptions::default() };
-        assert_eq!(refused(options), "`--privileged` is not there yet");
+        let options = RunOptions { restart: Some(crate::spec::RestartPolicy::Always), ..RunOptions::default() };
+        assert_eq!(refused(options), "`--restart` is not there yet");
     }
 }

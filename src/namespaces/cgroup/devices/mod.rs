@@ -15,6 +15,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::files::read;
 use super::{Cgroup, CgroupError};
+use crate::spec;
 use crate::sys::bpf;
 use list::DeviceList;
 use rule::DeviceRule;
@@ -23,15 +24,19 @@ use rule::DeviceRule;
 const NAME: &str = "mydocker_device";
 
 impl Cgroup {
-    /// Gives a new cgroup of our own containers the default device rules; what comes of a refusal is returned, a sentence.
+    /// Gives a new cgroup of our own containers the default device rules and those of `allowed`; what comes of a refusal is returned, a sentence.
     ///
     /// A program for v2 costs three system calls, and a quarter of a millisecond that the kernel takes to translate it: time
     /// that the container's process has to do with itself. So this is not done with the cgroup, but before the container's
     /// program runs.
-    pub fn confine_devices(&self) -> Option<String> {
+    pub fn confine_devices(&self, allowed: &[spec::DeviceRule]) -> Option<String> {
+        let rules: Vec<_> = allowed.iter().map(DeviceRule::from).chain(rule::DEFAULT).collect();
+        if rule::allow_everything(&rules) && self.v2.is_some() {
+            return None;
+        }
         let done = match (&self.v2, self.v1_with("devices")) {
-            (Some(v2), _) => attach(v2.descriptor(), &rule::DEFAULT, None),
-            (None, Some(dir)) => return on_v1(dir, &rule::DEFAULT).err().map(|error| error.to_string()),
+            (Some(v2), _) => attach(v2.descriptor(), &rules, None),
+            (None, Some(dir)) => return on_v1(dir, &rules).err().map(|error| error.to_string()),
             (None, None) => return None,
         };
         done.err().map(|error| format!("the container may use every device that it has a node of: bpf: {error}"))

@@ -5,6 +5,7 @@ use std::fmt;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::super::CgroupError;
+use crate::spec;
 
 /// Reading, writing and making a node, as bits; the kernel's own order (`DEVCG_ACC_*`).
 pub(super) const MAKE: u8 = 1;
@@ -96,6 +97,20 @@ pub(super) const DEFAULT: [DeviceRule; 11] = {
         DeviceRule::allow(Kind::Character, Some(136), None, EVERYTHING),
     ]
 };
+
+impl From<&spec::DeviceRule> for DeviceRule {
+    fn from(rule: &spec::DeviceRule) -> Self {
+        let kind = match rule.kind {
+            spec::DeviceKind::Any => None,
+            spec::DeviceKind::Block => Some(Kind::Block),
+            spec::DeviceKind::Character => Some(Kind::Character),
+        };
+        let spec::DeviceAccess { read, write, make } = rule.access;
+        let access = [(read, READ), (write, WRITE), (make, MAKE)];
+        let access = access.iter().filter(|(has, _)| *has).fold(0, |all, (_, bit)| all | bit);
+        Self { allow: true, devices: Devices { kind, major: rule.major, minor: rule.minor }, access }
+    }
+}
 
 /// Returns a bundle's rules with the default ones behind them: nothing can take those away.
 ///
