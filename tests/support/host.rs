@@ -24,12 +24,14 @@ pub(crate) enum Need {
     Macvlan,
     /// The reference CNI plugins where Debian puts them.
     Plugins,
+    /// Perl, which can make any system call.
+    Perl,
 }
 
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 9] = [const { OnceLock::new() }; 9];
+        static FOUND: [OnceLock<Option<String>>; 10] = [const { OnceLock::new() }; 10];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -69,6 +71,7 @@ impl Need {
             }
             Self::Plugins => (!std::path::Path::new("/usr/lib/cni/bridge").exists())
                 .then(|| "needs the package containernetworking-plugins".to_owned()),
+            Self::Perl => (!succeeds("/usr/bin/perl", &["-e", "syscall(39)"])).then(|| "needs perl".to_owned()),
             Self::Controllers => {
                 let missing: Vec<&str> =
                     ["memory", "cpu", "pids"].into_iter().filter(|name| !has_controller(name)).collect();
