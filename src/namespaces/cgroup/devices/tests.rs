@@ -223,8 +223,16 @@ fn an_ordinary_container_gets_the_default() {
         let path = tree.path.join("c").unwrap();
         let Ok(cgroup) = tree.hierarchies.create(&path, &crate::spec::ResourceLimits::default()) else { continue };
         assert!(cgroup.warnings().is_empty(), "{:?}", cgroup.warnings());
+        assert_eq!(cgroup.confine_devices(&[]), None);
         assert!(open_in(&cgroup, &node).contains("Operation not permitted"));
         assert_eq!(open_in(&cgroup, Path::new("/dev/zero")), "opened\n");
+        cgroup.remove(PATIENCE).unwrap();
+        for (rule, opened) in [("c 1:11 r", true), ("c 1:11 w", false), ("b *:* rwm", false), ("a *:* rwm", true)] {
+            let cgroup = tree.hierarchies.create(&path, &crate::spec::ResourceLimits::default()).unwrap();
+            assert_eq!(cgroup.confine_devices(&[rule.parse().unwrap()]), None);
+            assert_eq!(open_in(&cgroup, &node) == "opened\n", opened, "{rule}");
+            cgroup.remove(PATIENCE).unwrap();
+        }
     }
 }
 
