@@ -78,7 +78,10 @@ pub fn prepare_bundle(
 ) -> Result<Prepared, ContainerError> {
     let linux = spec.linux().clone().unwrap_or_default();
     from_namespaces::check(spec, &linux)?;
-    check_process(spec)?;
+    // Without a process it can be created, not started.
+    if spec.process().is_some() {
+        check_process(spec)?;
+    }
     check_host(spec, &linux)?;
     let mut warnings = Vec::new();
     let capabilities = grantable(spec, &linux, &mut warnings)?;
@@ -138,12 +141,18 @@ pub(super) fn check_process(spec: &Spec) -> Result<(), ContainerError> {
 }
 
 /// Says what can be given: everything in a user namespace of its own, what we have otherwise. What is asked for beyond that is
-/// worth a warning, as in other runtimes.
+/// worth a warning (runtime specification, "Linux Process").
 pub(super) fn grantable(
     spec: &Spec,
     linux: &Linux,
     warnings: &mut Vec<String>,
 ) -> Result<CapabilitySet, ContainerError> {
+    let beyond = spec.process().as_ref().map_or(CapabilitySet::EMPTY, from_process::inheritable_beyond_bounding);
+    if !beyond.is_empty() {
+        warnings.push(format!(
+            "process.capabilities: {beyond} cannot become inheritable without being in the bounding set: operation not permitted"
+        ));
+    }
     if from_namespaces::own(linux).contains(Namespace::User) {
         return Ok(CapabilitySet::all());
     }

@@ -1,7 +1,5 @@
 //! Reading what others wrote: config.json and the file of `exec --process`.
 
-use std::fmt::Write;
-
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -122,12 +120,9 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
         });
     }
     if !unknown.is_empty() {
-        let mut text = "process.capabilities: left out, for nobody knows them:".to_owned();
-        for name in &unknown {
-            // Writing to a string cannot fail.
-            let _ = write!(text, " {name}");
-        }
-        warnings.push(text);
+        // In the words of other runtimes.
+        let names = unknown.join(" ");
+        warnings.push(format!("process.capabilities: ignoring unknown or unavailable capabilities: [{names}]"));
     }
 }
 
@@ -177,7 +172,7 @@ mod tests {
         let text = r#"{"cwd":"/","capabilities":{"bounding":["CAP_CHOWN","CAP_MOON"],"effective":["CAP_MOON"]}}"#;
         let (process, warnings) = parse_process(text.as_bytes()).unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
-        assert_eq!(warnings, ["process.capabilities: left out, for nobody knows them: CAP_MOON"]);
+        assert_eq!(warnings, ["process.capabilities: ignoring unknown or unavailable capabilities: [CAP_MOON]"]);
     }
 
     #[test]

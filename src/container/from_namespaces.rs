@@ -102,8 +102,8 @@ pub(super) fn check(spec: &Spec, linux: &Linux) -> Result<(), ContainerError> {
         }
         seen = seen.with(kind);
     }
-    if !seen.contains(Namespace::Mount) {
-        let reason = "without a mount namespace its mounts would be the host's: add `{\"type\": \"mount\"}`";
+    if !seen.contains(Namespace::Mount) && seen.contains(Namespace::User) {
+        let reason = "in a user namespace nobody may mount for the host: add `{\"type\": \"mount\"}`";
         return Err(refused("linux.namespaces", reason));
     }
     check_user(linux)?;

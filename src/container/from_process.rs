@@ -50,7 +50,7 @@ fn hook_steps(spec: &Spec, extras: &Extras<'_>) -> Result<Vec<Action>, Container
     let (Some(hooks), Some(_)) = (spec.hooks(), extras.bundle) else { return Ok(Vec::new()) };
     let environment = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
     let step = |hook| {
-        let mut call = hook_call("startContainer", "created", hook, spec, extras)?;
+        let mut call = hook_call("startContainer", hook, spec, extras)?;
         // What the runtime was started with is nothing for a program of the container's.
         call.env.get_or_insert_with(|| environment.clone());
         Ok(Action::RunHook(call))
@@ -73,7 +73,7 @@ fn capability_step(process: &Process, extras: &Extras<'_>) -> Action {
     let sets = CapabilitySets {
         effective: given(LinuxCapabilities::effective),
         permitted: given(LinuxCapabilities::permitted),
-        inheritable: given(LinuxCapabilities::inheritable),
+        inheritable: given(LinuxCapabilities::inheritable).difference(inheritable_beyond_bounding(process)),
         ambient: given(LinuxCapabilities::ambient),
     };
     let sets = sets.consistent();
@@ -89,6 +89,12 @@ fn capability_set(process: &Process, pick: Pick) -> CapabilitySet {
     };
     let names: Vec<String> = set.iter().filter_map(serde_name).collect();
     CapabilitySet::try_from(names).unwrap_or(CapabilitySet::EMPTY)
+}
+
+/// Returns what capset(2) would refuse to make inheritable.
+pub(super) fn inheritable_beyond_bounding(process: &Process) -> CapabilitySet {
+    let inheritable = capability_set(process, LinuxCapabilities::inheritable);
+    inheritable.difference(capability_set(process, LinuxCapabilities::bounding))
 }
 
 /// Returns everything that the description gives in any of its five sets.

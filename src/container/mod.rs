@@ -25,6 +25,7 @@ pub use config::{Config, parse_config, parse_process};
 pub use error::{ContainerError, SpawnError};
 pub use exec::{ExecCommand, plan_exec, plan_exec_process};
 pub use plan::{Action, FilterProgram, HookCall, LaunchPlan, ResourceLimit, Role, UserChoice};
+pub use planner::needs_host_mounts;
 pub use prepare::{CgroupView, Confinement, ContainerPaths, HostDevice, Prepared, StartOptions, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
 pub use set_up::UserNamespacePlan;

@@ -169,6 +169,8 @@ pub enum Action {
     EnterRoot,
     /// Moves the new root over the old one, and chroot(2).
     EnterRootByMove,
+    /// chroot(2): the mounts are the host's, and stay in its tree.
+    ChangeRoot,
     /// Sets the propagation type of the new root.
     SetRootPropagation(Propagation),
     /// sethostname(2).

@@ -70,7 +70,8 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
     root_steps(spec, &linux, extras, mounts, &mut create)?;
     inside_steps(spec, process.unwrap_or(&unprivileged), &linux, extras, late, &mut create)?;
     // A description without a process can be created, not started.
-    let start = process.map_or(Ok(Vec::new()), |process| from_process::start_steps(spec, process, extras))?;
+    let mut start = process.map_or(Ok(Vec::new()), |process| from_process::start_steps(spec, process, extras))?;
+    install_asking_filter(&mut create, &mut start);
     Ok(LaunchPlan {
         id: extras.id.to_owned(),
         create,
@@ -79,6 +80,16 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
         descriptors,
         preserved: 0,
     })
+}
+
+/// Who answers for a filter gets its listener while the container is created, as with other runtimes: agents get ready before `start`.
+/// The process has its privileges still: the kernel does not ask for no_new_privs.
+fn install_asking_filter(create: &mut Vec<Action>, start: &mut Vec<Action>) {
+    const LISTENS: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let asks = |action: &Action| matches!(action, Action::InstallSeccompWith { flags, .. } if flags & LISTENS != 0);
+    if let Some(at) = start.iter().position(asks) {
+        create.push(start.remove(at));
+    }
 }
 
 /// From the host's tree to the container's own, entered.
@@ -93,7 +104,12 @@ fn root_steps(
     let propagation = root_propagation(linux)?;
     // A shared root would carry our mounts to the host; what the OCI means by it holds for the binds and for the root itself.
     let slave = matches!(propagation, Propagation::Slave | Propagation::RecursiveSlave);
-    steps.push(Action::SetPropagation(if slave { Propagation::RecursiveSlave } else { Propagation::RecursivePrivate }));
+    // Without a mount namespace of its own, the mounts are the host's.
+    let hosts_mounts = needs_host_mounts(spec);
+    if !hosts_mounts {
+        let private = if slave { Propagation::RecursiveSlave } else { Propagation::RecursivePrivate };
+        steps.push(Action::SetPropagation(private));
+    }
     let bind = match extras.overlay {
         Some(_) => None,
         None => Some(Action::BindRoot { source: root_directory(spec, extras)? }),
@@ -105,6 +121,9 @@ fn root_steps(
         steps.push(Action::BecomeNamespaceRoot { keep_groups: extras.bundle.is_some() && keeps_groups(spec) });
     } else {
         steps.extend(bind);
+    }
+    if hosts_mounts {
+        steps.push(Action::SetRootPropagation(Propagation::RecursivePrivate));
     }
     steps.extend(extras.overlay.map(|overlay| Action::MountOverlay(overlay.clone())));
     steps.extend(mounts.mounts);
@@ -118,7 +137,11 @@ fn root_steps(
     }
     steps.extend(hook_steps(spec, extras)?);
     let move_root = extras.bundle.is_some_and(|bundle| bundle.no_pivot);
-    steps.push(if move_root { Action::EnterRootByMove } else { Action::EnterRoot });
+    steps.push(match hosts_mounts {
+        true => Action::ChangeRoot,
+        false if move_root => Action::EnterRootByMove,
+        false => Action::EnterRoot,
+    });
     let own = matches!(propagation, Propagation::Private | Propagation::RecursivePrivate) || slave;
     steps.extend((!own).then_some(Action::SetRootPropagation(propagation)));
     Ok(())
@@ -145,7 +168,7 @@ fn hook_steps(spec: &Spec, extras: &Extras<'_>) -> Result<Vec<Action>, Container
         steps.push(Action::AwaitHooks);
     }
     for hook in hooks.create_container().iter().flatten() {
-        let mut call = hook_call("createContainer", "creating", hook, spec, extras)?;
+        let mut call = hook_call("createContainer", hook, spec, extras)?;
         call.directory = Some(bundle.directory.to_owned());
         steps.push(Action::RunHook(call));
     }
@@ -153,13 +176,7 @@ fn hook_steps(spec: &Spec, extras: &Extras<'_>) -> Result<Vec<Action>, Container
 }
 
 /// Describes a call of one of the hooks that the new process runs itself.
-pub(super) fn hook_call(
-    kind: &str,
-    status: &str,
-    hook: &Hook,
-    spec: &Spec,
-    extras: &Extras<'_>,
-) -> Result<HookCall, ContainerError> {
+pub(super) fn hook_call(kind: &str, hook: &Hook, spec: &Spec, extras: &Extras<'_>) -> Result<HookCall, ContainerError> {
     let key = || format!("hooks.{kind}");
     if !hook.path().is_absolute() {
         return Err(refused(&format!("{}.path", key()), "it is not absolute"));
@@ -170,7 +187,8 @@ pub(super) fn hook_call(
         }
         seconds => seconds.and_then(|seconds| u64::try_from(seconds).ok()),
     };
-    let mut state = serde_json::json!({ "ociVersion": spec.version(), "id": extras.id, "status": status });
+    // Its environment stands, its program does not run (runtime specification, "State").
+    let mut state = serde_json::json!({ "ociVersion": spec.version(), "id": extras.id, "status": "created" });
     state["bundle"] = extras.bundle.map_or("".into(), |bundle| bundle.directory.to_string_lossy().into());
     if let Some(notes) = spec.annotations() {
         let notes = notes.iter().map(|(name, value)| (name.clone(), serde_json::Value::from(value.as_str())));
@@ -230,6 +248,11 @@ fn inside_steps(
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
     Ok(())
+}
+
+/// Says whether the container's mounts are the host's, for want of a mount namespace.
+pub fn needs_host_mounts(spec: &Spec) -> bool {
+    !spec.linux().as_ref().is_some_and(|linux| from_namespaces::own(linux).contains(Namespace::Mount))
 }
 
 /// Says whether the container has a user namespace of its own.

@@ -75,7 +75,8 @@ pub enum InitEvent {
         terminal: Option<OwnedFd>,
     },
     /// The filter asks somebody (SCMP_ACT_NOTIFY): this descriptor is for the agent that the description names. Until it has
-    /// it, the process may wait for an answer.
+    /// it, the process may wait for an answer. It comes before `Created`; for an exec after
+    /// `Start`.
     SeccompListener(OwnedFd),
     /// A step failed. The process is about to exit.
     Failed(LaunchFailure),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use super::{LaunchPlan, SpawnError};
+use crate::namespaces::mount::change_root;
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::sys::clone::exit_now;
 use crate::sys::executable;
@@ -249,6 +250,8 @@ pub struct ExecFds<'a> {
     pub tasks: Vec<BorrowedFd<'a>>,
     /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says; a number with `None` is not open.
     pub preserved: Vec<Option<BorrowedFd<'a>>>,
+    /// The container's root directory, where no mount namespace leads to it.
+    pub root: Option<BorrowedFd<'a>>,
 }
 
 /// Is an exec whose process is not there yet. Poll [`ExecPending::as_fd`] for reading.
@@ -307,6 +310,12 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
     }
     join_namespaces(fds.target, request.namespaces.bits())
         .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
+    if let Some(root) = fds.root {
+        change_root(root).map_err(|error| {
+            let errno = error.cause().and_then(std::io::Error::raw_os_error).unwrap_or(libc::EIO);
+            ("enter the container's root".to_owned(), std::io::Error::from_raw_os_error(errno))
+        })?;
+    }
     let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
     fresh
         .clone_process(&clone, |fresh| {

@@ -31,8 +31,9 @@ impl Action {
             }
             Self::RunHook(_) => "in the container's namespaces, while the host's programs are still in sight",
             Self::EnterRootByMove => "as pivot_root(2) does, where the host's own root cannot be pivoted away from",
+            Self::ChangeRoot => "without a mount namespace of its own there is no root to pivot away from",
             Self::SetRootPropagation(_) => {
-                "the description asks for it, and it cannot be before the root is a mount of ours"
+                "the description asks for it, or the mounts are the host's; it cannot be before the root is a mount of ours"
             }
             Self::EnterRoot => "all mounts are in place; with the old root goes every path to the host",
             Self::SetHostname(_) | Self::SetDomainname(_) => "the UTS namespace is ours",
@@ -92,6 +93,7 @@ impl fmt::Display for Action {
             Self::OpenTerminal { console, size } => terminal_words(f, *console, *size),
             Self::RunHook(hook) => write!(f, "run the {} hook {}", hook.kind, hook.path.display()),
             Self::EnterRootByMove => f.write_str("move the new root over / and change root to it"),
+            Self::ChangeRoot => f.write_str("change root to the new root"),
             Self::SetRootPropagation(propagation) => write!(f, "make / {propagation}"),
             Self::AwaitHooks => f.write_str("wait for the runtime's hooks"),
             Self::EnterRoot => f.write_str("pivot into the new root and detach the old one"),
@@ -105,7 +107,7 @@ impl fmt::Display for Action {
             Self::FindProgram { name, .. } => write!(f, "find the program {name}"),
             Self::SetPersonality(persona) => write!(f, "set the personality {persona:#x}"),
             Self::SetScheduler(choice) => write!(f, "set the scheduling policy {}", choice.policy),
-            Self::SetAffinity(processors) => write!(f, "run on the processors {processors:?}"),
+            Self::SetAffinity(processors) => affinity_words(f, processors),
             Self::SetIoPriority { class, priority } => write!(f, "set the io class {class}, priority {priority}"),
             Self::SetMemoryPolicy { mode, nodes } => {
                 write!(f, "set the memory policy {mode:#x} on the nodes {nodes:?}")
@@ -143,6 +145,13 @@ fn source_words(
     let depth = if recursive { "the tree at" } else { "the mount at" };
     let below = below.as_ref().map(|below| format!(", inside it {},", below.display())).unwrap_or_default();
     write!(f, "open {depth} {}{below} as source {number}", source.display())
+}
+
+/// With the mask, as taskset(1) writes it.
+fn affinity_words(f: &mut fmt::Formatter<'_>, processors: &[u32]) -> fmt::Result {
+    write!(f, "run on the processors {processors:?}")?;
+    let mask = processors.iter().try_fold(0, |mask, processor| Some(mask | 1_u128.checked_shl(*processor)?));
+    mask.map_or(Ok(()), |mask| write!(f, ", affinity: {mask:#x}"))
 }
 
 fn directory_words(f: &mut fmt::Formatter<'_>, path: &Path, make: bool) -> fmt::Result {

@@ -248,7 +248,17 @@ fn exec(request: &ExecRequest, cgroup: bool, fds: &[OwnedFd]) -> Result<ExecPend
     let cgroup = if cgroup { Some(next()?) } else { None };
     spawn_exec(
         request,
-        &ExecFds { channel, stdin, stdout, stderr, target, cgroup, tasks: rest.collect(), preserved: Vec::new() },
+        &ExecFds {
+            channel,
+            stdin,
+            stdout,
+            stderr,
+            target,
+            cgroup,
+            tasks: rest.collect(),
+            preserved: Vec::new(),
+            root: None,
+        },
     )
 }
 

@@ -127,6 +127,7 @@ fn run_exec(
         cgroup: None,
         tasks: Vec::new(),
         preserved: Vec::new(),
+        root: None,
     };
     let pending = spawn_exec(&ExecRequest { namespaces }, &fds).map_err(|e| chain(&e))?;
     let child = pending.finish().map_err(|e| chain(&e))?;

@@ -227,6 +227,7 @@ fn run_exec(
         cgroup: None,
         tasks: Vec::new(),
         preserved: Vec::new(),
+        root: None,
     };
     let request = ExecRequest { namespaces: prepared.spawn.namespaces() };
     let child = spawn_exec(&request, &fds).map_err(|e| chain(&e))?.finish().map_err(|e| chain(&e))?;

@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         capabilities_are_added,
         a_variable_takes_the_place_of_the_container_s,
         a_cgroup_below_the_container_s_is_joined,
+        debugging_tells_the_steps,
     ]
 }
 
@@ -142,5 +143,19 @@ fn capabilities_are_added(sandbox: &Sandbox) {
     let before = effective(&[]);
     assert_eq!(effective(&["--cap", "CAP_FOWNER", "--cap", "fsetid"]), before | 1 << 3 | 1 << 4);
     oci(sandbox, &["exec", "--cap", "CAP_NOSUCH", "web", "true"]).refused(125, &["CAP_NOSUCH"]);
+    end(sandbox);
+}
+
+fn debugging_tells_the_steps(sandbox: &Sandbox) {
+    let bundle = waiting(sandbox);
+    let affinity = json!({ "initial": "0" });
+    let process = json!({ "args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "execCPUAffinity": affinity });
+    let file = bundle.dir.join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let words = ["exec", "--process", file.to_str().unwrap(), "web"];
+    assert_eq!(oci(sandbox, &words).ok().stderr, "");
+    let told = oci(sandbox, &[&["--debug"], &words[..]].concat()).ok().stderr;
+    assert!(told.contains("debug: run on the processors [0], affinity: 0x1\n"), "{told}");
+    assert!(told.contains("debug: execute [\"true\"]\n"), "{told}");
     end(sandbox);
 }

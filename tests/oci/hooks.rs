@@ -65,7 +65,7 @@ fn hooks_run_at_their_moments(sandbox: &Sandbox) {
             state["status"].as_str().unwrap().to_owned()
         })
         .collect();
-    assert_eq!(statuses, ["creating", "creating", "running", "stopped"]);
+    assert_eq!(statuses, ["created", "created", "running", "stopped"]);
     expect_nothing(sandbox);
 }
 
@@ -118,7 +118,7 @@ fn poststop_hooks_that_fail_are_warnings(sandbox: &Sandbox) {
     bundle.edit(|config| config["hooks"] = json!({ "poststop": [fails, next] }));
     let file = sandbox.dir().join("log");
     bundle.oci(&["create", "web"]).ok();
-    oci(sandbox, &["--log", file.to_str().unwrap(), "--log-format=json", "delete", "web"]).ok();
+    oci(sandbox, &["--log", file.to_str().unwrap(), "--log-format=json", "delete", "-f", "web"]).ok();
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.matches("\"warning\"").count(), 1, "{text}");
     assert_eq!(log(sandbox), "next\n");
@@ -175,7 +175,7 @@ fn a_hook_may_ask_for_the_state(sandbox: &Sandbox) {
     let pid = crate::bundle::state(sandbox, "web")["pid"].to_string();
     let text = log(sandbox);
     assert!(text.contains("\"creating\"") && text.contains(&pid), "{text}");
-    oci(sandbox, &["delete", "web"]).ok();
+    oci(sandbox, &["delete", "-f", "web"]).ok();
     expect_nothing(sandbox);
 }
 
@@ -185,7 +185,7 @@ fn a_hook_s_child_holds_nobody_up(sandbox: &Sandbox) {
     bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [leaves] }));
     let output = bundle.oci(&["create", "web"]).ok();
     assert!(output.took < std::time::Duration::from_secs(10), "{}", output.describe());
-    oci(sandbox, &["delete", "web"]).ok();
+    oci(sandbox, &["delete", "-f", "web"]).ok();
     sandbox.shell(&format!("kill {}", log(sandbox).trim())).ok();
     expect_nothing(sandbox);
 }

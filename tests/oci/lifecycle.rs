@@ -11,6 +11,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_container_goes_its_way,
         what_a_status_does_not_allow_is_refused,
         ids_stay_in_their_directory,
+        without_a_process_it_is_created_and_never_started,
+        what_cannot_be_granted_is_a_warning,
         run_gives_the_exit_code,
         a_filter_need_not_know_what_we_call,
         run_leaves_it_where_it_is_asked_to,
@@ -63,6 +65,8 @@ fn what_a_status_does_not_allow_is_refused(sandbox: &Sandbox) {
     bundle.oci(&["create", "web"]).ok();
     bundle.oci(&["create", "web"]).refused(1, &["`web` already exists"]);
     oci(sandbox, &["resume", "web"]).refused(1, &["cannot resume", "created"]);
+    oci(sandbox, &["delete", "web"]).refused(1, &["cannot delete", "it is created"]);
+    assert_eq!(state(sandbox, "web")["status"], "created");
     oci(sandbox, &["start", "web"]).ok();
     oci(sandbox, &["start", "web"]).refused(1, &["cannot start", "running already"]);
     oci(sandbox, &["delete", "web"]).refused(1, &["cannot delete", "it is running"]);
@@ -88,8 +92,43 @@ fn ids_stay_in_their_directory(sandbox: &Sandbox) {
     for good in ["a_b+c,d-e.f", "A", &"a".repeat(1024)] {
         bundle.oci(&["create", good]).ok();
         assert_eq!(state(sandbox, good)["id"], good);
-        oci(sandbox, &["delete", good]).ok();
+        oci(sandbox, &["delete", "-f", good]).ok();
     }
+    expect_nothing(sandbox);
+}
+
+fn without_a_process_it_is_created_and_never_started(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "");
+    bundle.edit(|config| config["process"] = Value::Null);
+    bundle.oci(&["create", "web"]).ok();
+    oci(sandbox, &["start", "web"]).refused(1, &["cannot start", "no `process`"]);
+    assert_eq!(state(sandbox, "web")["status"], "created");
+    oci(sandbox, &["kill", "web", "KILL"]).ok();
+    wait_status(sandbox, "web", "stopped");
+    oci(sandbox, &["delete", "web"]).ok();
+    bundle.oci(&["run", "web"]).refused(125, &["no `process`"]);
+    expect_nothing(sandbox);
+}
+
+fn what_cannot_be_granted_is_a_warning(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "grep CapInh /proc/self/status");
+    bundle.edit(|config| {
+        let sets = &mut config["process"]["capabilities"];
+        sets["effective"].as_array_mut().unwrap().push("CAP_MOON".into());
+        sets["inheritable"] = serde_json::json!(["CAP_CHOWN", "CAP_SYS_ADMIN"]);
+    });
+    bundle.oci(&["create", "web"]).ok();
+    oci(sandbox, &["delete", "-f", "web"]).ok();
+    let output = bundle.oci(&["run", "web"]).ok();
+    assert_eq!(output.stdout, "CapInh:\t0000000000000001\n");
+    for words in ["warning: process.capabilities: ignoring unknown", "[CAP_MOON]", " SYS_ADMIN", "not permitted"] {
+        assert!(output.stderr.contains(words), "{}", output.describe());
+    }
+    // With a log, standard error is the container's alone.
+    let log = sandbox.dir().join("log");
+    let output = bundle.oci(&["--log", log.to_str().unwrap(), "run", "web"]).ok();
+    assert_eq!(output.stderr, "");
+    assert!(std::fs::read_to_string(&log).unwrap().contains("level=warning"));
     expect_nothing(sandbox);
 }
 
@@ -225,6 +264,8 @@ fn many_are_deleted_at_once(sandbox: &Sandbox) {
         bundle.oci(&["create", id]).ok();
     }
     oci(sandbox, &["start", "two"]).ok();
+    oci(sandbox, &["kill", "three", "KILL"]).ok();
+    wait_status(sandbox, "three", "stopped");
     oci(sandbox, &["delete", "--regex", "^t"]).refused(1, &["cannot delete container `two`"]);
     assert_eq!(oci(sandbox, &["list", "-q"]).ok().stdout, "one\ntwo\n");
     oci(sandbox, &["delete", "-f", "--regex", "[eo]$"]).ok();

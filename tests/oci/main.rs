@@ -13,8 +13,10 @@ mod bundle;
 mod exec;
 mod faults;
 mod hooks;
+mod host_mounts;
 mod lifecycle;
 mod own_program;
+mod seccomp;
 mod streams;
 mod terminal;
 
@@ -24,8 +26,10 @@ fn main() -> ExitCode {
         exec::cases(),
         faults::cases(),
         hooks::cases(),
+        host_mounts::cases(),
         lifecycle::cases(),
         own_program::cases(),
+        seccomp::cases(),
         streams::cases(),
         terminal::cases(),
     ];

@@ -4,16 +4,17 @@ use std::process::ExitCode;
 
 use super::Context;
 use super::args::{BundleArgs, CreateArgs, RunBundleArgs};
-use crate::cli::commands::run::TerminalConsole;
+use super::console::LoggedConsole;
 use crate::cli::exit;
 use crate::cli::report::CliError;
-use crate::cli::style::Palette;
-use crate::engine::oci::{Bundle, CreateJob, OciError, OciId, TerminalTaker, create, run, run_detached};
+use crate::engine::oci::{Bundle, CreateJob, OciError, OciId, TerminalTaker, Trace, create, run, run_detached};
 
 /// Creates a container.
 pub(super) fn create_only(args: &CreateArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
     let bundle = read(&args.bundle, context)?;
-    let created = create(&context.runtime, &job(&args.id, &args.bundle, &bundle, context))?;
+    let hear = context.log.steps();
+    let job = CreateJob { trace: Trace::new(&hear), ..job(&args.id, &args.bundle, &bundle, context) };
+    let created = create(&context.runtime, &job)?;
     context.warn(&created.warnings);
     Ok(ExitCode::SUCCESS)
 }
@@ -21,7 +22,9 @@ pub(super) fn create_only(args: &CreateArgs, context: &Context<'_>) -> Result<Ex
 /// Creates and starts a container; in the foreground, with its exit code as ours.
 pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
     let bundle = read(&args.bundle, context)?;
-    let job = CreateJob { starts_here: true, ..job(&args.id, &args.bundle, &bundle, context) };
+    let hear = context.log.steps();
+    let job =
+        CreateJob { starts_here: true, trace: Trace::new(&hear), ..job(&args.id, &args.bundle, &bundle, context) };
     if args.detach {
         context.warn(&run_detached(&context.runtime, &job)?);
         return Ok(ExitCode::SUCCESS);
@@ -31,7 +34,7 @@ pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> R
         other => other,
     };
     let job = CreateJob { die_with_parent: true, terminal, ..job };
-    let mut console = TerminalConsole::new(true, Palette::PLAIN);
+    let mut console = LoggedConsole::new(context.log);
     let status = run(&context.runtime, &job, args.keep, &mut console)?;
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }
@@ -53,5 +56,6 @@ fn job<'a>(id: &'a OciId, args: &'a BundleArgs, bundle: &'a Bundle, context: &'a
         new_keyring: !args.no_new_keyring,
         starts_here: false,
         die_with_parent: false,
+        trace: Trace::default(),
     }
 }

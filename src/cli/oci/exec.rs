@@ -6,12 +6,11 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Us
 
 use super::Context;
 use super::args::ExecInArgs;
-use crate::cli::commands::run::TerminalConsole;
+use super::console::LoggedConsole;
 use crate::cli::exit;
 use crate::cli::report::CliError;
-use crate::cli::style::Palette;
 use crate::engine::oci::{
-    ExecJob, OciError, TerminalTaker, exec, exec_detached, exec_target, pass_sockets, read_process,
+    ExecJob, OciError, TerminalTaker, Trace, exec, exec_detached, exec_target, pass_sockets, read_process,
 };
 
 /// Executes another program in a container; in the foreground, with its exit code as ours.
@@ -23,6 +22,7 @@ pub(super) fn run(args: &ExecInArgs, context: &Context<'_>) -> Result<ExitCode, 
     };
     let mut process = process(args, context)?;
     pass_sockets(&mut process, context.listen_fds);
+    let hear = context.log.steps();
     let job = ExecJob {
         id: &args.id,
         process,
@@ -31,12 +31,13 @@ pub(super) fn run(args: &ExecInArgs, context: &Context<'_>) -> Result<ExitCode, 
         preserved: context.inherited,
         ignore_paused: args.ignore_paused,
         cgroup: args.cgroup.as_deref(),
+        trace: Trace::new(&hear),
     };
     if args.detach {
         context.warn(&exec_detached(&context.runtime, &job)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut console = TerminalConsole::new(true, Palette::PLAIN);
+    let mut console = LoggedConsole::new(context.log);
     let status = exec(&context.runtime, &job, &mut console)?;
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }

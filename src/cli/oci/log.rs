@@ -1,7 +1,7 @@
 //! The runtime's log: how engines learn why a command failed.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,8 +11,8 @@ use super::args::LogFormat;
 use crate::cli::report;
 use crate::engine::oci::OciError;
 
-/// Takes what the runtime has to tell. Standard error belongs to the container and its engine: a command's failure is told there,
-/// anything else only where a person reads it, or with `--debug`.
+/// Takes what the runtime has to tell. A command's failure is told on standard error too; anything else only where there is no log to
+/// write it to, for with one standard error belongs to the container and its engine.
 #[derive(Debug)]
 pub(super) struct Log {
     file: Option<File>,
@@ -53,10 +53,23 @@ impl Log {
 
     /// Tells what is worse than asked.
     pub(super) fn warn(&self, text: &str) {
-        if self.file.is_none() && (self.debug || io::stderr().is_terminal()) {
-            report::say(&format!("warning: {text}\n"));
+        self.tell("warning", text);
+    }
+
+    /// Returns what tells each step of a plan, with `--debug`.
+    pub(super) fn steps(&self) -> impl Fn(&str) {
+        |step| {
+            if self.debug {
+                self.tell("debug", step);
+            }
         }
-        self.write("warning", text);
+    }
+
+    fn tell(&self, level: &str, text: &str) {
+        if self.file.is_none() {
+            report::say(&format!("{level}: {text}\n"));
+        }
+        self.write(level, text);
     }
 
     /// One write(2) a line: others may write to the same file. That it cannot be written is nobody's to hear.

@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 pub mod args;
+mod console;
 mod create;
 mod events;
 mod exec;

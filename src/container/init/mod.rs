@@ -86,8 +86,31 @@ fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage, channel: &mut Channel) 
             await_hooks(channel);
             Ok(())
         }
+        Action::InstallSeccompWith { .. } => {
+            mark_descriptors(stage).and_then(|()| stage.apply(action)).map_err(|error| (action, error))?;
+            hand_listener(channel, stage);
+            Ok(())
+        }
         other => stage.apply(other).map_err(|error| (action, error)),
     })
+}
+
+/// Makes all descriptors close-on-exec that the program is not to have, whatever a library opened behind our back. A seccomp filter that
+/// follows may not allow this call.
+fn mark_descriptors(stage: &mut Stage) -> Result<(), StepError> {
+    if !stage.descriptors_marked {
+        close_on_exec_from(3 + stage.preserved)?;
+        stage.descriptors_marked = true;
+    }
+    Ok(())
+}
+
+/// Sends the parent what answers the filter that was just installed; ends where it is gone.
+fn hand_listener(channel: &Channel, stage: &mut Stage) {
+    let Some(listener) = stage.listener.take() else { return };
+    if send_message(channel, &InitMessage::SeccompListener, &[listener.as_fd()]).is_err() {
+        exit_now(125);
+    }
 }
 
 /// Ends where the parent is gone, or has no use for us after what a hook said.
@@ -138,9 +161,8 @@ fn wait_for_start(mut channel: Channel, plan: &LaunchPlan, stage: &mut Stage) ->
 }
 
 fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) -> Infallible {
-    // Whatever a library opened behind our back. The seccomp filter of a step that follows may not allow this call.
-    if let Err(error) = close_on_exec_from(3 + stage.preserved) {
-        return fail(&channel, "mark descriptors as close-on-exec".to_owned(), StepError::io(&error));
+    if let Err(error) = mark_descriptors(&mut stage) {
+        return fail(&channel, "mark descriptors as close-on-exec".to_owned(), error);
     }
     for action in &plan.start {
         let result = match action {
@@ -154,11 +176,7 @@ fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) ->
         if let Err(error) = result {
             return fail(&channel, action.to_string(), error);
         }
-        if let Some(listener) = stage.listener.take()
-            && send_message(&channel, &InitMessage::SeccompListener, &[listener.as_fd()]).is_err()
-        {
-            exit_now(125);
-        }
+        hand_listener(&channel, &mut stage);
     }
     fail(&channel, "execute".to_owned(), StepError::unexpected("the plan ends without a program"))
 }

@@ -7,8 +7,8 @@ use super::{execute, hooks, mounts, process, scheduling};
 use crate::capabilities;
 use crate::container::plan::{Action, LaunchPlan, Role};
 use crate::namespaces::mount::{
-    self, FilesystemMount, Masks, Parents, Source, enter_root, enter_root_by_move, make_symlink, open_source,
-    protect_mount, protect_path, protect_root, set_own_propagation, set_propagation,
+    self, FilesystemMount, Masks, Parents, Source, change_root, enter_root, enter_root_by_move, make_symlink,
+    open_source, protect_mount, protect_path, protect_root, set_own_propagation, set_propagation,
 };
 use crate::namespaces::uts::{set_domainname, set_hostname};
 use crate::sys;
@@ -23,6 +23,8 @@ pub(super) struct Stage {
     pub(super) sources: Vec<Option<Source>>,
     pub(super) mountpoint: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
+    /// No other descriptor reaches the program any more.
+    pub(super) descriptors_marked: bool,
     /// The proc file system that a step mounted.
     pub(super) proc: Option<OwnedFd>,
     /// What answers a seccomp filter, on its way to the parent.
@@ -175,6 +177,7 @@ impl Stage {
             }
             Action::RunHook(hook) => hooks::run(hook)?,
             Action::EnterRoot => enter_root(self.root()?)?,
+            Action::ChangeRoot => change_root(self.root()?)?,
             Action::EnterRootByMove => enter_root_by_move(self.root()?)?,
             Action::SetRootPropagation(propagation) => set_own_propagation(self.root()?, *propagation)?,
             Action::ProtectMount(path) => protect_mount(self.root()?, path)?,

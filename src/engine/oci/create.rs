@@ -9,7 +9,8 @@ use super::bundle::Bundle;
 use super::console::ConsoleSocket;
 use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::{
-    CgroupDriver, Container, ContainerDirectory, ContainerRecord, OciError, OciId, Runtime, Status, delete, hooks,
+    CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, Runtime, Status, Trace,
+    delete, hooks, listener,
 };
 use crate::container::{BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init};
 use crate::engine::host::cgroup_view;
@@ -43,6 +44,8 @@ pub struct CreateJob<'a> {
     pub new_keyring: bool,
     /// The container dies with the caller.
     pub die_with_parent: bool,
+    /// Hears the plan.
+    pub trace: Trace<'a>,
 }
 
 /// Says who takes the master of a container's terminal.
@@ -81,7 +84,7 @@ pub struct CreatedContainer {
 pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer, OciError> {
     let socket = check_terminal(job)?;
     let (directory, lock) = runtime.root.claim(job.id)?;
-    let mut making = Making { directory, lock, cgroup_record: None, cgroup: None, process: None };
+    let mut making = Making { directory, lock, cgroup_record: None, host_mounts: None, cgroup: None, process: None };
     let first = match making.create(runtime, job, socket.as_ref()) {
         Ok(created) => return Ok(created),
         Err(error) => error,
@@ -114,6 +117,7 @@ struct Making {
     lock: FileLock,
     /// Once it may be there.
     cgroup_record: Option<CgroupRecord>,
+    host_mounts: Option<HostMounts>,
     cgroup: Option<Cgroup>,
     process: Option<FirstProcess>,
 }
@@ -130,6 +134,7 @@ impl Making {
         self.directory.write_record(&record)?;
         self.directory.write_config(spec)?;
         self.cgroup_record.clone_from(&record.cgroup);
+        self.host_mounts.clone_from(&record.host_mounts);
         self.make_cgroup(&mut record, spec)?;
         let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
@@ -200,6 +205,7 @@ impl Making {
         };
         let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
         drop(theirs);
+        job.trace.tell(&prepared.plan);
         let mapped = prepared.set_up(process.raw_pid())?;
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
         let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).collect();
@@ -229,8 +235,13 @@ impl Making {
                     warnings.extend(more);
                     return Ok(terminal);
                 }
+                InitEvent::SeccompListener(seccomp) => {
+                    let container = Container { directory: self.directory.clone(), record: record.clone() };
+                    let pid = record.init.as_ref().map_or(0, |init| init.pid);
+                    listener::hand_over(&container, Status::Creating, pid, &seccomp)?;
+                }
                 InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
-                InitEvent::Executed | InitEvent::Died | InitEvent::SeccompListener(_) => {
+                InitEvent::Executed | InitEvent::Died => {
                     let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
                     return Err(OciError::Died {
                         during: "created",
@@ -247,13 +258,15 @@ impl Making {
         if let Some(record) = &self.cgroup_record {
             delete::clear_cgroup(record, self.cgroup.as_ref())?;
         }
+        self.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
         self.directory.remove()
     }
 }
 
 fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {
     let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
-    let state = record.report(Status::Creating);
+    // Its environment stands, its program does not run: what the specification calls created, though `create` goes on.
+    let state = record.report(Status::Created);
     hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state)?;
     hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state)
 }
@@ -270,6 +283,7 @@ fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord,
         owner: rustix::process::geteuid().as_raw(),
         cgroup: cgroup_record(runtime, job.id, spec)?,
         namespaces: NamespaceSet::default(),
+        host_mounts: HostMounts::before(spec, &job.bundle.rootfs())?,
         creator: ProcessIdentity::own()?,
         init: None,
         is_created: false,

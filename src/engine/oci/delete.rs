@@ -1,25 +1,25 @@
 //! `delete`: nothing of a container is left.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Container, OciError, OciId, Runtime, Status, hooks};
+use super::{Container, HostMounts, OciError, OciId, Runtime, Status, hooks};
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use crate::store::{ProcessIdentity, StoreError};
 use crate::sys::pidfd::send_signal;
 
 /// So long the kernel may take to end processes that have SIGKILL.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
-/// A process that has not ended after so long may stand still in a cgroup that is not the container's.
+/// So long one may take to end that is about to. One that has SIGKILL and has not ended then may stand still in a cgroup that is not the
+/// container's.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Deletes a container that has stopped, or was never started; with `force` any, whether it is there or not. The result are
-/// warnings.
+/// Deletes a container that has stopped; with `force` any, whether it is there or not. The result are warnings.
 ///
 /// # Errors
-/// [`OciError::Unknown`], [`OciError::State`] for one that runs; with `force` neither.
+/// [`OciError::Unknown`], [`OciError::State`] for one that is created or runs; with `force` neither.
 pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>, OciError> {
     let found = match runtime.find(id) {
         // Without a record, or with one that nobody can read, the directory is all there is to remove.
@@ -38,8 +38,10 @@ pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>,
         locked => locked?,
     };
     match container.status()? {
-        Status::Stopped | Status::Created => {}
+        Status::Stopped => {}
+        Status::Created | Status::Running if !force && ends_within(&container, AT_ONCE)? => {}
         _ if force => {}
+        // Other runtimes delete a container that was only created; the specification wants an error for whatever is not stopped.
         status => {
             let reason = format!("it is {status}; `kill` ends it, or `delete --force`");
             return Err(container.refuse("delete", reason));
@@ -54,13 +56,26 @@ pub(super) fn destroy(container: &Container) -> Result<Vec<String>, OciError> {
     if let Some(record) = &container.record.cgroup {
         clear_cgroup(record, container.cgroup()?.as_ref())?;
     }
+    container.record.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
     let warnings = poststop(container);
     container.directory.remove()?;
     Ok(warnings)
 }
 
+/// Waits for the end of the first process.
+fn ends_within(container: &Container, patience: Duration) -> Result<bool, OciError> {
+    let init = container.record.init.as_ref().filter(|init| init.is_alive());
+    let Some(pidfd) = init.map(ProcessIdentity::open_pidfd).transpose()?.flatten() else { return Ok(true) };
+    Ok(wait_for_end(&pidfd, patience))
+}
+
+fn wait_for_end(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) != Ok(0)
+}
+
 /// Kills the first process, with which its PID namespace goes, and waits for its end.
-fn kill_first(container: &Container) -> Result<(), OciError> {
+pub(super) fn kill_first(container: &Container) -> Result<(), OciError> {
     let init = container.record.init.as_ref().filter(|init| init.is_alive());
     let Some(pidfd) = init.map(ProcessIdentity::open_pidfd).transpose()?.flatten() else { return Ok(()) };
     // One that has just ended needs no signal.
@@ -70,17 +85,13 @@ fn kill_first(container: &Container) -> Result<(), OciError> {
         cgroup.kill()?;
         let _ = cgroup.thaw();
     }
-    let ends = |within: Duration| {
-        let timeout = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: within.subsec_nanos().into() };
-        !matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)), Ok(0))
-    };
-    if ends(AT_ONCE) {
+    if wait_for_end(&pidfd, AT_ONCE) {
         return Ok(());
     }
     if let (Some(cgroup), Some(init)) = (container.cgroup()?, init) {
         cgroup.take_back(init.pid);
     }
-    if ends(KILL_DEADLINE) { Ok(()) } else { Err(OciError::Stuck(container.id().to_string())) }
+    if wait_for_end(&pidfd, KILL_DEADLINE) { Ok(()) } else { Err(OciError::Stuck(container.id().to_string())) }
 }
 
 /// Ends whoever is left in a cgroup and removes it, with the levels above that were made for it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Status;
 use crate::container::{ContainerError, LaunchFailure, SpawnError};
 use crate::namespaces::cgroup::CgroupError;
+use crate::namespaces::mount::MountError;
 use crate::namespaces::user::UserNamespaceError;
 use crate::seccomp::SeccompError;
 use crate::store::StoreError;
@@ -133,6 +134,9 @@ pub enum OciError {
     /// The plan.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// A mount of the host's.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// The process.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
@@ -170,6 +174,7 @@ impl OciError {
         match self {
             Self::Init(failure) => failure.hint.clone(),
             Self::Container(error) => error.hint(),
+            Self::Mount(error) => error.hint(),
             Self::Spawn(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
             Self::UserNamespace(error) => error.hint(),

@@ -4,14 +4,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Process;
+use rustix::fs::{CWD, Mode, OFlags};
 
 use super::console::ConsoleSocket;
 use super::create::{TerminalTaker, filter};
 use super::process::{FirstStreams, write_pid_file};
 use super::run::{attend, signals_failed};
-use super::{Container, OciError, OciId, Runtime, Status, listener};
+use super::{Container, OciError, OciId, Runtime, Status, Trace, listener};
 use crate::container::{ExecFds, ExecRequest, InitChannel, InitEvent, LaunchPlan, plan_exec_process, spawn_exec};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
+use crate::namespaces::Namespace;
 use crate::namespaces::cgroup::Cgroup;
 use crate::spec::ExitStatus;
 
@@ -32,6 +34,8 @@ pub struct ExecJob<'a> {
     pub ignore_paused: bool,
     /// The cgroup below the container's that it joins ([`Cgroup::descend`]).
     pub cgroup: Option<&'a str>,
+    /// Hears the plan.
+    pub trace: Trace<'a>,
 }
 
 /// Is a process that runs in a container.
@@ -90,6 +94,7 @@ fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {
     let container = exec_target(runtime, job.id, job.ignore_paused)?;
     let console = check_terminal(job)?;
     let (plan, mut warnings) = plan(runtime, &container, job)?;
+    job.trace.tell(&plan);
     let (mut init, process) = spawn(&container, job)?;
     init.send_plan(&plan, &[]).or_else(ignore_gone)?;
     let mut terminal = None;
@@ -153,6 +158,7 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
     let gone = || container.refuse("exec in", "it has just ended");
     let init = container.record.init.as_ref().ok_or_else(gone)?;
     let target = init.open_pidfd()?.ok_or_else(gone)?;
+    let root = changed_root(container, init.pid)?;
     let cgroup = match (container.cgroup()?, job.cgroup) {
         (Some(cgroup), Some(below)) => Some(cgroup.descend(below)?),
         (cgroup, _) => cgroup,
@@ -169,8 +175,20 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
         cgroup: cgroup.as_ref().and_then(Cgroup::clone_into),
         tasks: tasks.iter().map(AsFd::as_fd).collect(),
         preserved: job.preserved.iter().map(|fd| fd.as_ref().map(AsFd::as_fd)).collect(),
+        root: root.as_ref().map(AsFd::as_fd),
     };
     let request = ExecRequest { namespaces: container.record.namespaces };
     let child = spawn_exec(&request, &fds)?.finish()?;
     Ok((channel, MainProcess::new(child)))
+}
+
+/// Opens the root of a container without a mount namespace: nothing else leads there.
+fn changed_root(container: &Container, pid: i32) -> Result<Option<OwnedFd>, OciError> {
+    if container.record.namespaces.contains(Namespace::Mount) {
+        return Ok(None);
+    }
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(CWD, &path, flags, Mode::empty());
+    opened.map(Some).map_err(|errno| OciError::kernel("open the container's root")(errno.into()))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OciId, Status};
+use super::{HostMounts, OciId, Status};
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::CgroupRecord;
 use crate::store::{ProcessIdentity, Record};
@@ -33,6 +33,9 @@ pub struct ContainerRecord {
     pub cgroup: Option<CgroupRecord>,
     /// The namespaces in which it differs from its creator.
     pub namespaces: NamespaceSet,
+    /// Its mounts, where they are the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mounts: Option<HostMounts>,
     /// Who creates it.
     pub creator: ProcessIdentity,
     /// Its first process, once there is one.

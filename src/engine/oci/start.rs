@@ -1,5 +1,7 @@
 //! `start`: the word that the container's process waits for.
 
+use oci_spec::runtime::Spec;
+
 use super::{Container, OciError, OciId, Runtime, Status, delete, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
 
@@ -27,6 +29,10 @@ pub fn start(runtime: &Runtime, id: &OciId) -> Result<(), OciError> {
 
 /// Lets the container's process go on to its program, and runs the hooks that come after.
 pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<(), OciError> {
+    let spec = container.directory.config()?;
+    if spec.process().is_none() {
+        return Err(container.refuse("start", "its configuration has no `process`, there is nothing to run"));
+    }
     match init.send_start() {
         // It has said why it is gone.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -40,7 +46,7 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<()
                 let pid = container.record.init.as_ref().map_or(0, |init| init.pid);
                 listener::hand_over(container, Status::Created, pid, &listener)?;
             }
-            InitEvent::Executed => return poststart(container),
+            InitEvent::Executed => return poststart(container, &spec),
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
             InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
@@ -61,9 +67,8 @@ fn refusal(container: &Container) -> Result<OciError, OciError> {
     ))
 }
 
-fn poststart(container: &Container) -> Result<(), OciError> {
-    let spec = container.directory.config()?;
-    let Some(hooks) = spec.hooks() else { return Ok(()) };
+fn poststart(container: &Container, spec: &Spec) -> Result<(), OciError> {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     let report = container.record.report(Status::Running);
-    hooks::run_all("poststart", hooks.poststart().as_ref(), &container.record.bundle, &report)
+    hooks::run_all("poststart", hooks, &container.record.bundle, &report)
 }

@@ -46,6 +46,15 @@ impl Source {
         let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
         Ok(Self { tree, kind: if is_directory { TargetKind::Directory } else { TargetKind::File }, recursive })
     }
+
+    /// Clones it once more. The kernel lists mounts by their age since Linux 6.8: one that is as old as its mounting stands in mountinfo
+    /// where the description has it. A kernel before 6.15 clones no detached tree; then the order is another.
+    fn renewed(self) -> Self {
+        match clone_tree(self.tree.as_fd(), Path::new(""), self.recursive) {
+            Ok(tree) => Self { tree, ..self },
+            Err(_) => self,
+        }
+    }
 }
 
 /// Clones the tree at `path` (open_tree(2) with OPEN_TREE_CLONE): from now on it does not matter what happens to the path.
@@ -95,6 +104,7 @@ impl BindMount {
             copy_up(target.as_fd(), source.tree.as_fd())
                 .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
         }
+        let source = source.renewed();
         self.change(&source).map_err(|e| MountError::change("set the flags of", &self.target, e))?;
         attach(source.tree.as_fd(), target.as_fd()).map_err(|e| MountError::change("bind on", &self.target, e))?;
         Ok(source.tree)

@@ -20,5 +20,8 @@ pub use error::MountError;
 pub use filesystem::{FilesystemMount, detached_proc};
 pub use overlay::{IdMappedLayers, Overlay, open_directory};
 pub use protect::{Masks, protect_mount, protect_path};
-pub use root::{bind_root, enter_root, enter_root_by_move, protect_root, set_own_propagation, set_propagation};
+pub use root::{
+    bind_root, change_root, detach, enter_root, enter_root_by_move, mount_id, protect_root, set_own_propagation,
+    set_propagation,
+};
 pub use target::{TargetKind, open_plain, open_target};

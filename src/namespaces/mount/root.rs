@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 use super::bind::clone_tree;
@@ -59,10 +59,37 @@ pub fn enter_root(root: BorrowedFd<'_>) -> Result<(), MountError> {
 pub fn enter_root_by_move(root: BorrowedFd<'_>) -> Result<(), MountError> {
     let error = |operation| move |errno: rustix::io::Errno| MountError::change(operation, Path::new("/"), errno);
     let old = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(error("open"))?;
-    rustix::process::fchdir(root).map_err(error("go into"))?;
     attach(root, old.as_fd()).map_err(|source| MountError::change("move over", Path::new("/"), source))?;
+    change_root(root)
+}
+
+/// Makes the mount behind `root` the process's root and nothing more: who may call chroot(2) gets out of it.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn change_root(root: BorrowedFd<'_>) -> Result<(), MountError> {
+    let error = |operation| move |errno: rustix::io::Errno| MountError::change(operation, Path::new("/"), errno);
+    rustix::process::fchdir(root).map_err(error("go into"))?;
     rustix::process::chroot(".").map_err(error("change root to"))?;
     rustix::process::chdir("/").map_err(error("go into"))
+}
+
+/// Says which mount a path leads into (statx(2), STATX_MNT_ID).
+///
+/// # Errors
+/// [`MountError::Open`].
+pub fn mount_id(path: &Path) -> Result<u64, MountError> {
+    let error = |errno: rustix::io::Errno| MountError::Open { path: path.to_owned(), source: errno.into() };
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).map_err(error)?;
+    Ok(stat.stx_mnt_id)
+}
+
+/// Takes the mount on `path` away, with all that is mounted below it.
+///
+/// # Errors
+/// [`MountError::Change`].
+pub fn detach(path: &Path) -> Result<(), MountError> {
+    unmount(path, UnmountFlags::DETACH).map_err(|errno| MountError::change("detach", path, errno))
 }
 
 /// Sets the propagation type of the root mount (config.json's `rootfsPropagation`).

@@ -129,7 +129,8 @@ fn make_entry(parent: BorrowedFd<'_>, name: &OsStr, kind: TargetKind) -> Result<
 fn link_refused(path: &Path) -> MountError {
     MountError::Refused {
         path: path.to_owned(),
-        reason: "a symbolic link stands there in the root file system, and mounting through it is refused",
+        // The first words are those of other runtimes.
+        reason: "it must be mounted on ordinary directory, and a symbolic link stands there in the root file system",
     }
 }
 
