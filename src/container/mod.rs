@@ -28,7 +28,7 @@ pub use plan::{Action, FilterProgram, HookCall, LaunchPlan, ResourceLimit, Role,
 pub use planner::needs_host_mounts;
 pub use prepare::{CgroupView, Confinement, ContainerPaths, HostDevice, Prepared, StartOptions, prepare};
 pub use protocol::{InitChannel, InitEvent, InitMessage, LaunchFailure};
-pub use set_up::UserNamespacePlan;
+pub use set_up::{SetUp, UserNamespacePlan};
 pub use spawn::{
     ExecFds, ExecPending, ExecRequest, SpawnFds, SpawnRequest, spawn_exec, spawn_init, spawn_init_with_plan,
 };

@@ -20,6 +20,15 @@ pub struct UserNamespacePlan {
     pub overlay: Option<Overlay>,
 }
 
+/// Is what came of the parent's part.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    /// What goes with the plan.
+    pub fds: Vec<OwnedFd>,
+    /// What is worse than it could be.
+    pub warnings: Vec<String>,
+}
+
 impl Prepared {
     /// Says whether the plan can be sent only after [`Prepared::set_up`].
     pub fn needs_set_up(&self) -> bool {
@@ -32,14 +41,14 @@ impl Prepared {
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    pub fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
-        let mut fds = self.user_namespace.as_ref().map_or(Ok(Vec::new()), |namespace| namespace.set_up(pid))?;
+    pub fn set_up(&self, pid: Pid) -> Result<SetUp, UserNamespaceError> {
+        let mut done = self.user_namespace.as_ref().map_or(Ok(SetUp::default()), |namespace| namespace.set_up(pid))?;
         for source in &self.mapped_sources {
             let tree =
                 MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
-            fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
+            done.fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
         }
-        Ok(fds)
+        Ok(done)
     }
 }
 
@@ -48,9 +57,14 @@ impl UserNamespacePlan {
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    fn set_up(&self, pid: Pid) -> Result<Vec<OwnedFd>, UserNamespaceError> {
+    fn set_up(&self, pid: Pid) -> Result<SetUp, UserNamespaceError> {
         write_maps(pid, &self.maps, self.groups)?;
-        let layers = self.overlay.as_ref().map(|overlay| map_layers(pid, overlay)).transpose()?;
-        Ok(layers.map_or_else(Vec::new, |layers| vec![layers.lower, layers.upper]))
+        let Some(overlay) = &self.overlay else { return Ok(SetUp::default()) };
+        let layers = map_layers(pid, overlay, &self.maps)?;
+        let warning = layers.is_copy.then(|| {
+            let image = overlay.lower.first().map(|path| path.display().to_string()).unwrap_or_default();
+            format!("ids cannot be mapped on this kernel or this file system: the container runs on a copy of {image}")
+        });
+        Ok(SetUp { fds: vec![layers.lower, layers.upper], warnings: warning.into_iter().collect() })
     }
 }

@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
             joins: job.shared.joins(&prepared.spawn.join),
             preserved: Vec::new(),
         };
-        let process = spawn(&prepared, &fds, cgroup, job.shared, &mut init)?;
+        let process = spawn(&prepared, &fds, cgroup, job.shared, &mut init, console)?;
         self.claim.tell(job.request, &files, process.pid());
         // From here on there may be threads.
         drop((theirs, streams));
@@ -254,6 +254,7 @@ fn spawn(
     cgroup: &Cgroup,
     shared: &SharedNamespaces,
     init: &mut InitChannel,
+    console: &mut dyn Console,
 ) -> Result<MainProcess, LaunchError> {
     let tasks = cgroup.v1_tasks()?;
     let mut plan_fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
@@ -268,7 +269,8 @@ fn spawn(
     // Maps are written into a process that is there, and layers are mapped by its namespace.
     let process = MainProcess::new(spawn_init(&prepared.spawn, fds)?);
     let mapped = prepared.set_up(process.raw_pid())?;
-    plan_fds.extend(mapped.iter().map(AsFd::as_fd).chain(shared_memory));
+    mapped.warnings.iter().for_each(|warning| console.warn(warning));
+    plan_fds.extend(mapped.fds.iter().map(AsFd::as_fd).chain(shared_memory));
     init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
     Ok(process)
 }

@@ -12,6 +12,7 @@ use crate::{ancestor, run, spawn_ancestor};
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         b7_the_hosts_files_keep_their_owners,
+        b7_also_where_ids_cannot_be_mapped,
         c2_six_mounts,
         c3_devices_whatever_the_umask,
         c5_the_console_is_the_terminal,
@@ -46,6 +47,26 @@ fn b7_the_hosts_files_keep_their_owners(sandbox: &Sandbox) {
     let told = ancestor(sandbox, &["-aU"], &["sh", "-c", script]).ok();
     assert_eq!(told.stdout, "0:0\n7:7\n0:0\n");
     assert_eq!(whole(), before);
+}
+
+/// ramfs has no id-mapped mounts: as overlayfs itself, as kernels before 5.19 below an overlay, as tmpfs before 6.3.
+fn b7_also_where_ids_cannot_be_mapped(sandbox: &Sandbox) {
+    sandbox.shell("mkdir ram && mount -t ramfs ram ram && cp -a \"$MYDOCKER_ROOTFS/.\" ram && chown 3:4 ram/www").ok();
+    let list = "find ram -exec stat -c '%n %u:%g %a' {} + | sort";
+    let before = sandbox.shell(list).ok().stdout;
+    let script = "touch /new /etc/new && chown 7:7 /home/app && rm /bin/vi && echo x >>/etc/passwd && stat -c '%u:%g %a' /new /home/app /www /tmp && \
+                  head -n 1 /etc/passwd && readlink /bin/ls";
+    let words = ["-aU", "--network", "none", "--rootfs", "ram", "sh", "-c", script];
+    let told = sandbox.mydocker(&words).ok();
+    assert_eq!(
+        told.stdout,
+        "0:0 644\n7:7 755\n3:4 755\n0:0 1777\nroot:x:0:0:root:/root:/bin/sh\nbusybox\n",
+        "{}",
+        told.describe()
+    );
+    assert!(told.stderr.contains("copy of") && told.stderr.lines().count() == 1, "{}", told.describe());
+    assert_eq!(sandbox.shell(list).ok().stdout, before);
+    sandbox.shell("umount ram && rmdir ram").ok();
 }
 
 fn c2_six_mounts(sandbox: &Sandbox) {

@@ -59,7 +59,7 @@ fn run(job: &BundleJob) -> Result<i32, String> {
     };
     let child = spawn_init(&prepared.spawn, &fds).map_err(|e| chain(&e))?;
     drop(theirs);
-    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?;
+    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
     let fds: Vec<_> = mapped.iter().map(AsFd::as_fd).collect();
     channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))?;
     let copier = follow(&mut channel)?.map(copy_terminal);

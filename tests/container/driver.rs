@@ -159,7 +159,7 @@ pub(crate) fn wait(child: &Child) -> Result<i32, String> {
 
 fn send_plan(prepared: &Prepared, child: &Child, channel: &mut InitChannel, cgroups: &Cgroups) -> Result<(), String> {
     let tasks = cgroups.tasks()?;
-    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?;
+    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
     let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).chain(mapped.iter().map(AsFd::as_fd)).collect();
     channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))
 }

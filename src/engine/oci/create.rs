@@ -206,7 +206,7 @@ impl Making {
         let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
         drop(theirs);
         job.trace.tell(&prepared.plan);
-        let mapped = prepared.set_up(process.raw_pid())?;
+        let mapped = prepared.set_up(process.raw_pid())?.fds;
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
         let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).collect();
         match init.send_plan(&prepared.plan, &all) {

@@ -63,6 +63,15 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// A root file system could not be copied.
+    #[error("copy {}", .path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl MountError {
@@ -73,7 +82,8 @@ impl MountError {
             | Self::Target { source, .. }
             | Self::Filesystem { source, .. }
             | Self::Change { source, .. }
-            | Self::CopyUp { source, .. } => Some(source),
+            | Self::CopyUp { source, .. }
+            | Self::Copy { source, .. } => Some(source),
             Self::Refused { .. } => None,
         }
     }

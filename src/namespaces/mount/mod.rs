@@ -14,6 +14,7 @@ mod target;
 
 pub use attributes::{MountAttributes, Propagation};
 pub use bind::{BindMount, Source, bind_node, open_source};
+pub use copy_up::copy_tree;
 pub use device::{Device, DeviceKind, Parents, make_symlink};
 pub use elsewhere::clone_from;
 pub use error::MountError;

@@ -80,10 +80,12 @@ impl Overlay {
     ) -> Result<OwnedFd, MountError> {
         let context = Context::open("overlay", &self.mountpoint)?;
         context.set("source", Some("overlay"))?;
-        // `lowerdir+` (Linux 6.5) takes one path as it is; older kernels split at colons.
-        if lower.iter().any(|path| context.try_set("lowerdir+", Some(path)).is_err()) {
-            let escaped: Vec<_> = lower.iter().map(|path| path.replace('\\', "\\\\").replace(':', "\\:")).collect();
-            context.set("lowerdir", Some(&escaped.join(":")))?;
+        let lower_all = lower.join(":");
+        if lower_all.len() <= LONGEST_VALUE {
+            context.set("lowerdir", Some(&lower_all))?;
+        } else {
+            // One at a time (Linux 6.7). An older kernel takes any key here, and refuses the mount.
+            lower.iter().try_for_each(|path| context.set("lowerdir+", Some(path)))?;
         }
         context.set("upperdir", Some(upper))?;
         context.set("workdir", Some(work))?;
