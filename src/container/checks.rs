@@ -53,12 +53,13 @@ fn check_texts(request: &ContainerRequest) -> Result<(), ContainerError> {
     Ok(())
 }
 
-/// The host's namespaces do not belong to a new user namespace: what they have cannot be mounted in it.
+/// The host's namespaces do not belong to a new user namespace: what they have cannot be mounted in it, and of these it is not
+/// bound either.
 fn check_namespaces(namespaces: &NamespaceRequest) -> Result<(), ContainerError> {
     if namespaces.user.is_none() {
         return Ok(());
     }
-    let hosts = [("pid", &namespaces.pid), ("ipc", &namespaces.ipc), ("network", &namespaces.network)];
+    let hosts = [("pid", &namespaces.pid), ("ipc", &namespaces.ipc)];
     let shared = hosts.into_iter().find(|(_, source)| **source == NamespaceSource::Host).map(|(name, _)| name);
     match shared.or((!namespaces.cgroup).then_some("cgroup")) {
         Some(namespace) => Err(ContainerError::HostNamespace { namespace }),
@@ -285,7 +286,8 @@ mod tests {
         let user = Some(crate::spec::IdMaps::ancestor());
         let mapped = NamespaceRequest { user, ..NamespaceRequest::private() };
         assert!(check_namespaces(&mapped).is_ok());
-        assert!(check_namespaces(&NamespaceRequest { uts: NamespaceSource::Host, ..mapped.clone() }).is_ok());
+        let (network, uts) = (NamespaceSource::Host, NamespaceSource::Host);
+        assert!(check_namespaces(&NamespaceRequest { network, uts, ..mapped.clone() }).is_ok());
         assert!(check_namespaces(&NamespaceRequest { pid: NamespaceSource::Host, ..mapped.clone() }).is_err());
         assert!(check_namespaces(&NamespaceRequest { cgroup: false, ..mapped }).is_err());
         assert!(check_namespaces(&NamespaceRequest { cgroup: false, ..NamespaceRequest::private() }).is_ok());
