@@ -147,12 +147,6 @@ pub(super) fn grantable(
     linux: &Linux,
     warnings: &mut Vec<String>,
 ) -> Result<CapabilitySet, ContainerError> {
-    let beyond = spec.process().as_ref().map_or(CapabilitySet::EMPTY, from_process::inheritable_beyond_bounding);
-    if !beyond.is_empty() {
-        warnings.push(format!(
-            "process.capabilities: {beyond} cannot become inheritable without being in the bounding set: operation not permitted"
-        ));
-    }
     if from_namespaces::own(linux).contains(Namespace::User) {
         return Ok(CapabilitySet::all());
     }

@@ -94,6 +94,7 @@ fn normalize_process(process: &mut Value, warnings: &mut Vec<String>) {
     process.entry("user").or_insert_with(|| Value::Object(Map::new()));
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {
         drop_unknown_capabilities(sets, warnings);
+        drop_uninheritable_capabilities(sets, warnings);
     }
     let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
     for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
@@ -123,6 +124,20 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<S
         // In the words of other runtimes.
         let names = unknown.join(" ");
         warnings.push(format!("process.capabilities: ignoring unknown or unavailable capabilities: [{names}]"));
+    }
+}
+
+/// capset(2) makes nothing inheritable that is not in the bounding set.
+fn drop_uninheritable_capabilities(sets: &mut Map<String, Value>, warnings: &mut Vec<String>) {
+    let bounding = sets.get("bounding").and_then(Value::as_array).cloned().unwrap_or_default();
+    let Some(inheritable) = sets.get_mut("inheritable").and_then(Value::as_array_mut) else { return };
+    let left_out: Vec<_> = inheritable.extract_if(.., |name| !bounding.contains(name)).collect();
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().filter_map(Value::as_str).collect();
+        let names = names.join(" ");
+        warnings.push(format!(
+            "process.capabilities: [{names}] cannot become inheritable outside of the bounding set: operation not permitted"
+        ));
     }
 }
 
@@ -173,6 +188,16 @@ mod tests {
         let (process, warnings) = parse_process(text.as_bytes()).unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         assert_eq!(warnings, ["process.capabilities: ignoring unknown or unavailable capabilities: [CAP_MOON]"]);
+    }
+
+    #[test]
+    fn what_cannot_be_inherited_is_a_warning() {
+        let text = r#"{"cwd":"/","capabilities":{"bounding":["CAP_CHOWN"],"inheritable":["CAP_CHOWN","CAP_KILL"]}}"#;
+        let (process, warnings) = parse_process(text.as_bytes()).unwrap();
+        assert_eq!(process.capabilities().as_ref().unwrap().inheritable().as_ref().unwrap().len(), 1);
+        assert!(warnings.len() == 1 && warnings[0].contains("[CAP_KILL]"), "{warnings:?}");
+        let text = r#"{"cwd":"/","capabilities":{"inheritable":["CAP_KILL"]}}"#;
+        assert_eq!(parse_process(text.as_bytes()).unwrap().1.len(), 1);
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn capability_step(process: &Process, extras: &Extras<'_>) -> Action {
     let sets = CapabilitySets {
         effective: given(LinuxCapabilities::effective),
         permitted: given(LinuxCapabilities::permitted),
-        inheritable: given(LinuxCapabilities::inheritable).difference(inheritable_beyond_bounding(process)),
+        inheritable: given(LinuxCapabilities::inheritable),
         ambient: given(LinuxCapabilities::ambient),
     };
     let sets = sets.consistent();
@@ -89,12 +89,6 @@ fn capability_set(process: &Process, pick: Pick) -> CapabilitySet {
     };
     let names: Vec<String> = set.iter().filter_map(serde_name).collect();
     CapabilitySet::try_from(names).unwrap_or(CapabilitySet::EMPTY)
-}
-
-/// Returns what capset(2) would refuse to make inheritable.
-pub(super) fn inheritable_beyond_bounding(process: &Process) -> CapabilitySet {
-    let inheritable = capability_set(process, LinuxCapabilities::inheritable);
-    inheritable.difference(capability_set(process, LinuxCapabilities::bounding))
 }
 
 /// Returns everything that the description gives in any of its five sets.

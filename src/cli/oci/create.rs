@@ -41,6 +41,7 @@ pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> R
 
 fn read(args: &BundleArgs, context: &Context<'_>) -> Result<Bundle, OciError> {
     let mut bundle = Bundle::read(&args.bundle, args.config.as_deref())?;
+    bundle.warnings.iter().for_each(|warning| context.log.left_out(warning));
     bundle.pass_sockets(context.listen_fds);
     Ok(bundle)
 }

@@ -48,7 +48,7 @@ fn process(args: &ExecInArgs, context: &Context<'_>) -> Result<Process, CliError
     let mut process = match &args.process {
         Some(path) => {
             let (process, warnings) = read_process(path)?;
-            context.warn(&warnings);
+            warnings.iter().for_each(|warning| context.log.left_out(warning));
             process
         }
         None => {

@@ -1,7 +1,7 @@
 //! The runtime's log: how engines learn why a command failed.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,8 +11,9 @@ use super::args::LogFormat;
 use crate::cli::report;
 use crate::engine::oci::OciError;
 
-/// Takes what the runtime has to tell. A command's failure is told on standard error too; anything else only where there is no log to
-/// write it to, for with one standard error belongs to the container and its engine.
+/// Takes what the runtime has to tell. Standard error belongs to the container and its engine, and engines call us without a log, too: on it
+/// are told a command's failure and, where there is no log, what of a description cannot be carried out on any host. Anything else
+/// only where a person reads it, or with `--debug`.
 #[derive(Debug)]
 pub(super) struct Log {
     file: Option<File>,
@@ -51,8 +52,17 @@ impl Log {
         self.write("error", text);
     }
 
-    /// Tells what is worse than asked.
+    /// Tells what is worse than asked on this host.
     pub(super) fn warn(&self, text: &str) {
+        if self.debug || io::stderr().is_terminal() {
+            self.tell("warning", text);
+        } else {
+            self.write("warning", text);
+        }
+    }
+
+    /// Tells what of a description is left out.
+    pub(super) fn left_out(&self, text: &str) {
         self.tell("warning", text);
     }
 

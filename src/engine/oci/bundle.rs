@@ -21,7 +21,7 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its configuration.
     pub spec: Spec,
-    /// What of it is left out.
+    /// What of it is left out: for whoever reads it to tell.
     pub warnings: Vec<String>,
 }
 

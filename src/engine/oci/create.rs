@@ -138,8 +138,7 @@ impl Making {
         self.make_cgroup(&mut record, spec)?;
         let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
-        let mut warnings = job.bundle.warnings.clone();
-        warnings.append(&mut prepared.warnings);
+        let mut warnings = std::mem::take(&mut prepared.warnings);
         warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
         let mut init = self.spawn(&mut prepared, job)?;
         let process = self.process.as_ref().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
