@@ -298,6 +298,9 @@ pub struct ResourceLimits {
     pub cpu_weight: Option<CpuWeight>,
     /// CPUs that may be used, as `0-3,5`.
     pub cpuset: Option<String>,
+    /// Nodes of memory that may be used, as `0-1`.
+    #[serde(default)]
+    pub memory_nodes: Option<String>,
     /// The greatest number of processes and threads; -1 is unlimited.
     pub pids: Option<i64>,
     /// Relative block I/O weight, 10 to 1000 (v1 `blkio.weight` or `blkio.bfq.weight`, v2 `io.bfq.weight` or `io.weight`).

@@ -8,24 +8,28 @@ use std::process::ExitCode;
 mod support;
 
 mod devices;
+mod docker;
 mod files;
 mod identity;
 mod limits;
 mod rights;
 mod shared;
 mod table;
+mod terminal;
 
 use support::{Output, Running, Sandbox, rootfs};
 
 fn main() -> ExitCode {
     let modules = [
         devices::cases(),
+        docker::cases(),
         files::cases(),
         identity::cases(),
         limits::cases(),
         rights::cases(),
         shared::cases(),
         table::cases(),
+        terminal::cases(),
     ];
     support::run_all(modules.into_iter().flatten().collect())
 }

@@ -176,6 +176,9 @@ pub struct RunOptions {
     /// CPUs that may be used: 0-3,5
     #[arg(long, value_name = "LIST")]
     pub cpuset_cpus: Option<String>,
+    /// Nodes of memory that may be used: 0-1
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
     /// Most processes and threads; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
@@ -218,6 +221,12 @@ pub struct RunOptions {
     /// Label
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
+    /// Write the container's id to a file, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
     /// Annotation, as a label
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
@@ -230,6 +239,15 @@ pub struct RunOptions {
     /// Seconds to wait before the command is killed
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
+    /// Say nothing of fetching the image
+    #[arg(short, long, hide = true)]
+    pub quiet: bool,
+    /// No probe of the image's
+    #[arg(long, hide = true)]
+    pub no_healthcheck: bool,
+    /// A port that others on its networks may use, as they may every one
+    #[arg(long, value_name = "PORT", hide = true)]
+    pub expose: Vec<String>,
     /// Whether to fetch the image
     #[arg(long, value_enum, value_name = "WHEN", hide = true)]
     pub pull: Option<PullPolicy>,

@@ -10,6 +10,9 @@ mod network;
 mod publish;
 mod request;
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(in crate::cli) use self::console::TerminalConsole;
@@ -32,6 +35,9 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
     network::check_links(&plan.networks, settings)?;
     let shared = namespaces::share(&plan.shared, &mut plan.request, settings)?;
     prepare_volumes(&plan, settings)?;
+    if let Some(file) = &plan.id_file {
+        write_id(file, plan.request.id.as_str())?;
+    }
     let mut console = TerminalConsole::new(plan.request.stdin_open, palette);
     let job = ForegroundJob {
         request: &plan.request,
@@ -47,6 +53,12 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
     let status = foreground::run(dirs, &job, &mut console)?;
     // Nobody saw how it ended: that is our failure, not a status of the command's.
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
+}
+
+/// Writes the container's id for others to find. A file that is there may be that of a container that runs.
+fn write_id(file: &Path, id: &str) -> Result<(), CliError> {
+    let written = File::create_new(file).and_then(|mut opened| opened.write_all(id.as_bytes()));
+    written.map_err(|source| CliError::Write { file: file.display().to_string(), source })
 }
 
 /// Makes the directories that mounts name and that are not there, as Docker's `-v` does.

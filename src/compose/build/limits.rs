@@ -23,6 +23,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> ResourceLimits {
         cpu_period: ranged(reader, "cpu_period", 1000, 1_000_000, None).map(|period| period as u64),
         cpu_weight: ranged(reader, "cpu_shares", 2, 262_144, None).map(|shares| CpuWeight::Shares(shares as u64)),
         cpuset: cpuset(reader),
+        memory_nodes: None,
         pids: pids.and_then(|node| pids_limit(reader, node)),
         io_weight: io_weight(reader),
     };

@@ -51,6 +51,7 @@ pub(super) fn resources(limits: &ResourceLimits, cpu_on_v2: bool) -> LinuxResour
         weight => drop(cpu.set_shares(weight.map(v1_shares))),
     }
     cpu.set_cpus(limits.cpuset.clone());
+    cpu.set_mems(limits.memory_nodes.clone());
     if cpu != LinuxCpu::default() {
         resources.set_cpu(Some(cpu));
     }

@@ -20,6 +20,7 @@ pub(super) fn resources(options: &RunOptions, ancestor: Option<&AncestorLimits>)
         cpu_period: options.cpu_period,
         cpu_weight: options.cpu_shares.map(CpuWeight::Shares),
         cpuset: options.cpuset_cpus.clone(),
+        memory_nodes: options.cpuset_mems.clone(),
         pids: options.pids_limit,
         io_weight: options.blkio_weight,
     };

@@ -25,6 +25,7 @@ pub(super) struct Plan {
     pub(super) own_volumes: Vec<String>,
     pub(super) host_paths: Vec<PathBuf>,
     pub(super) warnings: Vec<String>,
+    pub(super) id_file: Option<PathBuf>,
 }
 
 /// Looks a variable of ours up.
@@ -95,13 +96,13 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         extra_hosts: names::extra_hosts(&options.add_host)?,
         dns: names::dns(&options)?,
         oom_score_adj: options.oom_score_adj,
-        labels: labels(&[options.annotation.as_slice(), &options.label].concat()),
+        labels: labels(&[label_lines(&options)?, options.annotation.clone(), options.label.clone()].concat()),
         id,
     };
-    let warnings = Vec::new();
     let (volumes, own_volumes, host_paths) = (mounts.volumes, mounts.own_volumes, mounts.host_paths);
     let (networks, shared) = (networks.wishes, namespaces.shared);
-    Ok(Plan { request, networks, names: known_as, shared, volumes, own_volumes, host_paths, warnings })
+    let (id_file, warnings) = (options.cidfile.clone(), Vec::new());
+    Ok(Plan { request, networks, names: known_as, shared, volumes, own_volumes, host_paths, warnings, id_file })
 }
 
 /// An option that would do nothing is an error: whoever wrote it relies on it.
@@ -185,11 +186,8 @@ fn environment(
         env.insert("TERM".to_owned(), variable("TERM").filter(|term| !term.is_empty()).unwrap_or("xterm".to_owned()));
     }
     for file in &options.env_file {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| CliError::Read { file: file.display().to_string(), source })?;
-        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for line in lines {
-            set(&mut env, line, variable)?;
+        for line in said_lines(file)? {
+            set(&mut env, &line, variable)?;
         }
     }
     for entry in &options.env {
@@ -219,6 +217,23 @@ fn pairs(option: &str, list: &[String]) -> Result<BTreeMap<String, String>, Usag
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
+}
+
+/// The lines of `--label-file` that say something.
+fn label_lines(options: &RunOptions) -> Result<Vec<String>, CliError> {
+    let mut lines = Vec::new();
+    for file in &options.label_file {
+        lines.extend(said_lines(file)?);
+    }
+    Ok(lines)
+}
+
+/// The lines of a file, without those that are empty or a comment.
+fn said_lines(file: &Path) -> Result<Vec<String>, CliError> {
+    let read = std::fs::read_to_string(file);
+    let text = read.map_err(|source| CliError::Read { file: file.display().to_string(), source })?;
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// A label without a value has an empty one.
