@@ -18,10 +18,10 @@ const RUN: &str = "\"$MYDOCKER\" run -it --network none --rootfs \"$MYDOCKER_ROO
 
 /// Runs `line` in a shell on a terminal, between two looks at its modes, and returns what was on the screen.
 fn between(sandbox: &Sandbox, line: &str, signal: Option<&str>) -> String {
-    let whole =
-        format!("stty -g >stty-before; {line} & p=$!; echo $p >pid; fg >/dev/null; echo ended $?; stty -g >stty-after");
-    // Job control, so that the run is in the foreground and has a number that it can be signalled by.
-    let terminal = Terminal::start(sandbox, sandbox.dir(), &["bash", "-mc", &whole].map(OsString::from));
+    // No shell with job control stands between: it would mend the terminal itself. The inner one leaves its number.
+    fs::write(sandbox.dir().join("line"), format!("echo $$ >pid; exec {line}")).expect("our own");
+    let whole = "stty -g >stty-before; sh ./line; echo ended $?; stty -g >stty-after";
+    let terminal = Terminal::start(sandbox, sandbox.dir(), &["sh", "-c", whole].map(OsString::from));
     if let Some(signal) = signal {
         terminal.wait_for("up");
         let pid = eventually("its number", || {
