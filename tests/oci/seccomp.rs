@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde_json::{Value, json};
@@ -19,14 +20,15 @@ pub(crate) fn cases() -> Vec<Case> {
 
 struct Agent {
     path: PathBuf,
-    thread: JoinHandle<(Option<OwnedFd>, Value)>,
+    heard: Receiver<(Option<OwnedFd>, Value)>,
 }
 
 impl Agent {
     fn listen(sandbox: &Sandbox) -> Self {
         let path = sandbox.dir().join("agent.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let thread = std::thread::spawn(move || {
+        let (sender, heard) = channel();
+        std::thread::spawn(move || {
             let (connection, _) = listener.accept().unwrap();
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -38,14 +40,16 @@ impl Agent {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
             });
-            (listener, serde_json::from_slice(&text[..got.bytes]).unwrap())
+            let said = serde_json::from_slice(&text[..got.bytes]).unwrap();
+            let _ = sender.send((listener, said));
         });
-        Self { path, thread }
+        Self { path, heard }
     }
 
     /// What was said of the container; its listener lives as long as this.
     fn heard(self) -> (OwnedFd, Value) {
-        let (listener, said) = self.thread.join().unwrap();
+        let (listener, said) =
+            self.heard.recv_timeout(Duration::from_secs(30)).expect("the agent hears of the container");
         (listener.unwrap(), said)
     }
 }
