@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
 
+use super::plan::Action;
 use super::planner::{self, Bundle, Extras, refused};
 use super::{
     CgroupView, Confinement, ContainerError, Prepared, SpawnRequest, StartOptions, UserNamespacePlan, from_mounts,
@@ -98,6 +99,7 @@ pub fn prepare_bundle(
         new_keyring: options.new_keyring,
         seccomp_flags: options.seccomp.as_ref().map_or(0, |filter| filter.flags),
         capabilities,
+        makes_devices: rustix::process::geteuid().is_root(),
     };
     let extras = Extras {
         id,
@@ -121,7 +123,12 @@ pub fn prepare_bundle(
         spawn.create.contains(Namespace::User).then_some(UserNamespacePlan { maps, groups, overlay: None });
     let mapped_sources = from_mounts::mapped_sources(spec, bundle.directory)?;
     let joins = from_namespaces::joins(&linux);
-    Ok(Prepared { spec: spec.clone(), plan, spawn, joins, user_namespace, mapped_sources, warnings })
+    let devices = plan.create.iter().filter_map(|step| match step {
+        Action::PlaceDevice { device, .. } => Some(device.clone()),
+        _ => None,
+    });
+    let devices = devices.collect();
+    Ok(Prepared { spec: spec.clone(), plan, spawn, joins, user_namespace, mapped_sources, devices, warnings })
 }
 
 /// Refuses a process that could not be one.

@@ -116,6 +116,7 @@ pub fn plan_exec_process(
         new_keyring: false,
         seccomp_flags: seccomp.map_or(0, |filter| filter.flags),
         capabilities,
+        makes_devices: false,
     };
     let extras = Extras {
         id,

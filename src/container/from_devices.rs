@@ -6,21 +6,37 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use super::ContainerError;
+use super::from_namespaces::maps;
 use super::plan::Action;
 use super::planner::refused;
 use crate::namespaces::mount::{Device, DeviceKind};
+use crate::spec::IdMap;
+
+/// Says who makes device nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maker {
+    /// The container's process.
+    Itself,
+    /// Its parent, for a container in a user namespace.
+    Parent,
+    /// Nobody may: the host's are bound.
+    Nobody,
+}
 
 /// Lists the steps that fill /dev: the six that every program may expect, those of the description, links.
-pub(super) fn device_steps(linux: &Linux, in_user_namespace: bool) -> Result<Vec<Action>, ContainerError> {
+pub(super) fn device_steps(linux: &Linux, maker: Maker) -> Result<Vec<Action>, ContainerError> {
     let asked = linux.devices().iter().flatten().map(device).collect::<Result<Vec<_>, _>>()?;
     let default = default_devices().filter(|device| !asked.iter().any(|other| other.path == device.path));
-    let mut steps: Vec<_> = default
-        .chain(asked.iter().cloned())
-        .map(|device| {
-            let bind = in_user_namespace && device.kind != DeviceKind::Fifo;
-            if bind { Action::BindDevice(device) } else { Action::MakeDevice(device) }
-        })
-        .collect();
+    let step = |(number, device): (usize, Device)| match maker {
+        Maker::Parent if device.kind != DeviceKind::Fifo => {
+            let (users, groups) = (maps(linux.uid_mappings()), maps(linux.gid_mappings()));
+            let (uid, gid) = (outside(&users, device.uid), outside(&groups, device.gid));
+            Action::PlaceDevice { number, device: Device { uid, gid, ..device } }
+        }
+        Maker::Nobody if device.kind != DeviceKind::Fifo => Action::BindDevice(device),
+        _ => Action::MakeDevice(device),
+    };
+    let mut steps: Vec<_> = default.chain(asked.iter().cloned()).enumerate().map(step).collect();
     let links = [
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),
@@ -30,6 +46,12 @@ pub(super) fn device_steps(linux: &Linux, in_user_namespace: bool) -> Result<Vec
     ];
     steps.extend(links.map(|(to, path)| Action::Symlink { points_to: to.to_owned(), path: PathBuf::from(path) }));
     Ok(steps)
+}
+
+/// Returns what the host calls an id of the container; one that has no map stays what it is, and is nobody's inside.
+fn outside(maps: &[IdMap], id: u32) -> u32 {
+    let map = maps.iter().find(|map| id.checked_sub(map.inside).is_some_and(|offset| offset < map.count));
+    map.map_or(id, |map| map.outside.saturating_add(id - map.inside))
 }
 
 /// The six that every program may expect.

@@ -40,6 +40,8 @@ pub enum Role {
     UpperLayer,
     /// The detached id-mapped clone of the source of a bind mount, for the `Bind` of the same number.
     Source(usize),
+    /// The detached mount of a device node, for the `PlaceDevice` of the same number.
+    Device(usize),
     /// A listening socket: the process waits there for who says `Start`, whoever made it may be gone by then.
     StartSocket,
 }
@@ -144,6 +146,13 @@ pub enum Action {
     MakeDevice(Device),
     /// Binds a device of the host (in a user namespace mknod(2) is refused).
     BindDevice(Device),
+    /// Attaches the node that the parent made and sent. Its owner is the host's number.
+    PlaceDevice {
+        /// The number.
+        number: usize,
+        /// The device.
+        device: Device,
+    },
     /// Makes a symbolic link.
     Symlink {
         /// What it points to.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, Linux, Process, Spec};
 
 use super::describe::{DENY_GROUPS, GROUPS, USER};
+use super::from_devices::Maker;
 use super::from_mounts::{MountSteps, mount_steps};
 use super::plan::{Action, HookCall, LaunchPlan, Role, UserChoice};
 use super::{CgroupView, Confinement, ContainerError, StartOptions};
@@ -39,6 +40,8 @@ pub(super) struct Bundle<'a> {
     pub(super) seccomp_flags: u64,
     /// What can be given.
     pub(super) capabilities: CapabilitySet,
+    /// The parent may make device nodes for a user namespace.
+    pub(super) makes_devices: bool,
 }
 
 /// Makes the plan.
@@ -68,6 +71,10 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
     descriptors.append(&mut mounts.descriptors);
     let late = std::mem::take(&mut mounts.late);
     root_steps(spec, &linux, extras, mounts, &mut create)?;
+    descriptors.extend(create.iter().filter_map(|step| match step {
+        Action::PlaceDevice { number, .. } => Some(Role::Device(*number)),
+        _ => None,
+    }));
     inside_steps(spec, process.unwrap_or(&unprivileged), &linux, extras, late, &mut create)?;
     // A description without a process can be created, not started.
     let mut start = process.map_or(Ok(Vec::new()), |process| from_process::start_steps(spec, process, extras))?;
@@ -128,7 +135,12 @@ fn root_steps(
     steps.extend(extras.overlay.map(|overlay| Action::MountOverlay(overlay.clone())));
     steps.extend(mounts.mounts);
     if mounts.own_dev {
-        steps.extend(from_devices::device_steps(linux, in_user_namespace)?);
+        let maker = match extras.bundle {
+            _ if !in_user_namespace => Maker::Itself,
+            Some(bundle) if bundle.makes_devices => Maker::Parent,
+            _ => Maker::Nobody,
+        };
+        steps.extend(from_devices::device_steps(linux, maker)?);
     }
     let process = spec.process().as_ref();
     if process.and_then(Process::terminal).unwrap_or(false) {

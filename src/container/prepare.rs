@@ -99,6 +99,8 @@ pub struct Prepared {
     pub user_namespace: Option<UserNamespacePlan>,
     /// Sources of bind mounts whose ids are mapped.
     pub(super) mapped_sources: Vec<MappedSource>,
+    /// Device nodes that the parent makes.
+    pub(super) devices: Vec<Device>,
     /// What will be worse than asked.
     pub warnings: Vec<String>,
 }
@@ -201,6 +203,7 @@ pub fn prepare(
         joins: Vec::new(),
         user_namespace,
         mapped_sources: Vec::new(),
+        devices: Vec::new(),
         warnings: Vec::new(),
     })
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::Pid;
 
 use super::Prepared;
-use crate::namespaces::mount::Overlay;
+use crate::namespaces::mount::{Overlay, make_detached};
 use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, write_maps};
 use crate::spec::IdMaps;
 
@@ -32,12 +32,12 @@ pub struct SetUp {
 impl Prepared {
     /// Says whether the plan can be sent only after [`Prepared::set_up`].
     pub fn needs_set_up(&self) -> bool {
-        self.user_namespace.is_some() || !self.mapped_sources.is_empty()
+        self.user_namespace.is_some() || !self.mapped_sources.is_empty() || !self.devices.is_empty()
     }
 
     /// Does what the parent has to do once there is a process: maps of its user namespace, layers and sources of binds mapped
-    /// through it. The result goes with the plan, after the `tasks` files. Only a process with one thread can do it where a mount has
-    /// maps of its own.
+    /// through it, device nodes. The result goes with the plan, after the `tasks` files. Only a process with one thread can do it where a
+    /// mount has maps of its own, or a device is made.
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
@@ -47,6 +47,9 @@ impl Prepared {
             let tree =
                 MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
             done.fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
+        }
+        if !self.devices.is_empty() {
+            done.fds.append(&mut make_detached(&self.devices)?);
         }
         Ok(done)
     }

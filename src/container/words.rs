@@ -22,6 +22,7 @@ impl Action {
             Self::Mount(_) => "proc and sysfs may be mounted in a user namespace only while the host's are in sight",
             Self::MakeDevice(_) => "a private /dev with the six that every program may expect, and no others",
             Self::BindDevice(_) => "a user namespace may not make device nodes",
+            Self::PlaceDevice { .. } => "a user namespace may not make device nodes; they were made outside",
             Self::Symlink { .. } => "programs expect them below /dev",
             Self::Bind(_) => "by handle: a symbolic link in the image cannot lead out of the root",
             Self::OpenTerminal { .. } => "of the container's own devpts, so that its name means something inside",
@@ -88,6 +89,7 @@ impl fmt::Display for Action {
             Self::Mount(mount) => write!(f, "mount {mount}"),
             Self::MakeDevice(device) => write!(f, "make device {device}"),
             Self::BindDevice(device) => write!(f, "bind the host's device {device}"),
+            Self::PlaceDevice { device, .. } => write!(f, "attach the device {device}"),
             Self::Symlink { points_to, path } => write!(f, "link {} to {points_to}", path.display()),
             Self::Bind(bind) => write!(f, "bind {bind}"),
             Self::OpenTerminal { console, size } => terminal_words(f, *console, *size),
@@ -128,9 +130,7 @@ impl fmt::Display for Action {
             Self::DieWithParent => f.write_str("ask for SIGKILL when the parent dies"),
             Self::OpenDirectory { path, make } => directory_words(f, path, *make),
             Self::EnterDirectory => f.write_str("enter the working directory"),
-            Self::Execute { args, init, .. } => {
-                write!(f, "execute {args:?}{}", if *init { " under the built-in init" } else { "" })
-            }
+            Self::Execute { args, init, .. } => execute_words(f, args, *init),
         }
     }
 }
@@ -156,6 +156,10 @@ fn affinity_words(f: &mut fmt::Formatter<'_>, processors: &[u32]) -> fmt::Result
 
 fn directory_words(f: &mut fmt::Formatter<'_>, path: &Path, make: bool) -> fmt::Result {
     write!(f, "{}open the directory {} for chdir", if make { "make or " } else { "" }, path.display())
+}
+
+fn execute_words(f: &mut fmt::Formatter<'_>, args: &[String], init: bool) -> fmt::Result {
+    write!(f, "execute {args:?}{}", if init { " under the built-in init" } else { "" })
 }
 
 fn terminal_words(f: &mut fmt::Formatter<'_>, console: bool, size: Option<(u16, u16)>) -> fmt::Result {

@@ -364,6 +364,8 @@ fn version_features_and_spec(sandbox: &Sandbox) {
     sandbox.shell("ln -s $MYDOCKER mydocker-oci && ./mydocker-oci --version | grep -q '^spec: '").ok();
     let features: Value = serde_json::from_str(&oci(sandbox, &["features"]).ok().stdout).unwrap();
     assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
+    assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"time".into()), "{features}");
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     for words in [&["spec"][..], &["spec", "--rootless"]] {
         sandbox.shell(&format!("rm -f config.json && $MYDOCKER oci {}", words.join(" "))).ok();
         let text = std::fs::read(sandbox.dir().join("config.json")).unwrap();

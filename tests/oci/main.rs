@@ -10,6 +10,7 @@ mod support;
 
 mod attacks;
 mod bundle;
+mod config;
 mod exec;
 mod faults;
 mod hooks;
@@ -23,6 +24,7 @@ mod terminal;
 fn main() -> ExitCode {
     let modules = [
         attacks::cases(),
+        config::cases(),
         exec::cases(),
         faults::cases(),
         hooks::cases(),

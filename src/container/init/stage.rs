@@ -160,6 +160,10 @@ impl Stage {
                 self.parents = parents;
             }
             Action::BindDevice(device) => device.bind(self.root()?)?,
+            Action::PlaceDevice { number, device } => {
+                let node = self.take(&Role::Device(*number))?;
+                device.place(self.root()?, node.as_fd())?;
+            }
             Action::Symlink { points_to, path } => {
                 let mut parents = std::mem::take(&mut self.parents);
                 make_symlink(self.root()?, &mut parents, points_to, path)?;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::bundle::Bundle;
 use super::console::ConsoleSocket;
@@ -12,7 +12,9 @@ use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, Runtime, Status, Trace,
     delete, hooks, listener,
 };
-use crate::container::{BundleOptions, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init};
+use crate::container::{
+    BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
+};
 use crate::engine::host::cgroup_view;
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
@@ -308,11 +310,21 @@ pub(super) fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<SpecFilter
     Ok(Some(seccomp::compile_spec(config, Some(&runtime.filter_cache), strict)?))
 }
 
+/// Says what the container sees of the cgroups. In a namespace of its own the file systems begin with its cgroup; without one they would
+/// show everybody's, and a user namespace may not mount them: its own directories are bound instead.
+fn view(cgroup: &Cgroup, spec: &Spec) -> CgroupView {
+    let mut named = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    if named.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup) {
+        return cgroup_view(cgroup);
+    }
+    CgroupView::Directories { joined: cgroup.v1_names(), seen: cgroup.named_directories() }
+}
+
 fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
     let options = BundleOptions {
         start_at_once: false,
         die_with_parent: job.die_with_parent,
-        cgroups: cgroup.map(cgroup_view).unwrap_or_default(),
+        cgroups: cgroup.map(|cgroup| view(cgroup, &job.bundle.spec)).unwrap_or_default(),
         seccomp: filter(runtime, &job.bundle.spec)?,
         no_pivot: job.no_pivot,
         new_keyring: job.new_keyring,

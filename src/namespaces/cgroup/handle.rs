@@ -167,6 +167,13 @@ impl Cgroup {
         self.v1.iter().map(|v1| v1.controllers.join(",")).collect()
     }
 
+    /// Names its directories as /sys/fs/cgroup does: one for each of version 1's hierarchies, or the one of version 2 by an empty name.
+    pub fn named_directories(&self) -> Vec<(String, PathBuf)> {
+        let name = |v1: &V1| v1.controllers.join(",").trim_start_matches("name=").to_owned();
+        let v1: Vec<_> = self.v1.iter().map(|v1| (name(v1), v1.dir.clone())).collect();
+        if v1.is_empty() { self.v2.iter().map(|v2| (String::new(), v2.dir.clone())).collect() } else { v1 }
+    }
+
     /// Iterates over its directories, v2 last.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|v1| v1.dir.as_path()).chain(self.v2.iter().map(|v2| v2.dir.as_path()))

@@ -95,8 +95,16 @@ impl Device {
     pub fn bind(&self, root: BorrowedFd<'_>) -> Result<(), MountError> {
         let node = clone_tree(CWD, &self.path, false)
             .map_err(|errno| MountError::Open { path: self.path.clone(), source: errno.into() })?;
+        self.place(root, node.as_fd())
+    }
+
+    /// Attaches a node that was made outside ([`super::make_detached`]) over an empty file.
+    ///
+    /// # Errors
+    /// Those of [`open_plain`]; [`MountError::Change`].
+    pub fn place(&self, root: BorrowedFd<'_>, node: BorrowedFd<'_>) -> Result<(), MountError> {
         let target = open_plain(root, &self.path, TargetKind::File)?;
-        attach(node.as_fd(), target.as_fd()).map_err(|error| MountError::change("bind device", &self.path, error))
+        attach(node, target.as_fd()).map_err(|error| MountError::change("bind device", &self.path, error))
     }
 }
 

@@ -7,6 +7,7 @@ mod device;
 mod elsewhere;
 mod error;
 mod filesystem;
+mod nodes;
 mod overlay;
 mod protect;
 mod root;
@@ -19,6 +20,7 @@ pub use device::{Device, DeviceKind, Parents, make_symlink};
 pub use elsewhere::clone_from;
 pub use error::MountError;
 pub use filesystem::{FilesystemMount, detached_proc};
+pub use nodes::make_detached;
 pub use overlay::{IdMappedLayers, Overlay, open_directory};
 pub use protect::{Masks, protect_mount, protect_path};
 pub use root::{
