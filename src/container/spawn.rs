@@ -308,8 +308,12 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
     for tasks in &fds.tasks {
         rustix::io::write(tasks, b"0").map_err(|errno| ("join the container's cgroups".to_owned(), errno.into()))?;
     }
-    join_namespaces(fds.target, request.namespaces.bits())
-        .map_err(|error| (format!("join the namespaces {}", request.namespaces), error))?;
+    // The cgroup namespace comes last: once in it nobody is let into a cgroup from one outside of it, as ours is (cgroups(7),
+    // `nsdelegate`: ENOENT).
+    let first = request.namespaces.without(Namespace::Cgroup);
+    if first != NamespaceSet::default() {
+        join_namespaces(fds.target, first.bits()).map_err(|error| (format!("join the namespaces {first}"), error))?;
+    }
     if let Some(root) = fds.root {
         change_root(root).map_err(|error| {
             let errno = error.cause().and_then(std::io::Error::raw_os_error).unwrap_or(libc::EIO);
@@ -319,6 +323,11 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
     let clone = CloneRequest { namespaces: 0, cgroup: fds.cgroup, sibling: true };
     fresh
         .clone_process(&clone, |fresh| {
+            if request.namespaces.contains(Namespace::Cgroup)
+                && let Err(error) = join_namespaces(fds.target, Namespace::Cgroup.bits())
+            {
+                init::fail_on(fds.channel, "join the cgroup namespace", &error);
+            }
             let inherited = inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved);
             become_init(fresh, fds.channel, &inherited, None)
         })

@@ -48,6 +48,17 @@ expect "a bind, read-only" "Read-only file system" "$(mkdir -p /tmp/d; mydocker 
 expect "limits" 64 "$(mydocker -ac --network none sh -c 'cat /sys/fs/cgroup/pids.max')"
 expect "a device" "1:b" "$(mydocker run --network none --device /dev/kmsg:/dev/log root_fs stat -c %t:%T /dev/log)"
 expect "another's processes" 0 "$(mydocker run --network none --pid host --privileged root_fs true; echo $?)"
+cat >compose.yaml <<'YAML'
+name: old
+services:
+  one: {image: root_fs, init: true, network_mode: none, tty: true, volumes: ["data:/d"], command: [sleep, infinity]}
+  two: {image: root_fs, network_mode: none, depends_on: [one], read_only: true, mem_limit: 64m, command: [sh, -c, 'echo two says']}
+volumes: {data: {}}
+YAML
+expect "a project" 0 "$(mydocker compose -f compose.yaml up -d >/tmp/told 2>&1; echo $?)"
+expect "a command in it" 7 "$(mydocker compose -f compose.yaml exec -T one sh -c 'touch /d/x; exit 7' >/tmp/told 2>&1; echo $?)"
+expect "its logs" "two says" "$(mydocker compose -f compose.yaml logs --no-log-prefix two)"
+expect "its end" 0 "$(mydocker compose -f compose.yaml down -v -t 1 >/tmp/told 2>&1; echo $?)"
 expect "nothing is left" "" "$(ls /sys/fs/cgroup/mydocker 2>/dev/null)"
 CHECK
 # A tree that was merely changed into has no user namespaces (clone(2), EPERM).
