@@ -122,6 +122,14 @@ fn poststop_hooks_that_fail_are_warnings(sandbox: &Sandbox) {
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.matches("\"warning\"").count(), 1, "{text}");
     assert_eq!(log(sandbox), "next\n");
+    // Without a log it is told on standard error: the container has ended.
+    let words = "poststop hook failed with exit code 3";
+    bundle.edit(|config| config["process"]["args"] = json!(["true"]));
+    let output = bundle.oci(&["run", "web"]).ok();
+    assert!(output.stderr.contains(words), "{}", output.describe());
+    bundle.oci(&["create", "web"]).ok();
+    let output = oci(sandbox, &["delete", "--force", "web"]).ok();
+    assert!(output.stderr.contains(words), "{}", output.describe());
     expect_nothing(sandbox);
 }
 

@@ -35,7 +35,8 @@ pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> R
     };
     let job = CreateJob { die_with_parent: true, terminal, ..job };
     let mut console = LoggedConsole::new(context.log);
-    let status = run(&context.runtime, &job, args.keep, &mut console)?;
+    let (status, warnings) = run(&context.runtime, &job, args.keep, &mut console)?;
+    warnings.iter().for_each(|warning| context.log.left_over(warning));
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }
 

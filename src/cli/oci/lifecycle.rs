@@ -37,9 +37,9 @@ pub(super) fn delete(args: &DeleteArgs, context: &Context<'_>) -> Result<ExitCod
     let mut first = Ok(ExitCode::SUCCESS);
     for id in &ids {
         match oci::delete(&context.runtime, id, args.force) {
-            Ok(warnings) => context.warn(&warnings),
+            Ok(warnings) => warnings.iter().for_each(|warning| context.log.left_over(warning)),
             Err(error) if first.is_ok() => first = Err(error.into()),
-            Err(error) => context.warn(&[error.line()]),
+            Err(error) => context.log.left_over(&error.line()),
         }
     }
     first

@@ -66,6 +66,11 @@ impl Log {
         self.tell("warning", text);
     }
 
+    /// Tells what went wrong after a container's end, when its streams are nobody's any more.
+    pub(super) fn left_over(&self, text: &str) {
+        self.tell("warning", text);
+    }
+
     /// Returns what tells each step of a plan, with `--debug`.
     pub(super) fn steps(&self) -> impl Fn(&str) {
         |step| {

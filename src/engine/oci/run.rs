@@ -26,7 +26,7 @@ pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String
 }
 
 /// Creates and starts a container, carries its terminal, passes signals on, and waits for its end; it is deleted then unless it is
-/// to be kept. This process must have one thread; it has blocked signals ever after.
+/// to be kept, and what that could not do is told. This process must have one thread; it has blocked signals ever after.
 ///
 /// # Errors
 /// As [`run_detached`].
@@ -35,7 +35,7 @@ pub fn run(
     job: &CreateJob<'_>,
     keep: bool,
     console: &mut dyn Console,
-) -> Result<ExitStatus, OciError> {
+) -> Result<(ExitStatus, Vec<String>), OciError> {
     let signals = MainSignals::block().map_err(|error| signals_failed(&error))?;
     let created = create(runtime, job)?;
     created.warnings.iter().for_each(|warning| console.warn(warning));
@@ -43,10 +43,8 @@ pub fn run(
     console.disconnect();
     match outcome {
         Ok(status) => {
-            if !keep {
-                delete::delete(runtime, job.id, true)?.iter().for_each(|warning| console.warn(warning));
-            }
-            Ok(status)
+            let warnings = if keep { Vec::new() } else { delete::delete(runtime, job.id, true)? };
+            Ok((status, warnings))
         }
         Err(error) => Err(undo(runtime, job.id, error)),
     }
