@@ -130,6 +130,15 @@ pub fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Has the program that `command` starts killed when the thread that starts it ends (PR_SET_PDEATHSIG), however that ends.
+pub fn kill_with_us(command: &mut std::process::Command) {
+    let ask = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(io::Error::from)
+    };
+    // SAFETY: between fork(2) and execve(2) the closure makes one system call, and takes no memory and no lock.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
+}
+
 /// Sets the user and group ids of this single-threaded process: real, effective and saved.
 ///
 /// Groups come first, then the group, then the user: after setresuid(2) we may change neither.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "other test programs use the rest of it")]
+#[expect(dead_code, unused_imports, reason = "other test programs use the rest of it")]
 mod support;
 
 #[path = "../polycubed/mod.rs"]

@@ -13,6 +13,7 @@ mod bundle;
 mod config;
 mod exec;
 mod faults;
+mod hangs;
 mod hooks;
 mod host_mounts;
 mod lifecycle;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         config::cases(),
         exec::cases(),
         faults::cases(),
+        hangs::cases(),
         hooks::cases(),
         host_mounts::cases(),
         lifecycle::cases(),

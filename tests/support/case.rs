@@ -63,7 +63,15 @@ fn guarded(body: impl FnOnce()) -> Option<String> {
 
 /// Runs the tests that the command line selects.
 pub(crate) fn run_all(cases: Vec<Case>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    run(cases, Arguments::from_args())
+}
+
+/// The same, one test after the other: for those that look at all children of this process.
+pub(crate) fn run_one_by_one(cases: Vec<Case>) -> ExitCode {
+    run(cases, Arguments { test_threads: Some(1), ..Arguments::from_args() })
+}
+
+fn run(cases: Vec<Case>, arguments: Arguments) -> ExitCode {
     // The message of a panic goes to the test's report, not between the lines of other tests.
     std::panic::set_hook(Box::new(|panic| PANIC.set(panic.to_string())));
     libtest_mimic::run(&arguments, cases.into_iter().map(Case::trial).collect()).exit_code()

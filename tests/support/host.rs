@@ -26,12 +26,16 @@ pub(crate) enum Need {
     Plugins,
     /// Perl, which can make any system call.
     Perl,
+    /// strace(1), which may trace.
+    Strace,
+    /// File systems in user space.
+    Fuse,
 }
 
 impl Need {
     /// Says why the machine cannot do it; `None` if it can.
     pub(crate) fn missing(self) -> Option<String> {
-        static FOUND: [OnceLock<Option<String>>; 10] = [const { OnceLock::new() }; 10];
+        static FOUND: [OnceLock<Option<String>>; 12] = [const { OnceLock::new() }; 12];
         FOUND[self as usize].get_or_init(|| self.probe()).clone()
     }
 
@@ -72,6 +76,9 @@ impl Need {
             Self::Plugins => (!std::path::Path::new("/usr/lib/cni/bridge").exists())
                 .then(|| "needs the package containernetworking-plugins".to_owned()),
             Self::Perl => (!succeeds("/usr/bin/perl", &["-e", "syscall(39)"])).then(|| "needs perl".to_owned()),
+            Self::Fuse => (!succeeds("sh", &["-c", ": 3<>/dev/fuse"])).then(|| "/dev/fuse cannot be opened".to_owned()),
+            Self::Strace => (!succeeds("strace", &["-f", "-o", "/dev/null", "true"]))
+                .then(|| "needs the package strace, and leave to trace (ptrace_scope)".to_owned()),
             Self::Controllers => {
                 let missing: Vec<&str> =
                     ["memory", "cpu", "pids"].into_iter().filter(|name| !has_controller(name)).collect();

@@ -229,6 +229,20 @@ impl Sandbox {
         command
     }
 
+    /// Runs `work` in the sandbox's mount namespace.
+    pub(crate) fn inside_mounts(&self, work: impl FnOnce() + Send) {
+        let namespace = File::open(format!("/proc/{}/ns/mnt", self.holder.id())).expect("the holder lives");
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                // Who shares its root and working directory with others may not change to other mounts.
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).expect("nothing forbids it");
+                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNS).expect("root may");
+                work();
+            });
+            inside.join().expect("the work is done");
+        });
+    }
+
     /// Waits for a program and notes what it did for the message of a failure.
     #[track_caller]
     pub(crate) fn finish(&self, running: Running, limit: Duration) -> Output {

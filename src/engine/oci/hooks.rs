@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{OciError, StateReport};
+use crate::sys::process::kill_with_us;
 
 /// So much of what a hook says is shown where it fails.
 const SHOWN: usize = 1024;
@@ -86,6 +87,8 @@ fn command(hook: &Hook, directory: &Path) -> Command {
         command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // One that hangs is not to outlive a runtime that was killed for it.
+    kill_with_us(&mut command);
     command
 }
 

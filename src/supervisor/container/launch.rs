@@ -15,13 +15,16 @@ use crate::supervisor::links::now;
 use crate::supervisor::record::Phase;
 use crate::supervisor::sharing::network_of;
 
+/// Within this time a directory on the host is there, or the start is given up.
+const HOST_PATH_DEADLINE: Duration = Duration::from_secs(10);
+
 impl Container {
     pub(super) async fn launch(&mut self) -> Result<(), LaunchError> {
         self.places = Places::GivenUp;
         self.record.phase = Phase::Changing;
         self.record.status.oom_killed = false;
         self.write()?;
-        self.make_host_paths()?;
+        self.make_host_paths().await?;
         let links = self.links.clone();
         let cgroup = links.cgroup_path(self.record.status.id.as_str());
         let shared = match &self.record.desired.shares_network_of {
@@ -120,10 +123,17 @@ impl Container {
         self.record.process = None;
     }
 
-    /// Makes directories on the host that binds and volumes need.
-    fn make_host_paths(&self) -> Result<(), LaunchError> {
-        for path in self.record.desired.create_host_paths.iter().filter(|path| !path.exists()) {
-            std::fs::create_dir_all(path).map_err(|source| LaunchError::HostPath { path: path.clone(), source })?;
+    /// Makes directories on the host that binds and volumes need. Their file system may hang: then this container waits, and nobody else.
+    async fn make_host_paths(&self) -> Result<(), LaunchError> {
+        for path in &self.record.desired.create_host_paths {
+            let failed = |source| LaunchError::HostPath { path: path.clone(), source };
+            let own = path.clone();
+            let made =
+                tokio::task::spawn_blocking(move || if own.exists() { Ok(()) } else { std::fs::create_dir_all(own) });
+            match tokio::time::timeout(HOST_PATH_DEADLINE, made).await {
+                Ok(made) => made.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(failed)?,
+                Err(_) => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+            }
         }
         for volume in &self.record.desired.volumes {
             self.links.host.dirs.create_volume(volume)?;
