@@ -61,7 +61,9 @@ pub fn apply_sets(sets: &CapabilitySets) -> Result<(), CapabilityError> {
     write(CapSet::Inheritable, "inheritable", sets.inheritable)?;
     write(CapSet::Effective, "effective", sets.effective)?;
     write(CapSet::Permitted, "permitted", sets.permitted)?;
-    write(CapSet::Ambient, "ambient", sets.ambient)
+    let failed = |source| CapabilityError::Set { set: "ambient", to: sets.ambient, source };
+    // It is empty: what is not to be in it needs no call.
+    members(sets.ambient).try_for_each(|capability| caps::raise(None, CapSet::Ambient, capability)).map_err(failed)
 }
 
 /// Reads the calling thread's permitted set.

@@ -60,6 +60,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Compose(args) => compose::run(*args, &settings, palette),
         Command::Run(args) => commands::run::run(*args, &settings, palette),
+        Command::Explain(args) => commands::explain::run(*args, &settings, palette),
         Command::Network(args) => commands::network::run(args, &settings),
         Command::Cni(args) => commands::cni::run(args, &settings),
         Command::Oci(args) => Ok(oci::run_parsed(*args, &settings)),
@@ -70,7 +71,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
 /// Says which exit codes a command has.
 fn family(command: &Command) -> Family {
     match command {
-        Command::Run(_) => Family::Container,
+        Command::Run(_) | Command::Explain(_) => Family::Container,
         Command::Compose(args) if matches!(args.command, ComposeCommand::Exec(_)) => Family::Container,
         _ => Family::Plain,
     }

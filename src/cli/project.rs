@@ -5,7 +5,7 @@ use std::env;
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
-use super::args::{AnsiMode, ComposeArgs, ProgressMode, UsageError};
+use super::args::{AnsiMode, ComposeArgs, ProgressMode, ProjectArgs, UsageError};
 use super::connect::Connector;
 use super::progress::ProgressScreen;
 use super::report::{CliError, say, warn};
@@ -39,6 +39,14 @@ impl<'a> ComposeContext<'a> {
     /// # Errors
     /// [`CliError::Read`] for a working directory that is gone.
     pub fn new(args: &ComposeArgs, settings: &'a Settings, palette: Palette) -> Result<Self, CliError> {
+        Ok(Self { ansi: args.ansi, progress: args.progress, ..Self::of(&args.project, settings, palette)? })
+    }
+
+    /// Takes a project's options alone.
+    ///
+    /// # Errors
+    /// As [`ComposeContext::new`].
+    pub fn of(args: &ProjectArgs, settings: &'a Settings, palette: Palette) -> Result<Self, CliError> {
         let working_dir =
             env::current_dir().map_err(|source| CliError::Read { file: "the working directory".into(), source })?;
         let request = LoadRequest {
@@ -56,7 +64,7 @@ impl<'a> ComposeContext<'a> {
             stdin: read_stdin(args)?,
             skip: Skip::default(),
         };
-        Ok(Self { settings, palette, ansi: args.ansi, progress: args.progress, request })
+        Ok(Self { settings, palette, ansi: AnsiMode::default(), progress: ProgressMode::default(), request })
     }
 
     /// Loads the project; warnings are printed. `selected` are the services that the command line names.
@@ -151,7 +159,7 @@ fn file_error(errors: LoadErrors) -> CliError {
     CliError::File { text: errors.to_string() }
 }
 
-fn read_stdin(args: &ComposeArgs) -> Result<Option<Vec<u8>>, CliError> {
+fn read_stdin(args: &ProjectArgs) -> Result<Option<Vec<u8>>, CliError> {
     let is_asked_for = match args.files.as_slice() {
         [] => env::var("COMPOSE_FILE").is_ok_and(|files| files == "-"),
         files => files.iter().any(|file| file.as_os_str() == "-"),

@@ -14,6 +14,7 @@ use crate::keeper::KeeperError;
 use crate::logs::LogError;
 use crate::network::NetworkError;
 use crate::store::StoreError;
+use crate::supervisor::ExplainError;
 use crate::supervisor::control::protocol::Failure;
 
 /// Says why a command ended early.
@@ -57,6 +58,9 @@ pub enum CliError {
     /// A container did not run.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// A service that cannot be explained.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     /// A command of the runtime.
     #[error("{}", .0.line())]
     Oci(OciError),
@@ -151,6 +155,7 @@ impl CliError {
             Self::Store(error) => error.hint(),
             Self::Logs(error) => error.hint(),
             Self::Launch(error) => error.hint(),
+            Self::Explain(error) => error.hint(),
             Self::Oci(error) => error.hint(),
             Self::Network(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),

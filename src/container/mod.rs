@@ -6,6 +6,7 @@ mod config;
 mod describe;
 mod error;
 mod exec;
+pub mod explain;
 mod from_devices;
 mod from_mounts;
 mod from_namespaces;

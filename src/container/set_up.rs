@@ -1,12 +1,13 @@
 //! The parent's part of a launch: what nobody inside a user namespace may do.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::process::Pid;
 
 use super::Prepared;
 use crate::namespaces::mount::{Overlay, make_detached};
-use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, write_maps};
+use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, mapped_layers, write_maps};
 use crate::spec::IdMaps;
 
 /// Is the parent's part of a user namespace: write the maps, map the layers, send those with the plan.
@@ -56,6 +57,11 @@ impl Prepared {
 }
 
 impl UserNamespacePlan {
+    /// Lists what is cloned and mapped of the overlay, as [`map_layers`] does it: the lower layer, the directory of the others.
+    pub(super) fn layers(&self) -> Vec<&Path> {
+        self.overlay.as_ref().map_or_else(Vec::new, |overlay| mapped_layers(overlay).to_vec())
+    }
+
     /// Writes the maps of the namespace that `pid` was cloned into, and maps the layers through it: lower, upper.
     ///
     /// # Errors

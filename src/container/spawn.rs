@@ -40,7 +40,7 @@ impl SpawnRequest {
 
     /// Says whether the joins come before the clone: a process namespace and a time namespace hold for children alone, what is
     /// new belongs to the user namespace that its maker is in, and in a new user namespace nothing of the host's can be joined.
-    fn needs_one_between(&self) -> bool {
+    pub(super) fn needs_one_between(&self) -> bool {
         let joins = |kind| self.join.contains(&kind);
         joins(Namespace::User)
             || joins(Namespace::Pid)

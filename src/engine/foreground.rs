@@ -1,6 +1,7 @@
 #![doc = include_str!("foreground/README.md")]
 
 mod claim;
+mod explain;
 mod network;
 mod process;
 mod spare;
@@ -8,6 +9,7 @@ mod streams;
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ipnetwork::Ipv4Network;
@@ -16,6 +18,7 @@ use rustix::io::Errno;
 
 pub use self::claim::running;
 use self::claim::{Claim, Stale};
+pub use self::explain::explain;
 use self::network::{Attaching, NetworkThread, NetworkWork};
 pub(super) use self::process::{MainProcess, MainSignals};
 use self::spare::Spares;
@@ -29,8 +32,8 @@ use super::networking::NetworkWish;
 use super::running::SharedNamespaces;
 use crate::capabilities;
 use crate::container::{
-    Confinement, HostDevice, InitChannel, InitEvent, Prepared, Role, SpawnFds, StartOptions, prepare, spawn_init,
-    spawn_init_with_plan,
+    CgroupView, Confinement, ContainerPaths, HostDevice, InitChannel, InitEvent, Prepared, Role, SpawnFds,
+    StartOptions, prepare, spawn_init, spawn_init_with_plan,
 };
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::network::dns::NameTable;
@@ -152,7 +155,8 @@ impl<'a> Run<'a> {
         let devices = HostDevices::find(job.request)?;
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);
-        let prepared = plan(self.dirs, job, &files, cgroup, devices.nodes)?;
+        let confinement = confinement(job.request, &self.dirs.data().join("cache/seccomp"), devices.nodes)?;
+        let prepared = plan(job, &files.paths(), confinement, cgroup_view(cgroup))?;
         let no_gateway = if job.networks.is_empty() { Addresses::default().missing_host(job.request) } else { None };
         job.warnings.iter().chain(cgroup.warnings()).chain(&no_gateway).for_each(|warning| console.warn(warning));
         let (mut init, theirs) = InitChannel::pair().map_err(LaunchError::Channel)?;
@@ -225,26 +229,27 @@ impl<'a> Run<'a> {
     }
 }
 
-fn plan(
-    dirs: &Directories,
-    job: &ForegroundJob<'_>,
-    files: &ContainerFiles,
-    cgroup: &Cgroup,
-    devices: Vec<HostDevice>,
-) -> Result<Prepared, LaunchError> {
-    let request = job.request;
+/// Says what the container's process may do. Filters that were compiled are kept in `cache`.
+fn confinement(request: &ContainerRequest, cache: &Path, devices: Vec<HostDevice>) -> Result<Confinement, LaunchError> {
     let wanted = CapabilitySet::resolve(&request.capabilities)?;
     // A new user namespace has them all.
     let capabilities = match request.namespaces.user {
         Some(_) => wanted,
         None => capabilities::intersect_host(wanted)?.0,
     };
-    let cache = dirs.data().join("cache/seccomp");
-    let seccomp = seccomp::compile_cached(&cache, &request.seccomp, &capabilities)?;
-    let seccomp = seccomp.map(|filter| filter.as_bytes().to_vec());
-    let confinement = Confinement { capabilities, seccomp, devices };
-    let options = StartOptions { start_at_once: false, die_with_parent: true, cgroups: cgroup_view(cgroup) };
-    Ok(prepare(request, &files.paths(), &confinement, &options)?)
+    let filter = seccomp::compile_cached(cache, &request.seccomp, &capabilities)?;
+    let seccomp = filter.map(|filter| filter.as_bytes().to_vec());
+    Ok(Confinement { capabilities, seccomp, devices })
+}
+
+fn plan(
+    job: &ForegroundJob<'_>,
+    paths: &ContainerPaths,
+    confinement: Confinement,
+    cgroups: CgroupView,
+) -> Result<Prepared, LaunchError> {
+    let options = StartOptions { start_at_once: false, die_with_parent: true, cgroups };
+    Ok(prepare(job.request, paths, &confinement, &options)?)
 }
 
 /// Makes the first process, which begins with its plan at once.

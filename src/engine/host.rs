@@ -105,12 +105,14 @@ impl Host {
 
 /// Says what a container with this cgroup sees at /sys/fs/cgroup.
 pub(super) fn cgroup_view(cgroup: &Cgroup) -> CgroupView {
-    let controllers = cgroup.v1_names();
-    if !controllers.is_empty() {
-        CgroupView::Controllers(controllers)
-    } else if cgroup.clone_into().is_some() {
-        CgroupView::Unified
-    } else {
-        CgroupView::Hidden
+    seen_cgroups(cgroup.v1_names(), cgroup.clone_into().is_some())
+}
+
+/// Says what a container sees that has a cgroup in these hierarchies of version 1, and in version 2.
+pub(super) fn seen_cgroups(controllers: Vec<String>, has_v2: bool) -> CgroupView {
+    match (controllers.is_empty(), has_v2) {
+        (false, _) => CgroupView::Controllers(controllers),
+        (true, true) => CgroupView::Unified,
+        (true, false) => CgroupView::Hidden,
     }
 }

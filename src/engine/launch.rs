@@ -16,7 +16,7 @@ use super::host::Host;
 use super::networking::{Guest, NetworkWish, Networking};
 use super::shim_link::{ShimError, ShimLink, process_ended};
 use crate::capabilities;
-use crate::container::{Confinement, InitChannel, InitEvent, Prepared, StartOptions, prepare};
+use crate::container::{CgroupView, Confinement, InitChannel, InitEvent, Prepared, StartOptions, prepare};
 use crate::logs::make_stdio_pipe;
 use crate::namespaces::cgroup::Cgroup;
 use crate::network::watch;
@@ -381,9 +381,19 @@ fn prepare_plan(
         warnings.push(format!("this host cannot give the capabilities {missing}"));
     }
     let seccomp = seccomp::compile(&job.request.seccomp, &capabilities)?.map(|filter| filter.as_bytes().to_vec());
-    let options = StartOptions { start_at_once: false, die_with_parent: false, cgroups: host.cgroup_view(cgroup) };
     let confinement = Confinement { capabilities, seccomp, devices: devices.nodes.clone() };
-    Ok((prepare(job.request, &files.paths(), &confinement, &options)?, warnings))
+    Ok((plan(job.request, files, &confinement, host.cgroup_view(cgroup))?, warnings))
+}
+
+/// Makes the plan of a container that waits for its start.
+pub(super) fn plan(
+    request: &ContainerRequest,
+    files: &ContainerFiles,
+    confinement: &Confinement,
+    cgroups: CgroupView,
+) -> Result<Prepared, LaunchError> {
+    let options = StartOptions { start_at_once: false, die_with_parent: false, cgroups };
+    Ok(prepare(request, &files.paths(), confinement, &options)?)
 }
 
 pub(super) fn open_netns(pid: i32) -> Result<OwnedFd, LaunchError> {

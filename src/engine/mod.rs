@@ -4,6 +4,7 @@ mod detacher;
 mod devices;
 mod error;
 mod exec;
+pub mod explain;
 mod files;
 pub mod foreground;
 mod host;

@@ -43,6 +43,20 @@ impl Namespace {
         }) as u64
     }
 
+    /// Returns the name of its `CLONE_NEW*` bit.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::User => "CLONE_NEWUSER",
+            Self::Mount => "CLONE_NEWNS",
+            Self::Pid => "CLONE_NEWPID",
+            Self::Network => "CLONE_NEWNET",
+            Self::Uts => "CLONE_NEWUTS",
+            Self::Ipc => "CLONE_NEWIPC",
+            Self::Cgroup => "CLONE_NEWCGROUP",
+            Self::Time => "CLONE_NEWTIME",
+        }
+    }
+
     /// Returns its name below /proc/PID/ns.
     pub fn file_name(self) -> &'static str {
         match self {
@@ -80,6 +94,11 @@ impl NamespaceSet {
         self.0 & kind.bits() != 0
     }
 
+    /// Iterates over the kinds in it, the user namespace first.
+    pub fn kinds(self) -> impl Iterator<Item = Namespace> {
+        Namespace::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+
     /// Adds a kind.
     #[must_use]
     pub fn with(self, kind: Namespace) -> Self {
@@ -90,6 +109,11 @@ impl NamespaceSet {
     #[must_use]
     pub fn without(self, kind: Namespace) -> Self {
         Self(self.0 & !kind.bits())
+    }
+
+    /// Returns what is in this set and not in the other.
+    pub fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Returns the `CLONE_NEW*` bits.
@@ -106,8 +130,7 @@ impl FromIterator<Namespace> for NamespaceSet {
 
 impl fmt::Display for NamespaceSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> =
-            Namespace::ALL.into_iter().filter(|kind| self.contains(*kind)).map(Namespace::file_name).collect();
+        let names: Vec<_> = self.kinds().map(Namespace::file_name).collect();
         f.write_str(&names.join(" "))
     }
 }

@@ -7,6 +7,7 @@ mod converge;
 mod desired;
 mod dispatcher;
 mod event;
+mod explain;
 mod health;
 mod links;
 mod mounts;
@@ -17,6 +18,7 @@ mod serve;
 mod sharing;
 
 pub use config::BootConfig;
+pub use explain::{ExplainError, explain};
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};
 pub use serve::run;
 pub use sharing::find_running;

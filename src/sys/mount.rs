@@ -12,6 +12,30 @@ pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 /// Refuses the execution of programs.
 pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
+/// The bits of `struct mount_attr`, lowest first. The access time is a number among them: 0 is relatime, which has no name here.
+const NAMES: [(u64, &str); 9] = [
+    (RDONLY, "MOUNT_ATTR_RDONLY"),
+    (NOSUID, "MOUNT_ATTR_NOSUID"),
+    (NODEV, "MOUNT_ATTR_NODEV"),
+    (NOEXEC, "MOUNT_ATTR_NOEXEC"),
+    (libc::MOUNT_ATTR_NOATIME, "MOUNT_ATTR_NOATIME"),
+    (libc::MOUNT_ATTR_STRICTATIME, "MOUNT_ATTR_STRICTATIME"),
+    (libc::MOUNT_ATTR_NODIRATIME, "MOUNT_ATTR_NODIRATIME"),
+    (libc::MOUNT_ATTR_IDMAP, "MOUNT_ATTR_IDMAP"),
+    (libc::MOUNT_ATTR_NOSYMFOLLOW, "MOUNT_ATTR_NOSYMFOLLOW"),
+];
+
+/// Writes `MOUNT_ATTR_*` bits as a program in C does; `0` for none.
+pub fn attribute_names(bits: u64) -> String {
+    let (whole, bits) = match bits & libc::MOUNT_ATTR__ATIME {
+        libc::MOUNT_ATTR__ATIME => (Some("MOUNT_ATTR__ATIME"), bits & !libc::MOUNT_ATTR__ATIME),
+        _ => (None, bits),
+    };
+    let set = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name);
+    let names: Vec<&str> = set.chain(whole).collect();
+    if names.is_empty() { "0".to_owned() } else { names.join("|") }
+}
+
 /// Says what is to change about a mount (`struct mount_attr`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MountChange<'a> {

@@ -11,6 +11,23 @@ use crate::spec::SignalNumber;
 #[command(subcommand_required = true, disable_help_subcommand = true)]
 #[command(after_help = "Example: mydocker compose -f compose.yaml up -d")]
 pub struct ComposeArgs {
+    /// Which project.
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub progress: ProgressMode,
+    /// When to colour and to move the cursor
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub ansi: AnsiMode,
+    /// The command.
+    #[command(subcommand)]
+    pub command: ComposeCommand,
+}
+
+/// What names a project: its files, or its name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ProjectArgs {
     /// Compose file, more than once to merge; `-` is standard input [env: COMPOSE_FILE]
     #[arg(short, long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -26,15 +43,6 @@ pub struct ComposeArgs {
     /// File with variables, instead of `.env`
     #[arg(long = "env-file", value_name = "FILE")]
     pub env_files: Vec<PathBuf>,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
-    pub progress: ProgressMode,
-    /// When to colour and to move the cursor
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
-    pub ansi: AnsiMode,
-    /// The command.
-    #[command(subcommand)]
-    pub command: ComposeCommand,
 }
 
 /// How progress is shown.

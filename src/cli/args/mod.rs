@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod compose;
+mod explain;
 mod global;
 mod network;
 mod run;
@@ -8,8 +9,9 @@ mod usage;
 
 pub use compose::{
     AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
-    ProgressMode, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
+    ProgressMode, ProjectArgs, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
 };
+pub use explain::{ExplainArgs, ExplainBundleArgs, ExplainCommand, ExplainFormat, ExplainServiceArgs};
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};
 pub use network::{
     AttachArgs, CniAddArgs, CniArgs, CniCommand, CniList, CniTarget, NetworkArgs, NetworkCheckArgs, NetworkCommand,

@@ -126,7 +126,7 @@ impl Meant {
             }
             let Some(found) = command.find_subcommand(word).cloned() else { break };
             meant.path = format!("{} {word}", meant.path);
-            if matches!(word, "run" | "exec") {
+            if matches!(word, "run" | "exec" | "explain") {
                 meant.family = Family::Container;
             }
             command = found;
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn options_of_the_project_and_of_the_command_are_told_apart() {
         let args = compose("compose -f a -f b -p shop --profile x up -d --scale web=3 --scale db=0 -t 5 web");
-        assert_eq!((args.files.len(), args.project_name.as_deref()), (2, Some("shop")));
+        assert_eq!((args.project.files.len(), args.project.project_name.as_deref()), (2, Some("shop")));
         let ComposeCommand::Up(up) = args.command else { panic!() };
         assert!(up.detach && !up.force_recreate);
         assert_eq!(up.scale, [("web".to_owned(), 3), ("db".to_owned(), 0)]);

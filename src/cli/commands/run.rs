@@ -22,35 +22,23 @@ use crate::cli::exit;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::cli::style::Palette;
+use crate::engine::SharedNamespaces;
+use crate::engine::explain::LaunchExplanation;
 use crate::engine::foreground::{self, ForegroundJob};
+use crate::network::NetworkConfig;
 
 /// Runs a command in a new container, with its exit code as ours.
 ///
 /// # Errors
 /// [`CliError`], with the codes of the family of `run`.
 pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitCode, CliError> {
-    let mut plan = plan(args, settings, &|name| std::env::var(name).ok())?;
-    let dirs = &settings.directories;
-    let passing_networks = network::configurations(&mut plan.networks, settings)?;
-    network::check_links(&plan.networks, settings)?;
-    let shared = namespaces::share(&plan.shared, &mut plan.request, settings)?;
-    prepare_volumes(&plan, settings)?;
-    if let Some(file) = &plan.id_file {
-        write_id(file, plan.request.id.as_str())?;
+    let prepared = Prepared::of(args, settings)?;
+    prepare_volumes(&prepared.plan, settings)?;
+    if let Some(file) = &prepared.plan.id_file {
+        write_id(file, prepared.plan.request.id.as_str())?;
     }
-    let mut console = TerminalConsole::new(plan.request.stdin_open, palette);
-    let job = ForegroundJob {
-        request: &plan.request,
-        cgroup_parent: &settings.cgroup_parent,
-        networks: &plan.networks,
-        passing_networks: &passing_networks,
-        firewall: &settings.firewall,
-        names: &plan.names,
-        shared: &shared,
-        own_volumes: &plan.own_volumes,
-        warnings: &plan.warnings,
-    };
-    let status = foreground::run(dirs, &job, &mut console)?;
+    let mut console = TerminalConsole::new(prepared.plan.request.stdin_open, palette);
+    let status = foreground::run(&settings.directories, &prepared.job(settings), &mut console)?;
     // Nobody saw how it ended: that is our failure, not a status of the command's.
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }
@@ -59,6 +47,51 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
 fn write_id(file: &Path, id: &str) -> Result<(), CliError> {
     let written = File::create_new(file).and_then(|mut opened| opened.write_all(id.as_bytes()));
     written.map_err(|source| CliError::Write { file: file.display().to_string(), source })
+}
+
+/// Tells what [`run`] would do, and does nothing.
+///
+/// # Errors
+/// As [`run`], as far as they are known before.
+pub(super) fn explain(args: RunArgs, settings: &Settings) -> Result<LaunchExplanation, CliError> {
+    let prepared = Prepared::of(args, settings)?;
+    let volumes = prepared.plan.volumes.iter().map(|volume| settings.directories.volume(volume));
+    let sources: Vec<_> =
+        volumes.chain(prepared.plan.host_paths.iter().cloned()).filter(|path| !path.exists()).collect();
+    Ok(foreground::explain(&settings.directories, &prepared.job(settings), &sources)?)
+}
+
+/// Is a command line that was understood.
+struct Prepared {
+    plan: Plan,
+    passing_networks: Vec<NetworkConfig>,
+    shared: SharedNamespaces,
+}
+
+impl Prepared {
+    /// Checks everything; touches nothing.
+    fn of(args: RunArgs, settings: &Settings) -> Result<Self, CliError> {
+        let mut plan = plan(args, settings, &|name| std::env::var(name).ok())?;
+        let passing_networks = network::configurations(&mut plan.networks, settings)?;
+        network::check_links(&plan.networks, settings)?;
+        let shared = namespaces::share(&plan.shared, &mut plan.request, settings)?;
+        Ok(Self { plan, passing_networks, shared })
+    }
+
+    fn job<'a>(&'a self, settings: &'a Settings) -> ForegroundJob<'a> {
+        let Self { plan, passing_networks, shared } = self;
+        ForegroundJob {
+            request: &plan.request,
+            cgroup_parent: &settings.cgroup_parent,
+            networks: &plan.networks,
+            passing_networks,
+            firewall: &settings.firewall,
+            names: &plan.names,
+            shared,
+            own_volumes: &plan.own_volumes,
+            warnings: &plan.warnings,
+        }
+    }
 }
 
 /// Makes the directories that mounts name and that are not there, as Docker's `-v` does.

@@ -9,6 +9,7 @@ use crate::cli::args::UpArgs;
 use crate::cli::cni;
 use crate::cli::follow::mux_options;
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
+use crate::cli::report::CliError;
 use crate::compose::model::{Logging, Project};
 use crate::supervisor::control::protocol::{Command, Recreate, Up};
 
@@ -37,6 +38,17 @@ pub fn run(context: &ComposeContext<'_>, args: UpArgs) -> CommandResult {
         Some(attached) => foreground::run(context, &name, up, attached),
         None => carry_out(context, &name, up).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Loads the project as [`run`] does for one service, and sends nothing.
+///
+/// # Errors
+/// [`CliError`]
+pub(in crate::cli) fn request_for(context: &ComposeContext<'_>, service: &str) -> Result<Up, CliError> {
+    let args = UpArgs { services: vec![service.to_owned()], ..UpArgs::default() };
+    let mut project = context.load(&args.services)?;
+    cni::resolve(&mut project, context.settings)?;
+    Ok(request(context, project, &args))
 }
 
 fn request(context: &ComposeContext<'_>, project: Project, args: &UpArgs) -> Up {

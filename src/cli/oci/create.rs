@@ -5,9 +5,13 @@ use std::process::ExitCode;
 use super::Context;
 use super::args::{BundleArgs, CreateArgs, RunBundleArgs};
 use super::console::LoggedConsole;
+use crate::cli::args::ExplainBundleArgs;
 use crate::cli::exit;
 use crate::cli::report::CliError;
-use crate::engine::oci::{Bundle, CreateJob, OciError, OciId, TerminalTaker, Trace, create, run, run_detached};
+use crate::engine::explain::LaunchExplanation;
+use crate::engine::oci::{
+    self, Bundle, CreateJob, OciError, OciId, Runtime, TerminalTaker, Trace, create, run, run_detached,
+};
 
 /// Creates a container.
 pub(super) fn create_only(args: &CreateArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
@@ -38,6 +42,28 @@ pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> R
     let (status, warnings) = run(&context.runtime, &job, args.keep, &mut console)?;
     warnings.iter().for_each(|warning| context.log.left_over(warning));
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
+}
+
+/// Tells what [`create_and_start`] would do in the foreground, and does nothing.
+pub(super) fn explain(args: &ExplainBundleArgs, runtime: &Runtime) -> Result<LaunchExplanation, CliError> {
+    let bundle = Bundle::read(&args.bundle.bundle, args.bundle.config.as_deref())?;
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => bundle.path.file_name().unwrap_or_default().to_string_lossy().parse::<OciId>()?,
+    };
+    let job = CreateJob {
+        id: &id,
+        bundle: &bundle,
+        pid_file: None,
+        terminal: TerminalTaker::Caller,
+        preserved: &[],
+        no_pivot: args.bundle.no_pivot,
+        new_keyring: !args.bundle.no_new_keyring,
+        starts_here: true,
+        die_with_parent: true,
+        trace: Trace::default(),
+    };
+    Ok(oci::explain(runtime, &job)?)
 }
 
 fn read(args: &BundleArgs, context: &Context<'_>) -> Result<Bundle, OciError> {

@@ -22,11 +22,12 @@ use clap::{CommandFactory, FromArgMatches};
 
 use self::args::{CgroupManager, OciArgs, OciCli, OciCommand, RuntimeArgs};
 use self::log::Log;
-use super::args::{Meant, Parsed, usage_error};
+use super::args::{ExplainBundleArgs, Meant, Parsed, usage_error};
 use super::exit::{self, Family};
 use super::report::{self, CliError};
 use super::settings::Settings;
 use super::style::Palette;
+use crate::engine::explain::LaunchExplanation;
 use crate::engine::oci::{CgroupDriver, OciError, Runtime, StateRoot};
 use crate::namespaces::cgroup::CgroupPath;
 
@@ -91,6 +92,14 @@ pub fn run_parsed(args: OciArgs, settings: &Settings) -> ExitCode {
             report::report(&error, family, Palette::PLAIN)
         }
     }
+}
+
+/// Tells what the runtime would do with a bundle.
+///
+/// # Errors
+/// [`CliError`].
+pub(in crate::cli) fn explain(args: &ExplainBundleArgs, settings: &Settings) -> Result<LaunchExplanation, CliError> {
+    create::explain(args, &runtime(&RuntimeArgs::default(), settings)?)
 }
 
 /// Is what a command works with.

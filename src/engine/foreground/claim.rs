@@ -17,6 +17,8 @@ use crate::engine::{ContainerFiles, RunningContainer};
 use crate::spec::{ContainerId, ContainerRequest};
 use crate::store::{FileLock, ProcessIdentity, StoreError};
 
+/// Where the files lie, below the run directory.
+const DIRECTORY: &str = "foreground";
 /// Begins the name of a file that is not locked yet: nothing has been made in its name.
 const NEW: &str = ".new-";
 
@@ -47,12 +49,11 @@ impl Claim {
     /// Claims an id before anything of it is made. The file gets its name when it is locked: a file of that name that
     /// is not locked has lost its owner.
     pub(super) fn take(run: &Path, id: &ContainerId, cgroup: &str) -> Result<Self, StoreError> {
-        let directory = run.join("foreground");
-        let (new, path) = (directory.join(format!("{NEW}{}", id.as_str())), directory.join(id.as_str()));
+        let (new, path) = Self::files(run, id);
         loop {
             let lock = match FileLock::acquire(&new) {
                 Err(StoreError::Lock { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    make_directory(&directory)?;
+                    make_directory(&run.join(DIRECTORY))?;
                     continue;
                 }
                 other => other?,
@@ -85,6 +86,12 @@ impl Claim {
         // Without this line nobody finds it, and that is all.
         let line = serde_json::to_string(&running).map(|line| line + "\n");
         let _ = line.map(|line| rustix::io::write(self._lock.as_fd(), line.as_bytes()));
+    }
+
+    /// Names the file before it is locked, and then.
+    pub(super) fn files(run: &Path, id: &ContainerId) -> (PathBuf, PathBuf) {
+        let directory = run.join(DIRECTORY);
+        (directory.join(format!("{NEW}{}", id.as_str())), directory.join(id.as_str()))
     }
 
     /// Gives the id up, after everything of it is gone.

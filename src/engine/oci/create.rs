@@ -15,7 +15,8 @@ use super::{
 use crate::container::{
     BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
 };
-use crate::engine::host::cgroup_view;
+use crate::engine::explain::{LaunchExplanation, Subject, is_root};
+use crate::engine::host::{cgroup_view, seen_cgroups};
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
 use crate::seccomp::{self, SpecFilter};
@@ -138,7 +139,8 @@ impl Making {
         self.cgroup_record.clone_from(&record.cgroup);
         self.host_mounts.clone_from(&record.host_mounts);
         self.make_cgroup(&mut record, spec)?;
-        let mut prepared = prepare(runtime, job, self.cgroup.as_ref())?;
+        let seen = self.cgroup.as_ref().map(|cgroup| view(cgroup, spec)).unwrap_or_default();
+        let mut prepared = prepare(job, seen, filter(runtime, spec)?)?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
         let mut warnings = std::mem::take(&mut prepared.warnings);
         warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
@@ -304,28 +306,70 @@ fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<Cg
 
 /// Compiles the filter that the configuration asks for.
 pub(super) fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<SpecFilter>, OciError> {
+    compile(spec, Some(&runtime.filter_cache))
+}
+
+/// The same; what was compiled is kept where there is a `cache`.
+fn compile(spec: &Spec, cache: Option<&Path>) -> Result<Option<SpecFilter>, OciError> {
     let Some(config) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let note = spec.annotations().as_ref().and_then(|notes| notes.get(STRICT_SECCOMP));
     let strict = note.is_some_and(|note| matches!(note.as_str(), "1" | "true"));
-    Ok(Some(seccomp::compile_spec(config, Some(&runtime.filter_cache), strict)?))
+    Ok(Some(seccomp::compile_spec(config, cache, strict)?))
 }
 
 /// Says what the container sees of the cgroups. In a namespace of its own the file systems begin with its cgroup; without one they would
 /// show everybody's, and a user namespace may not mount them: its own directories are bound instead.
 fn view(cgroup: &Cgroup, spec: &Spec) -> CgroupView {
-    let mut named = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    if named.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup) {
+    if has_cgroup_namespace(spec) {
         return cgroup_view(cgroup);
     }
     CgroupView::Directories { joined: cgroup.v1_names(), seen: cgroup.named_directories() }
 }
 
-fn prepare(runtime: &Runtime, job: &CreateJob<'_>, cgroup: Option<&Cgroup>) -> Result<Prepared, OciError> {
+fn has_cgroup_namespace(spec: &Spec) -> bool {
+    let mut named = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    named.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup)
+}
+
+/// Explains what [`create`] and [`super::start()`] would do, for a container that its creator starts. Nothing is made, changed or
+/// written.
+///
+/// # Errors
+/// Those of them that are known before.
+pub fn explain(runtime: &Runtime, job: &CreateJob<'_>) -> Result<LaunchExplanation, OciError> {
+    let spec = &job.bundle.spec;
+    let mut warnings = job.bundle.warnings.clone();
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let cgroup = match cgroup_record(runtime, job.id, spec)? {
+        Some(record) => Some(Hierarchies::discover()?.plan_for_bundle(&record.path, &resources)?),
+        None => None,
+    };
+    let seen = cgroup.as_ref().map_or(CgroupView::Hidden, |plan| match has_cgroup_namespace(spec) {
+        true => seen_cgroups(plan.v1_names(), plan.has_v2()),
+        false => CgroupView::Directories { joined: plan.v1_names(), seen: plan.named_directories() },
+    });
+    let mut prepared = prepare(job, seen, compile(spec, None)?)?;
+    warnings.append(&mut prepared.warnings);
+    is_root(&mut warnings);
+    let hooks = spec.hooks().clone().unwrap_or_default();
+    let runtime_hooks =
+        [hooks.prestart(), hooks.create_runtime()].map(|list| list.clone().unwrap_or_default()).concat();
+    let directory = runtime.root.directory(job.id);
+    let subject = Subject {
+        state: Some(directory.path()),
+        cgroup: cgroup.as_ref(),
+        hooks: &runtime_hooks,
+        ..Subject::of(&prepared)
+    };
+    Ok(subject.explain(warnings))
+}
+
+fn prepare(job: &CreateJob<'_>, cgroups: CgroupView, seccomp: Option<SpecFilter>) -> Result<Prepared, OciError> {
     let options = BundleOptions {
         start_at_once: false,
         die_with_parent: job.die_with_parent,
-        cgroups: cgroup.map(|cgroup| view(cgroup, &job.bundle.spec)).unwrap_or_default(),
-        seccomp: filter(runtime, &job.bundle.spec)?,
+        cgroups,
+        seccomp,
         no_pivot: job.no_pivot,
         new_keyring: job.new_keyring,
         ..BundleOptions::default()

@@ -25,7 +25,7 @@ mod trace;
 mod update;
 
 pub use bundle::{Bundle, pass_sockets, read_json, read_process};
-pub use create::{CreateJob, CreatedContainer, TerminalTaker, create};
+pub use create::{CreateJob, CreatedContainer, TerminalTaker, create, explain};
 pub use delete::delete;
 pub use error::OciError;
 pub use events::{Event, stats, watch};

@@ -15,7 +15,7 @@ use super::resources::{self, MissingWeight};
 use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices};
 
 /// The controllers that a bundle's cgroup has on v2, as far as there are any.
-const ALL: [Controller; 7] = [
+pub(super) const ALL: [Controller; 7] = [
     Controller::Memory,
     Controller::Cpu,
     Controller::Pids,
@@ -88,7 +88,7 @@ impl Hierarchies {
         let mut v1 = Vec::new();
         for mount in self.v1.iter().chain(&self.v1_others) {
             let dir = self.take(mount, path, made)?;
-            if mount.controllers.iter().any(|name| name == "cpuset") {
+            if mount.has("cpuset") {
                 inherit_cpuset(mount, &dir)?;
             }
             v1.push(V1 { dir, controllers: mount.controllers.clone() });

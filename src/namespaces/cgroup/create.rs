@@ -17,11 +17,14 @@ use crate::spec::ResourceLimits;
 const RACES: usize = 8;
 
 /// Which controllers are used on v2 and which on v1.
-struct Split {
-    v2: Vec<Controller>,
+pub(super) struct Split {
+    pub v2: Vec<Controller>,
     v1: Vec<Controller>,
     warnings: Vec<String>,
 }
+
+/// What v2 is to have in any case: without these two it counts nothing, limited or not.
+pub(super) const COUNTED: [Controller; 2] = [Controller::Memory, Controller::Pids];
 
 impl Hierarchies {
     /// Makes a cgroup with these limits; one that exists gets them.
@@ -47,7 +50,7 @@ impl Hierarchies {
     }
 
     /// Finds a hierarchy for each controller that the limits need.
-    fn split(&self, resources: &LinuxResources) -> Result<Split, CgroupError> {
+    pub(super) fn split(&self, resources: &LinuxResources) -> Result<Split, CgroupError> {
         let mut split = Split { v2: Vec::new(), v1: Vec::new(), warnings: Vec::new() };
         for controller in resources::needed(resources) {
             if self.v1_with(controller.v1_name()).is_some() {
@@ -65,6 +68,28 @@ impl Hierarchies {
         Ok(split)
     }
 
+    /// Lists the v1 hierarchies in which it gets a directory, each once: those with a limit and, without v2, those by which its
+    /// processes are found and kept from devices.
+    pub(super) fn v1_places(&self, split: &Split) -> Result<Vec<&Mount>, CgroupError> {
+        let mut places: Vec<&Mount> = Vec::new();
+        for controller in &split.v1 {
+            places.push(self.v1_with(controller.v1_name()).ok_or(CgroupError::NoHierarchy)?);
+        }
+        if self.v2.is_none() {
+            // Somewhere the container's processes have to be found and stopped: the freezer can do both.
+            let holder = self.v1_with("freezer").or_else(|| self.v1_with("pids")).or_else(|| self.v1.first());
+            places.push(holder.ok_or(CgroupError::NoHierarchy)?);
+            places.extend(self.v1_with("devices"));
+        }
+        let mut once: Vec<&Mount> = Vec::new();
+        for mount in places {
+            if !once.iter().any(|had| had.point == mount.point) {
+                once.push(mount);
+            }
+        }
+        Ok(once)
+    }
+
     fn build(
         &self,
         path: &CgroupPath,
@@ -76,28 +101,20 @@ impl Hierarchies {
             Some(mount) => {
                 mount.check()?;
                 let v2 = V2::open(make(mount, path, made)?)?;
-                // Without these two it counts nothing, limited or not.
-                self.enable(mount, &v2.dir, &split.v2, &[Controller::Memory, Controller::Pids])?;
+                self.enable(mount, &v2.dir, &split.v2, &COUNTED)?;
                 v2.given(&split.v2);
                 Some(v2)
             }
             None => None,
         };
         let mut v1: Vec<V1> = Vec::new();
-        for controller in &split.v1 {
-            let mount = self.v1_with(controller.v1_name()).ok_or(CgroupError::NoHierarchy)?;
-            let dir = open_v1(&mut v1, mount, path, made)?;
-            if *controller == Controller::Cpuset {
+        for mount in self.v1_places(&split)? {
+            mount.check()?;
+            let dir = make(mount, path, made)?;
+            if split.v1.contains(&Controller::Cpuset) && mount.has(Controller::Cpuset.v1_name()) {
                 inherit_cpuset(mount, &dir)?;
             }
-        }
-        if v2.is_none() {
-            // Somewhere the container's processes have to be found and stopped: the freezer can do both.
-            let holder = self.v1_with("freezer").or_else(|| self.v1_with("pids")).or_else(|| self.v1.first());
-            open_v1(&mut v1, holder.ok_or(CgroupError::NoHierarchy)?, path, made)?;
-            if let Some(devices) = self.v1_with("devices") {
-                open_v1(&mut v1, devices, path, made)?;
-            }
+            v1.push(V1 { dir, controllers: mount.controllers.clone() });
         }
         let mut cgroup = Cgroup::new(path.clone(), v2, v1, split.warnings);
         let warnings = resources::set(&cgroup, resources, MissingWeight::Warning)?;
@@ -157,23 +174,6 @@ impl Hierarchies {
             }
         }
     }
-}
-
-/// Makes, once, a cgroup's directory in a v1 hierarchy and returns it.
-fn open_v1(
-    had: &mut Vec<V1>,
-    mount: &Mount,
-    path: &CgroupPath,
-    made: &mut Vec<PathBuf>,
-) -> Result<PathBuf, CgroupError> {
-    let dir = path.below(&mount.point);
-    if had.iter().any(|v1| v1.dir == dir) {
-        return Ok(dir);
-    }
-    mount.check()?;
-    let dir = make(mount, path, made)?;
-    had.push(V1 { dir: dir.clone(), controllers: mount.controllers.clone() });
-    Ok(dir)
 }
 
 /// Makes a cgroup's directory and those above it, and notes what was not there before.

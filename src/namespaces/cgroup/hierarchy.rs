@@ -87,7 +87,7 @@ impl Hierarchies {
 
     /// Returns the v1 hierarchy with a controller.
     pub(super) fn v1_with(&self, controller: &str) -> Option<&Mount> {
-        self.v1.iter().chain(&self.v1_others).find(|mount| mount.controllers.iter().any(|name| name == controller))
+        self.v1.iter().chain(&self.v1_others).find(|mount| mount.has(controller))
     }
 
     /// Answers whether v2 offers a controller at the root of what we see of it.
@@ -139,6 +139,11 @@ const USED: [&str; 7] = ["memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", 
 const OTHERS: [&str; 8] = ["devices", "net_cls", "net_prio", "perf_event", "hugetlb", "rdma", "misc", "name=systemd"];
 
 impl Mount {
+    /// Answers whether it is the v1 hierarchy of a controller.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+
     /// Checks, once, that a cgroup file system is mounted here: a directory or a tmpfs in its place would take every write
     /// and limit nothing.
     pub(super) fn check(&self) -> Result<(), CgroupError> {

@@ -17,6 +17,7 @@ mod limits;
 mod measure;
 mod oom;
 mod path;
+mod plan;
 mod remove;
 mod resources;
 mod statistics;
@@ -31,6 +32,7 @@ pub use handle::Cgroup;
 pub use hierarchy::Hierarchies;
 pub use oom::OomWatch;
 pub use path::CgroupPath;
+pub use plan::{CgroupPlan, PlannedDirectory, PlannedWrite};
 pub use statistics::{
     BlockEntry, BlockStatistics, CpuStatistics, CpuUsage, CpusetStatistics, HugePageStatistics, InterfaceStatistics,
     MemoryStatistics, MemoryUsage, PidStatistics, Pressure, Stall, Statistics, Throttling,

@@ -105,32 +105,34 @@ impl BindMount {
                 .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
         }
         let source = source.renewed();
-        self.change(&source).map_err(|e| MountError::change("set the flags of", &self.target, e))?;
+        for change in self.changes(source.recursive) {
+            change_mount(source.tree.as_fd(), &change)
+                .map_err(|e| MountError::change("set the flags of", &self.target, e))?;
+        }
         attach(source.tree.as_fd(), target.as_fd()).map_err(|e| MountError::change("bind on", &self.target, e))?;
         Ok(source.tree)
     }
 
-    /// Sets flags and propagation: one call where the mount is alone or where everything is for the whole tree.
-    fn change(&self, source: &Source) -> io::Result<()> {
+    /// Lists what is changed about the source before it is attached, where `recursive` says that it holds mounts below it: one
+    /// change where the mount is alone or where everything is for the whole tree.
+    pub fn changes(&self, recursive: bool) -> Vec<MountChange<'static>> {
         let (clear, set) = self.attributes.of_mount();
         let (tree_clear, tree_set) = self.attributes.of_tree();
         let propagation = self.propagation.map_or(0, Propagation::bits);
-        let tree = source.tree.as_fd();
         let one = MountChange { set, clear, propagation, id_map: None, recursive: false };
-        if !source.recursive {
-            return change_where_needed(tree, &MountChange { set: set | tree_set, clear: clear | tree_clear, ..one });
-        }
-        let below = self.propagation.is_some_and(Propagation::recursive);
-        let propagation_below = if below { propagation } else { 0 };
-        let all =
-            MountChange { set: tree_set, clear: tree_clear, propagation: propagation_below, recursive: true, ..one };
-        change_where_needed(tree, &all)?;
-        change_where_needed(tree, &MountChange { propagation: propagation - propagation_below, ..one })
+        let all = if recursive {
+            let below = self.propagation.is_some_and(Propagation::recursive);
+            let propagation_below = if below { propagation } else { 0 };
+            let tree = MountChange { set: tree_set, clear: tree_clear, propagation: propagation_below, ..one };
+            vec![
+                MountChange { recursive: true, ..tree },
+                MountChange { propagation: propagation - propagation_below, ..one },
+            ]
+        } else {
+            vec![MountChange { set: set | tree_set, clear: clear | tree_clear, ..one }]
+        };
+        all.into_iter().filter(|change| (change.set, change.clear, change.propagation) != (0, 0, 0)).collect()
     }
-}
-
-fn change_where_needed(tree: BorrowedFd<'_>, change: &MountChange<'_>) -> io::Result<()> {
-    if (change.set, change.clear, change.propagation) == (0, 0, 0) { Ok(()) } else { change_mount(tree, change) }
 }
 
 /// Binds what `node` is open on over `target`; `path` names the place in errors.

@@ -41,6 +41,11 @@ pub struct IdMappedLayers<'a> {
 const LONGEST_VALUE: usize = 255;
 
 impl Overlay {
+    /// Returns the path of a layer as fsconfig(2) can take it; `None` for one that has to be named by a descriptor.
+    pub fn plain_name(path: &Path) -> Option<&str> {
+        path.to_str().filter(|text| text.len() <= LONGEST_VALUE && !text.contains([',', ':', '\\', '"']))
+    }
+
     /// Mounts it over its mountpoint and returns the mount: the container's new root.
     ///
     /// # Errors
@@ -109,9 +114,9 @@ struct Names {
 
 impl Names {
     fn of(&mut self, path: &Path) -> Result<String, MountError> {
-        match path.to_str() {
-            Some(text) if text.len() <= LONGEST_VALUE && !text.contains([',', ':', '\\', '"']) => Ok(text.to_owned()),
-            _ => {
+        match Overlay::plain_name(path) {
+            Some(text) => Ok(text.to_owned()),
+            None => {
                 let fd = open_directory(path)?;
                 let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 self.open.push(fd);

@@ -92,8 +92,7 @@ fn namespace_of_maps(maps: &IdMaps) -> Result<OwnedFd, UserNamespaceError> {
 /// # Errors
 /// [`UserNamespaceError::Open`]; [`MountError::Open`] for a missing layer; [`MountError::Copy`].
 pub fn map_layers(pid: Pid, overlay: &Overlay, maps: &IdMaps) -> Result<OwnedLayers, UserNamespaceError> {
-    let lower = overlay.lower.first().map_or(Path::new("/"), PathBuf::as_path);
-    let beside = overlay.upper.parent().unwrap_or(Path::new("/"));
+    let [lower, beside] = mapped_layers(overlay);
     if overlays_take_mapped_layers(&release()) {
         let namespace = open_namespace(pid)?;
         let mapped = |path| clone_layer(path, Some(namespace.as_fd()));
@@ -105,6 +104,12 @@ pub fn map_layers(pid: Pid, overlay: &Overlay, maps: &IdMaps) -> Result<OwnedLay
     }
     let copy = shift_layers(overlay, lower, beside, maps)?;
     Ok(OwnedLayers { lower: clone_layer(&copy, None)?, upper: clone_layer(beside, None)?, is_copy: true })
+}
+
+/// Names what [`map_layers`] clones: the lower layer, and the directory that holds the other two.
+pub fn mapped_layers(overlay: &Overlay) -> [&Path; 2] {
+    let lower = overlay.lower.first().map_or(Path::new("/"), PathBuf::as_path);
+    [lower, overlay.upper.parent().unwrap_or(Path::new("/"))]
 }
 
 fn clone_layer(path: &Path, id_map: Option<BorrowedFd<'_>>) -> Result<OwnedFd, MountError> {

@@ -3,5 +3,5 @@
 mod layers;
 mod maps;
 
-pub use layers::{MappedTree, OwnedLayers, map_layers};
+pub use layers::{MappedTree, OwnedLayers, map_layers, mapped_layers};
 pub use maps::{SetGroups, UserNamespaceError, write_maps};

@@ -14,6 +14,7 @@ use std::path::Path;
 use oci_spec::runtime::LinuxResources;
 
 use super::files::read;
+use super::plan::PlannedWrite;
 use super::{Cgroup, CgroupError};
 use crate::spec;
 use crate::sys::bpf;
@@ -83,6 +84,43 @@ pub(super) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), 
         return Err(super::resources::refused("devices", "no cgroup hierarchy can deny devices".to_owned()));
     };
     replace(v2.descriptor(), &rules).map_err(|source| devices_error(&v2.dir, source))
+}
+
+/// Says whose rules a cgroup is to have.
+#[derive(Clone, Copy)]
+pub(super) enum Devices<'a> {
+    /// The default ones and these ([`Cgroup::confine_devices`]).
+    Ours(&'a [spec::DeviceRule]),
+    /// Those of a bundle ([`set`]).
+    Bundle(&'a LinuxResources),
+}
+
+/// Lists what is done about devices: lines for the files of v1 in `v1`, or a program for v2.
+///
+/// # Errors
+/// As [`set`].
+pub(super) fn planned(
+    v1: Option<&Path>,
+    v2: Option<&Path>,
+    devices: Devices<'_>,
+) -> Result<(Vec<PlannedWrite>, bool), CgroupError> {
+    let (rules, ours) = match devices {
+        Devices::Bundle(resources) => (rule::from_spec(resources.devices().as_deref().unwrap_or_default())?, false),
+        Devices::Ours(allowed) => (allowed.iter().map(DeviceRule::from).chain(rule::DEFAULT).collect::<Vec<_>>(), true),
+    };
+    // Our own containers have v2's program wherever there is v2.
+    let Some(dir) = v1.filter(|_| !ours || v2.is_none()) else {
+        return Ok((Vec::new(), v2.is_some() && !rule::allow_everything(&rules)));
+    };
+    // A new cgroup has the list of the one above it.
+    let above = dir.ancestors().find_map(|dir| read(&dir.join("devices.list")).ok()).unwrap_or_default();
+    let lines = DeviceList::from_rules(&rules)?.writes_from(&DeviceList::parse(&above));
+    let write = |(allowed, value)| PlannedWrite {
+        file: dir.join(if allowed { "devices.allow" } else { "devices.deny" }),
+        value,
+        certain: true,
+    };
+    Ok((lines.into_iter().map(write).collect(), false))
 }
 
 fn devices_error(dir: &Path, source: io::Error) -> CgroupError {

@@ -8,9 +8,13 @@ mod tests;
 mod v1;
 mod v2;
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
 use oci_spec::runtime::{LinuxPids, LinuxResources};
 
 use super::files::read_if_there;
+use super::plan::PlannedWrite;
 use super::{Cgroup, CgroupError, Controller};
 use step::{Setting, Step, Writer};
 
@@ -20,8 +24,14 @@ struct Facts {
     /// The limit of memory, as the specification writes it; -1 is none.
     memory_limit: Option<i64>,
     /// The first word of `cpu.max`.
-    cpu_quota: String,
+    cpu_quota: Cow<'static, str>,
 }
+
+/// What holds for a cgroup that was just made.
+const NEW: Facts = Facts { memory_limit: None, cpu_quota: Cow::Borrowed("max") };
+
+/// The one resource that a container can do without.
+const WEIGHT: &str = "blockIO.weight";
 
 /// Says what a weight of block I/O is where no scheduler of the kernel's takes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +100,7 @@ pub(super) fn set(
     weight: MissingWeight,
 ) -> Result<Vec<String>, CgroupError> {
     let mut writer = Writer::default();
-    let facts = Facts { memory_limit: None, cpu_quota: "max".to_owned() };
-    carry_out(cgroup, resources, &facts, weight, &mut writer)?;
+    carry_out(cgroup, resources, &NEW, weight, &mut writer)?;
     Ok(writer.warnings)
 }
 
@@ -120,27 +129,17 @@ fn carry_out(
     writer: &mut Writer,
 ) -> Result<(), CgroupError> {
     // Everything is looked up before the first write.
-    let mut all = Vec::new();
-    for controller in needed(resources) {
-        let (dir, steps) = if let Some(dir) = cgroup.v1_with(controller.v1_name()) {
-            (dir, v1::steps(controller, resources)?)
-        } else if let Some(v2) = cgroup.v2.as_ref().filter(|v2| v2.has(controller.v2_name())) {
-            (v2.dir.as_path(), v2::steps(controller, resources, facts)?)
-        } else if controller == Controller::Io && weight == MissingWeight::Warning {
-            continue;
-        } else {
-            let source = CgroupError::MissingController { controller, limit: controller.limits() };
-            return Err(CgroupError::Resource { key: controller.key().to_owned(), source: Box::new(source) });
-        };
-        all.push((dir, Some(dir) != cgroup.v2.as_ref().map(|v2| v2.dir.as_path()), steps));
-    }
+    let place = |controller: Controller| match (cgroup.v1_with(controller.v1_name()), &cgroup.v2) {
+        (Some(dir), _) => Some(Place { dir: dir.to_owned(), v1: true }),
+        (None, Some(v2)) if v2.has(controller.v2_name()) => Some(Place { dir: v2.dir.clone(), v1: false }),
+        _ => None,
+    };
+    let all = look_up(resources, facts, weight, &place)?;
     let unified = unified(cgroup, resources)?;
-    for (dir, v1, steps) in all {
+    for (Place { dir, v1 }, steps) in all {
         for step in steps {
-            match writer.apply(dir, v1, &step) {
-                Err(CgroupError::Resource { key, source })
-                    if weight == MissingWeight::Warning && key == "blockIO.weight" =>
-                {
+            match writer.apply(&dir, v1, &step) {
+                Err(CgroupError::Resource { key, source }) if weight == MissingWeight::Warning && key == WEIGHT => {
                     writer.warnings.push(format!("the i/o weight has no effect: {}", chain(&source)));
                 }
                 done => done?,
@@ -153,6 +152,70 @@ fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Is the directory that holds the files of a controller.
+pub(super) struct Place {
+    pub dir: PathBuf,
+    pub v1: bool,
+}
+
+type Places<'a> = &'a dyn Fn(Controller) -> Option<Place>;
+
+/// Lists what is to be done for each controller that is needed.
+fn look_up(
+    resources: &LinuxResources,
+    facts: &Facts,
+    weight: MissingWeight,
+    place: Places<'_>,
+) -> Result<Vec<(Place, Vec<Step>)>, CgroupError> {
+    let mut all = Vec::new();
+    for controller in needed(resources) {
+        let Some(place) = place(controller) else {
+            if controller == Controller::Io && weight == MissingWeight::Warning {
+                continue;
+            }
+            let source = CgroupError::MissingController { controller, limit: controller.limits() };
+            return Err(CgroupError::Resource { key: controller.key().to_owned(), source: Box::new(source) });
+        };
+        let steps = if place.v1 { v1::steps(controller, resources)? } else { v2::steps(controller, resources, facts)? };
+        all.push((place, steps));
+    }
+    Ok(all)
+}
+
+/// Lists what [`set`] writes.
+pub(super) fn planned(
+    resources: &LinuxResources,
+    weight: MissingWeight,
+    v2: Option<&Path>,
+    place: Places<'_>,
+) -> Result<Vec<PlannedWrite>, CgroupError> {
+    let mut writes = Vec::new();
+    for (place, steps) in look_up(resources, &NEW, weight, place)? {
+        for step in steps {
+            let (settings, one_of) = match step {
+                Step::Write(setting) => (vec![setting], false),
+                Step::Together(settings) => (settings, false),
+                Step::First(settings) => (settings, true),
+                Step::Note(_) => continue,
+            };
+            writes.extend(settings.into_iter().map(|setting| PlannedWrite {
+                file: place.dir.join(setting.file.as_ref()),
+                value: setting.value,
+                certain: !one_of && setting.without.is_none() && setting.key != WEIGHT,
+            }));
+        }
+    }
+    let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
+    unified.sort();
+    let write = |dir: &Path, (file, value): (&String, &String)| PlannedWrite {
+        file: dir.join(file),
+        value: value.clone(),
+        certain: true,
+    };
+    writes.extend(v2.iter().flat_map(|dir| unified.iter().map(|setting| write(dir, *setting))));
+    Ok(writes)
 }
 
 /// Lists the files of v2 that a bundle names itself.
@@ -187,7 +250,7 @@ fn facts(cgroup: &Cgroup) -> Result<Facts, CgroupError> {
         Ok(text.and_then(|text| text.split_whitespace().next().map(str::to_owned)))
     };
     let memory_limit = word("memory.max")?.map(|text| text.parse().unwrap_or(-1));
-    Ok(Facts { memory_limit, cpu_quota: word("cpu.max")?.unwrap_or_else(|| "max".to_owned()) })
+    Ok(Facts { memory_limit, cpu_quota: word("cpu.max")?.map_or(NEW.cpu_quota, Cow::Owned) })
 }
 
 /// Refuses a limit of memory below what is in use, where `checkBeforeUpdate` asks for that: the kernel would kill to get there.

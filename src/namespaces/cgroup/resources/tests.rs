@@ -22,7 +22,7 @@ fn shown(steps: Vec<Step>) -> Vec<String> {
         .collect()
 }
 
-const NOTHING: Facts = Facts { memory_limit: None, cpu_quota: String::new() };
+const NOTHING: Facts = Facts { memory_limit: None, cpu_quota: Cow::Borrowed("") };
 
 fn v1_steps(json: &str) -> Vec<String> {
     let resources = resources(json);
@@ -140,7 +140,7 @@ fn swap_on_v2_is_swap_alone() {
         v2_error(r#"{"memory": {"limit": 10, "swap": 9}}"#).starts_with("set linux.resources.memory.swap: 9 is less")
     );
     assert!(v2_error(r#"{"cpu": {"realtimePeriod": 9}}"#).starts_with("set linux.resources.cpu.realtimePeriod"));
-    let facts = Facts { memory_limit: Some(4), cpu_quota: "5000".to_owned() };
+    let facts = Facts { memory_limit: Some(4), cpu_quota: Cow::Borrowed("5000") };
     let later = resources(r#"{"memory": {"swap": 9}, "cpu": {"period": 7000}}"#);
     let all = needed(&later).into_iter().flat_map(|c| shown(v2::steps(c, &later, &facts).unwrap()));
     assert_eq!(all.collect::<Vec<_>>(), ["memory.swap.max=5", "cpu.max=5000 7000"]);

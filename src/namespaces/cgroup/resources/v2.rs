@@ -93,7 +93,7 @@ fn cpu(given: &LinuxCpu, facts: &Facts, steps: &mut Vec<Step>) -> Result<(), Cgr
         (Some(quota), None) => Some(("cpu.quota", quota)),
         (quota, Some(period)) => {
             let key = if quota.is_some() { "cpu.quota" } else { "cpu.period" };
-            Some((key, format!("{} {period}", quota.as_ref().unwrap_or(&facts.cpu_quota))))
+            Some((key, format!("{} {period}", quota.as_deref().unwrap_or(&facts.cpu_quota))))
         }
     };
     let max = max.map(|(key, value)| Setting::new(key, "cpu.max", value));
