@@ -238,9 +238,7 @@ fn empty_commands(sandbox: &Sandbox) {
 }
 
 fn keys_that_are_not_acted_on(sandbox: &Sandbox) {
-    for key in
-        ["privileged: true", "devices: ['/dev/null:/dev/x']", "secrets: [s]", "configs: [c]", "pid: host", "ipc: host"]
-    {
+    for key in ["gpus: all", "secrets: [s]", "configs: [c]", "pid: 'service:two'", "ipc: 'service:two'"] {
         with(sandbox, key).refused(2, &["f.yaml:4", key.split(':').next().unwrap_or_default()]);
     }
     let warned = with(sandbox, "shm_size: 1m").without_panic();
