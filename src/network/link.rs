@@ -196,10 +196,11 @@ impl Links {
         self.change(message, || format!("isolate the bridge port {}", link.name)).await
     }
 
-    /// Puts a link into a group.
+    /// Puts a link into a group, with which it is to go; one that is gone already, with the namespace of its other end, is fine.
     pub(super) async fn set_group(&self, link: &LinkView, group: u32) -> Result<(), NetworkError> {
         let message = LinkUnspec::new_with_index(link.index).link_group(group).build();
-        self.change(message, || format!("set the group of {}", link.name)).await
+        tolerate_absence(self.handle.link().change(message).execute().await)
+            .map_err(|source| failed(format!("set the group of {}", link.name), source))
     }
 
     /// Makes a veth pair: one request gives birth to both ends, the inner one inside the namespace under its final name,

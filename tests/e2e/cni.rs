@@ -538,8 +538,10 @@ fn any_process_is_attached(sandbox: &Sandbox) {
     sandbox.host(&["nsenter", "-t", &pid(&two), "-n", "busybox", "ping", "-c1", "-W2", "10.10.10.7"]).ok();
     project.down();
     sandbox.mydocker(&["network", "attach", "--pid", "999999999"]).refused(1, &["999999999"]);
-    sandbox.mydocker(&["network", "attach", "--pid", "1"]);
-    for running in [one, two] {
+    let ours = sandbox.spawn_shell("exec sleep 1000");
+    let told = sandbox.mydocker(&["network", "attach", "--pid", &pid(&ours)]);
+    told.refused(2, &["our own network namespace", "unshare --net"]);
+    for running in [one, two, ours] {
         running.signal(Signal::SIGKILL);
         running.wait();
     }
