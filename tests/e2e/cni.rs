@@ -516,9 +516,10 @@ fn networks_by_hand(sandbox: &Sandbox) {
 fn any_process_is_attached(sandbox: &Sandbox) {
     let one = sandbox.spawn_shell("exec unshare --net sleep 1000");
     let two = sandbox.spawn_shell("exec unshare --net sleep 1000");
+    let ours = sandbox.spawn_shell("exec sleep 1000");
     let pid = |running: &crate::support::Running| running.pid().to_string();
     let own = fs::read_link("/proc/self/ns/net").expect("proc");
-    for running in [&one, &two] {
+    for running in [&one, &two, &ours] {
         let path = format!("/proc/{}/comm", running.pid());
         eventually("it sleeps", || (fs::read_to_string(&path).ok()?.trim() == "sleep").then_some(()));
         assert_ne!(fs::read_link(format!("/proc/{}/ns/net", running.pid())).expect("it runs"), own);
@@ -538,7 +539,6 @@ fn any_process_is_attached(sandbox: &Sandbox) {
     sandbox.host(&["nsenter", "-t", &pid(&two), "-n", "busybox", "ping", "-c1", "-W2", "10.10.10.7"]).ok();
     project.down();
     sandbox.mydocker(&["network", "attach", "--pid", "999999999"]).refused(1, &["999999999"]);
-    let ours = sandbox.spawn_shell("exec sleep 1000");
     let told = sandbox.mydocker(&["network", "attach", "--pid", &pid(&ours)]);
     told.refused(2, &["our own network namespace", "unshare --net"]);
     for running in [one, two, ours] {

@@ -134,10 +134,10 @@ fn a_host_that_drops_stays_closed_for_others(sandbox: &Sandbox, back_end: BackEn
         .shell("ip link add lan0 type veth peer name lan1 && ip addr add 10.200.0.1/24 dev lan0 && ip link set lan0 up")
         .ok();
     let holder = sandbox.spawn_shell("exec unshare --net sleep 60");
-    eventually("a namespace of its own", || {
-        let own = std::fs::read_link(format!("/proc/{}/ns/net", holder.pid())).ok()?;
-        let host = sandbox.host(&["readlink", "/proc/self/ns/net"]).ok().stdout;
-        (own.to_string_lossy() != host.trim()).then_some(())
+    // Before that it may still be on its way into the sandbox.
+    let comm = format!("/proc/{}/comm", holder.pid());
+    eventually("it sleeps in a namespace of its own", || {
+        (std::fs::read_to_string(&comm).ok()?.trim() == "sleep").then_some(())
     });
     let inside = format!("nsenter --net=/proc/{}/ns/net", holder.pid());
     sandbox.shell(&format!("ip link set lan1 netns {} && {inside} sh -c 'ip addr add 10.200.0.2/24 dev lan1; ip link set lan1 up; ip route add default via 10.200.0.1'", holder.pid())).ok();
