@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
 
-use super::plan::Action;
+use super::plan::{Action, LaunchPlan};
 use super::planner::{self, Bundle, Extras, refused};
 use super::{
     CgroupView, Confinement, ContainerError, Prepared, SpawnRequest, StartOptions, UserNamespacePlan, from_mounts,
-    from_namespaces, from_process,
+    from_namespaces, from_net_devices, from_process,
 };
 use crate::capabilities::intersect_host;
 use crate::namespaces::Namespace;
+use crate::namespaces::mount::Device;
 use crate::namespaces::user::SetGroups;
 use crate::seccomp::SpecFilter;
 use crate::spec::{CapabilitySet, IdMaps};
@@ -123,12 +124,28 @@ pub fn prepare_bundle(
         spawn.create.contains(Namespace::User).then_some(UserNamespacePlan { maps, groups, overlay: None });
     let mapped_sources = from_mounts::mapped_sources(spec, bundle.directory)?;
     let joins = from_namespaces::joins(&linux);
-    let devices = plan.create.iter().filter_map(|step| match step {
+    let devices = placed_devices(&plan);
+    let net_devices = from_net_devices::net_devices(&linux)?;
+    Ok(Prepared {
+        spec: spec.clone(),
+        plan,
+        spawn,
+        joins,
+        user_namespace,
+        mapped_sources,
+        devices,
+        net_devices,
+        warnings,
+    })
+}
+
+/// Lists the device nodes that the parent makes.
+fn placed_devices(plan: &LaunchPlan) -> Vec<Device> {
+    let steps = plan.create.iter().filter_map(|step| match step {
         Action::PlaceDevice { device, .. } => Some(device.clone()),
         _ => None,
     });
-    let devices = devices.collect();
-    Ok(Prepared { spec: spec.clone(), plan, spawn, joins, user_namespace, mapped_sources, devices, warnings })
+    steps.collect()
 }
 
 /// Refuses a process that could not be one.
@@ -182,9 +199,6 @@ fn check_host(spec: &Spec, linux: &Linux) -> Result<(), ContainerError> {
             "this host has no resctrl file system (`mount -t resctrl resctrl /sys/fs/resctrl`)"
         };
         return Err(refused("linux.intelRdt", reason));
-    }
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(refused("linux.netDevices", "this runtime does not move network devices into containers"));
     }
     Ok(())
 }

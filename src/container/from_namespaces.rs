@@ -165,7 +165,7 @@ const IPC: [&str; 8] = [
 ];
 
 /// Says whether the namespace that is joined is the one that we are in.
-fn is_hosts(kind: Namespace, linux: &Linux) -> bool {
+pub(super) fn is_hosts(kind: Namespace, linux: &Linux) -> bool {
     let inode = |path: &Path| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
     let ours = inode(&Path::new("/proc/self/ns").join(kind.file_name()));
     joins(linux).iter().any(|join| join.kind == kind && inode(&join.path) == ours)

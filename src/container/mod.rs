@@ -10,6 +10,7 @@ pub mod explain;
 mod from_devices;
 mod from_mounts;
 mod from_namespaces;
+mod from_net_devices;
 mod from_process;
 mod init;
 mod limits;

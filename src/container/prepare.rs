@@ -13,7 +13,7 @@ use super::planner::{self, Extras};
 use super::{ContainerError, Join, LaunchPlan, SpawnRequest, UserNamespacePlan, checks};
 use crate::namespaces::mount::{Device, Overlay};
 use crate::namespaces::user::SetGroups;
-use crate::spec::{CapabilitySet, ContainerRequest};
+use crate::spec::{CapabilitySet, ContainerRequest, NetDeviceMove};
 
 /// Says where a container's own files lie on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Prepared {
     pub(super) mapped_sources: Vec<MappedSource>,
     /// Device nodes that the parent makes.
     pub(super) devices: Vec<Device>,
+    /// Network devices of the host's that go into its network namespace before the plan is sent.
+    pub net_devices: Vec<NetDeviceMove>,
     /// What will be worse than asked.
     pub warnings: Vec<String>,
 }
@@ -204,6 +206,7 @@ pub fn prepare(
         user_namespace,
         mapped_sources: Vec::new(),
         devices: Vec::new(),
+        net_devices: Vec::new(),
         warnings: Vec::new(),
     })
 }

@@ -129,6 +129,22 @@ pub enum NetworkError {
         /// The option it is built by.
         config: &'static str,
     },
+    /// A device of the host's cannot go into a container.
+    #[error("move the interface {name} into the container: {reason}")]
+    Device {
+        /// What it is called on the host.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A device that went into a container could not come back.
+    #[error("{}; and putting back what had moved: {}", chain(.first), chain(.then))]
+    NotPutBack {
+        /// Why it was to come back.
+        first: Box<NetworkError>,
+        /// Why it could not.
+        then: Box<NetworkError>,
+    },
     /// A netlink request failed.
     #[error("{operation}")]
     Netlink {
@@ -298,6 +314,7 @@ impl NetworkError {
             Self::Unsupported { module, config, .. } => {
                 Some(format!("load the module (`modprobe {module}`), or use a kernel that was built with {config}"))
             }
+            Self::NotPutBack { first, .. } => first.hint(),
             Self::Netlink { source, operation } => netlink_hint(source, operation),
             Self::ToolMissing("nft") => {
                 Some("nft is part of the package nftables: `apt install nftables`, `dnf install nftables`".to_owned())
@@ -335,11 +352,20 @@ impl NetworkError {
     }
 }
 
+/// Writes an error with its causes.
+fn chain(error: &NetworkError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 fn netlink_hint(source: &io::Error, operation: &str) -> Option<String> {
     match source.raw_os_error()? {
         libc::EPERM => Some("changing interfaces needs CAP_NET_ADMIN in the network namespace; run as root".to_owned()),
         libc::EOPNOTSUPP if operation.contains("bridge") => {
             Some("this kernel has no bridge: `modprobe bridge`, or CONFIG_BRIDGE".to_owned())
+        }
+        libc::EOPNOTSUPP if operation.contains("addresses") => {
+            Some("the container's network namespace has no IPv6".to_owned())
         }
         libc::EOPNOTSUPP => Some("this kernel has no veth: `modprobe veth`, or CONFIG_VETH".to_owned()),
         _ => None,

@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
@@ -17,6 +17,7 @@ use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, Ro
 use tokio_stream::{Stream, StreamExt};
 
 use super::NetworkError;
+use super::devices::as_asked;
 use crate::spec::MacAddress;
 
 /// Asks one network namespace's kernel side for links, addresses and routes.
@@ -108,6 +109,24 @@ impl Links {
             .collect())
     }
 
+    /// Lists the addresses of one link that have no end, of any scope, as they can be given again.
+    pub(super) async fn permanent_addresses(&self, index: u32) -> Result<Vec<AddressMessage>, NetworkError> {
+        let stream = self.handle.address().get().set_link_index_filter(index).execute();
+        let messages = collect(stream).await.map_err(|source| failed("list addresses", source))?;
+        let permanent = |message: &AddressMessage| {
+            message.header.index == index && message.header.flags.contains(AddressHeaderFlags::Permanent)
+        };
+        Ok(messages.into_iter().filter(permanent).map(as_asked).collect())
+    }
+
+    /// Gives a link an address that [`Links::permanent_addresses`] read.
+    pub(super) async fn give_back(&self, address: AddressMessage, link: &str) -> Result<(), NetworkError> {
+        let unset = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let mut request = self.handle.address().add(address.header.index, unset, 0).replace();
+        *request.message_mut() = address;
+        request.execute().await.map_err(|error| failed(format!("give {link} its addresses again"), errno(error)))
+    }
+
     /// Lists the routes of all tables, without default routes, multicast, loopback and link-local ones of IPv6.
     pub(super) async fn routes(&self) -> Result<Vec<HostRoute>, NetworkError> {
         let mut routes = Vec::new();
@@ -178,6 +197,22 @@ impl Links {
     pub(super) async fn plug_into(&self, link: &LinkView, bridge: &LinkView) -> Result<(), NetworkError> {
         let message = LinkUnspec::new_with_index(link.index).controller(bridge.index).build();
         self.change(message, || format!("make {} a port of {}", link.name, bridge.name)).await
+    }
+
+    /// Makes a link again a port of what it was a port of.
+    pub(super) async fn plug_back(&self, link: &LinkView) -> Result<(), NetworkError> {
+        let Some(master) = link.master else { return Ok(()) };
+        let message = LinkUnspec::new_with_index(link.index).controller(master).build();
+        self.change(message, || format!("make {} a port again", link.name)).await
+    }
+
+    /// Describes the move of a link into a namespace, under a name and a number that it is to have there.
+    pub(super) fn moving(&self, index: u32, name: &str, becomes: u32, netns: BorrowedFd<'_>) -> LinkMessage {
+        LinkUnspec::new_with_index(index)
+            .name(name)
+            .setns_by_fd(netns.as_raw_fd())
+            .append_extra_attribute(LinkAttribute::NewIfIndex(becomes.cast_signed()))
+            .build()
     }
 
     /// Sets the link's hardware address.
@@ -266,7 +301,11 @@ impl Links {
             .map_err(|source| failed(format!("delete the interfaces of group {group:#x}"), source))
     }
 
-    async fn change(&self, message: LinkMessage, operation: impl FnOnce() -> String) -> Result<(), NetworkError> {
+    pub(super) async fn change(
+        &self,
+        message: LinkMessage,
+        operation: impl FnOnce() -> String,
+    ) -> Result<(), NetworkError> {
         let request = self.handle.link().change(message).execute();
         request.await.map_err(|error| failed(operation(), errno(error)))
     }

@@ -9,6 +9,7 @@ mod connection;
 mod conntrack;
 mod datagram;
 mod dead;
+mod devices;
 mod driver;
 mod error;
 mod examine;
@@ -34,6 +35,7 @@ pub mod dns;
 pub mod polycube;
 
 pub use config::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
+pub use devices::MovedDevices;
 pub use driver::{DriverFuture, NetworkDriver};
 pub use error::{NetworkError, PortOwner};
 pub use examine::Finding;

@@ -8,6 +8,7 @@ mod exit;
 mod ids;
 mod mac_address;
 mod names;
+mod net_device;
 mod policy;
 mod request;
 mod signal;
@@ -20,6 +21,7 @@ pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
 pub use mac_address::MacAddress;
 pub use names::{InterfaceName, ObjectName, is_host_name};
+pub use net_device::{NetDeviceMove, NewDeviceName};
 pub use policy::{Healthcheck, RestartPolicy};
 pub use request::{
     CapabilityBase, CapabilityRequest, ContainerRequest, CpuWeight, DnsRequest, HostAddress, IdMap, IdMaps,
@@ -49,6 +51,11 @@ pub enum SpecError {
     /// Not an interface name.
     #[error("`{0}` is not an interface name (1 to 15 bytes without `/`, `:`, `%` and white space)")]
     InterfaceName(String),
+    /// Neither the name of an interface nor a template.
+    #[error(
+        "`{0}` is neither an interface name (1 to 15 bytes without `/`, `:`, `%` and white space) nor a template with one `%d`"
+    )]
+    DeviceTemplate(String),
     /// Not an Ethernet address.
     #[error("`{0}` is not a hardware address (six bytes such as `02:42:ac:11:00:02`)")]
     MacAddress(String),

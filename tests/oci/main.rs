@@ -17,6 +17,7 @@ mod hangs;
 mod hooks;
 mod host_mounts;
 mod lifecycle;
+mod net_devices;
 mod own_program;
 mod seccomp;
 mod streams;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         hooks::cases(),
         host_mounts::cases(),
         lifecycle::cases(),
+        net_devices::cases(),
         own_program::cases(),
         seccomp::cases(),
         streams::cases(),

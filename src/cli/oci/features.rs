@@ -104,6 +104,7 @@ pub(super) fn run() -> Result<ExitCode, CliError> {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
+            "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": true } },
         },
         // Whoever takes annotations over from an image must not take these.

@@ -7,6 +7,7 @@ use oci_spec::runtime::Hook;
 use crate::container::explain::{Explanation, Process};
 use crate::engine::{ContainerFiles, NetworkWish};
 use crate::namespaces::cgroup::{CgroupPlan, PlannedDirectory, PlannedWrite};
+use crate::spec::NetDeviceMove;
 
 fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
@@ -35,6 +36,20 @@ pub(super) fn hook(hook: &Hook) -> Explanation {
             "who asked for the hook would find the container without what it does: networks, for one",
         )
         .read(&["runtime-spec: config.md, POSIX-platform Hooks", "execve(2)"])
+}
+
+/// Explains the way of a network device of the host's into a container.
+pub(super) fn net_device(device: &NetDeviceMove) -> Explanation {
+    let NetDeviceMove { name, becomes } = device;
+    let words = format!("move the interface {name} into the container as {becomes}, with its addresses, and raise it");
+    Explanation::new(Process::Parent, "move_net_device", &words)
+        .call("sendto(…, [{…nlmsg_type=RTM_NEWLINK, …}, {…}, […IFLA_NET_NS_FD…]…)", None)
+        .call("setns(…, CLONE_NEWNET)", None)
+        .because(
+            "the configuration gives it to the container; while the process waits for its plan",
+            "the container would not have the device, and the host would keep it",
+        )
+        .read(&["runtime-spec: config-linux.md, Network Devices", "rtnetlink(7)", "network_namespaces(7)"])
 }
 
 /// Explains the directory of a bundle's container.

@@ -102,8 +102,16 @@ impl<'a> Subject<'a> {
             .chain(files);
         let cgroup = self.cgroup.map(host::cgroup).unwrap_or_default();
         let networks = self.networks.iter().map(host::network);
-        let parent =
-            before.chain(cgroup).chain(early).chain(clone).chain(set_up).chain(networks).chain(late).chain(hooks);
+        let net_devices = self.prepared.net_devices.iter().map(host::net_device);
+        let parent = before
+            .chain(cgroup)
+            .chain(early)
+            .chain(clone)
+            .chain(set_up)
+            .chain(net_devices)
+            .chain(networks)
+            .chain(late)
+            .chain(hooks);
         let child = std::iter::once(begin).chain(create).chain([created]);
         let steps = parent.chain(child).chain(say_start).chain(start).chain(program);
         let number = |(at, explanation)| Step { number: at + 1, explanation };

@@ -1,13 +1,15 @@
 //! `create`: everything but the program.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::bundle::Bundle;
 use super::console::ConsoleSocket;
 use super::process::{FirstProcess, FirstStreams, write_pid_file};
+use super::state::file;
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, Runtime, Status, Trace,
     delete, hooks, listener,
@@ -17,8 +19,9 @@ use crate::container::{
 };
 use crate::engine::explain::{LaunchExplanation, Subject, is_root};
 use crate::engine::host::{cgroup_view, seen_cgroups};
-use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
+use crate::namespaces::{Namespace, NamespaceSet};
+use crate::network::MovedDevices;
 use crate::seccomp::{self, SpecFilter};
 use crate::store::{FileLock, ProcessIdentity};
 use crate::sys::Child;
@@ -77,7 +80,7 @@ pub struct CreatedContainer {
     pub warnings: Vec<String>,
 }
 
-/// Creates a container. Its process is a child of the caller's; it outlives the caller and waits for [`super::start`].
+/// Creates a container. Its process is a child of the caller's; it outlives the caller and waits for [`super::start()`].
 ///
 /// Where a step fails nothing is left: no process, cgroup, mount, state. Whatever a kill leaves of the caller, `delete --force`
 /// clears; its process ends by itself.
@@ -87,7 +90,15 @@ pub struct CreatedContainer {
 pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer, OciError> {
     let socket = check_terminal(job)?;
     let (directory, lock) = runtime.root.claim(job.id)?;
-    let mut making = Making { directory, lock, cgroup_record: None, host_mounts: None, cgroup: None, process: None };
+    let mut making = Making {
+        directory,
+        lock,
+        cgroup_record: None,
+        host_mounts: None,
+        cgroup: None,
+        net_devices: None,
+        process: None,
+    };
     let first = match making.create(runtime, job, socket.as_ref()) {
         Ok(created) => return Ok(created),
         Err(error) => error,
@@ -122,6 +133,8 @@ struct Making {
     cgroup_record: Option<CgroupRecord>,
     host_mounts: Option<HostMounts>,
     cgroup: Option<Cgroup>,
+    /// Until the container is created: a container that does not come to be gives them back.
+    net_devices: Option<MovedDevices>,
     process: Option<FirstProcess>,
 }
 
@@ -210,6 +223,11 @@ impl Making {
         drop(theirs);
         job.trace.tell(&prepared.plan);
         let mapped = prepared.set_up(process.raw_pid())?.fds;
+        if !prepared.net_devices.is_empty() {
+            let netns = network_namespace(prepared, joins, process.pid())?;
+            let moved = MovedDevices::move_into(netns, &prepared.net_devices).map_err(OciError::NetDevices)?;
+            self.net_devices = Some(moved);
+        }
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
         let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).collect();
         match init.send_plan(&prepared.plan, &all) {
@@ -257,13 +275,26 @@ impl Making {
 
     /// Takes back what was made; what cannot be taken back stays recorded, for `delete --force`.
     fn undo(self) -> Result<(), OciError> {
+        // While somebody has its namespace open: with that the kernel removes a device.
+        let devices = self.net_devices.map_or(Ok(()), MovedDevices::put_back).map_err(OciError::NetDevices);
         drop(self.process);
         if let Some(record) = &self.cgroup_record {
             delete::clear_cgroup(record, self.cgroup.as_ref())?;
         }
         self.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
-        self.directory.remove()
+        self.directory.remove()?;
+        devices
     }
+}
+
+/// Takes the network namespace that the new process is in, or is about to join.
+fn network_namespace(prepared: &Prepared, joins: Vec<OwnedFd>, pid: i32) -> Result<OwnedFd, OciError> {
+    let mut joined = prepared.joins.iter().zip(joins).filter(|(join, _)| join.kind == Namespace::Network);
+    if let Some((_, netns)) = joined.next() {
+        return Ok(netns);
+    }
+    let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    File::open(&path).map(OwnedFd::from).map_err(file("open", &path))
 }
 
 fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {

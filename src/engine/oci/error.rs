@@ -8,6 +8,7 @@ use crate::container::{ContainerError, LaunchFailure, SpawnError};
 use crate::namespaces::cgroup::CgroupError;
 use crate::namespaces::mount::MountError;
 use crate::namespaces::user::UserNamespaceError;
+use crate::network::NetworkError;
 use crate::seccomp::SeccompError;
 use crate::store::StoreError;
 
@@ -134,6 +135,9 @@ pub enum OciError {
     /// The plan.
     #[error(transparent)]
     Container(#[from] ContainerError),
+    /// A network device of the host's that goes into the container.
+    #[error("linux.netDevices")]
+    NetDevices(#[source] NetworkError),
     /// A mount of the host's.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -174,6 +178,7 @@ impl OciError {
         match self {
             Self::Init(failure) => failure.hint.clone(),
             Self::Container(error) => error.hint(),
+            Self::NetDevices(error) => error.hint(),
             Self::Mount(error) => error.hint(),
             Self::Spawn(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
