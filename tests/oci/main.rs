@@ -18,6 +18,7 @@ mod hooks;
 mod host_mounts;
 mod lifecycle;
 mod net_devices;
+mod notify;
 mod own_program;
 mod seccomp;
 mod streams;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         host_mounts::cases(),
         lifecycle::cases(),
         net_devices::cases(),
+        notify::cases(),
         own_program::cases(),
         seccomp::cases(),
         streams::cases(),

@@ -9,7 +9,7 @@ use crate::engine::oci::{self, OciError, OciId};
 
 /// Starts a created container.
 pub(super) fn start(args: &OneId, context: &Context<'_>) -> Result<ExitCode, CliError> {
-    oci::start(&context.runtime, &args.id)?;
+    context.warn(&oci::start(&context.runtime, &args.id)?);
     Ok(ExitCode::SUCCESS)
 }
 

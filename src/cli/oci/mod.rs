@@ -126,7 +126,9 @@ fn perform(
     inherited: &[Option<OwnedFd>],
 ) -> Result<ExitCode, CliError> {
     let listen_fds = listen_fds();
-    let context = Context { runtime: runtime(args, settings)?, log, inherited, listen_fds };
+    let mut runtime = runtime(args, settings)?;
+    runtime.notify_socket = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+    let context = Context { runtime, log, inherited, listen_fds };
     let Some(command) = command else {
         let error = super::args::UsageError::new("a command is missing");
         return Err(error.hint(format!("`{NAME} --help` lists what there is")).into());
@@ -166,7 +168,12 @@ fn runtime(args: &RuntimeArgs, settings: &Settings) -> Result<Runtime, OciError>
         path: root.clone(),
         source,
     })?;
-    Ok(Runtime { root: StateRoot::new(root), cgroups, filter_cache: settings.directories.data().join("cache/seccomp") })
+    Ok(Runtime {
+        root: StateRoot::new(root),
+        cgroups,
+        notify_socket: None,
+        filter_cache: settings.directories.data().join("cache/seccomp"),
+    })
 }
 
 /// Takes the descriptors that a container is to have, before any of ours can get their numbers; no other that we inherited

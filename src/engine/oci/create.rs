@@ -1,5 +1,6 @@
 //! `create`: everything but the program.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::state::file;
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, Runtime, Status, Trace,
-    delete, hooks, listener,
+    delete, hooks, listener, notify,
 };
 use crate::container::{
     BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
@@ -153,7 +154,11 @@ impl Making {
         self.host_mounts.clone_from(&record.host_mounts);
         self.make_cgroup(&mut record, spec)?;
         let seen = self.cgroup.as_ref().map(|cgroup| view(cgroup, spec)).unwrap_or_default();
-        let mut prepared = prepare(job, seen, filter(runtime, spec)?)?;
+        let mut notifying = Cow::Borrowed(spec);
+        if runtime.notify_socket.is_some() {
+            notify::add_to(notifying.to_mut(), &self.directory)?;
+        }
+        let mut prepared = prepare(job, &notifying, seen, filter(runtime, spec)?)?;
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
         let mut warnings = std::mem::take(&mut prepared.warnings);
         warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
@@ -379,7 +384,7 @@ pub fn explain(runtime: &Runtime, job: &CreateJob<'_>) -> Result<LaunchExplanati
         true => seen_cgroups(plan.v1_names(), plan.has_v2()),
         false => CgroupView::Directories { joined: plan.v1_names(), seen: plan.named_directories() },
     });
-    let mut prepared = prepare(job, seen, compile(spec, None)?)?;
+    let mut prepared = prepare(job, spec, seen, compile(spec, None)?)?;
     warnings.append(&mut prepared.warnings);
     is_root(&mut warnings);
     let hooks = spec.hooks().clone().unwrap_or_default();
@@ -395,7 +400,12 @@ pub fn explain(runtime: &Runtime, job: &CreateJob<'_>) -> Result<LaunchExplanati
     Ok(subject.explain(warnings))
 }
 
-fn prepare(job: &CreateJob<'_>, cgroups: CgroupView, seccomp: Option<SpecFilter>) -> Result<Prepared, OciError> {
+fn prepare(
+    job: &CreateJob<'_>,
+    spec: &Spec,
+    cgroups: CgroupView,
+    seccomp: Option<SpecFilter>,
+) -> Result<Prepared, OciError> {
     let options = BundleOptions {
         start_at_once: false,
         die_with_parent: job.die_with_parent,
@@ -405,5 +415,5 @@ fn prepare(job: &CreateJob<'_>, cgroups: CgroupView, seccomp: Option<SpecFilter>
         new_keyring: job.new_keyring,
         ..BundleOptions::default()
     };
-    Ok(prepare_bundle(&job.bundle.spec, &job.bundle.path, job.id.as_str(), &options)?)
+    Ok(prepare_bundle(spec, &job.bundle.path, job.id.as_str(), &options)?)
 }

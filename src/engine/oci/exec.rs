@@ -87,7 +87,7 @@ fn live(executed: Executed, signals: &MainSignals, console: &mut dyn Console) ->
         let ends = StreamEnds { terminal: Some(terminal), ..StreamEnds::default() };
         console.connect(ends).map_err(OciError::kernel("connect the process's terminal"))?;
     }
-    attend(executed.process, signals, console)
+    attend(executed.process, None, signals, console)
 }
 
 fn execute(runtime: &Runtime, job: &ExecJob<'_>) -> Result<Executed, OciError> {

@@ -12,6 +12,7 @@ mod host_mounts;
 mod id;
 mod kill;
 mod listener;
+mod notify;
 mod pause;
 mod process;
 mod processes;

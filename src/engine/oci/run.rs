@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::create::{CreateJob, CreatedContainer, create};
+use super::notify::Notify;
 use super::{OciError, OciId, Runtime, delete, start};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
 use crate::spec::ExitStatus;
@@ -15,9 +16,13 @@ use crate::spec::ExitStatus;
 /// # Errors
 /// As [`create`] and [`super::start()`]; nothing of the container is left then.
 pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String>, OciError> {
-    let CreatedContainer { container, init, warnings, process, .. } = create(runtime, job)?;
+    let CreatedContainer { container, init, mut warnings, process, .. } = create(runtime, job)?;
+    let notify = start::notify(runtime, &container, &mut warnings);
     match init.map_or(Ok(()), |init| start::execute(&container, init)) {
-        Ok(()) => Ok(warnings),
+        Ok(()) => {
+            notify.map_or(Ok(()), |notify| notify.wait(process.pidfd.as_fd(), process.pid.as_raw_nonzero().get()))?;
+            Ok(warnings)
+        }
         Err(error) => {
             drop(MainProcess::new(process));
             Err(undo(runtime, job.id, error))
@@ -37,9 +42,10 @@ pub fn run(
     console: &mut dyn Console,
 ) -> Result<(ExitStatus, Vec<String>), OciError> {
     let signals = MainSignals::block().map_err(|error| signals_failed(&error))?;
-    let created = create(runtime, job)?;
+    let mut created = create(runtime, job)?;
+    let notify = start::notify(runtime, &created.container, &mut created.warnings);
     created.warnings.iter().for_each(|warning| console.warn(warning));
-    let outcome = live(created, &signals, console);
+    let outcome = live(created, notify, &signals, console);
     console.disconnect();
     match outcome {
         Ok(status) => {
@@ -51,7 +57,12 @@ pub fn run(
 }
 
 /// From the first process, created, to its end.
-fn live(created: CreatedContainer, signals: &MainSignals, console: &mut dyn Console) -> Result<ExitStatus, OciError> {
+fn live(
+    created: CreatedContainer,
+    notify: Option<Notify>,
+    signals: &MainSignals,
+    console: &mut dyn Console,
+) -> Result<ExitStatus, OciError> {
     let CreatedContainer { container, process, init, terminal, .. } = created;
     let process = MainProcess::new(process);
     if terminal.is_some() {
@@ -61,25 +72,39 @@ fn live(created: CreatedContainer, signals: &MainSignals, console: &mut dyn Cons
     if let Some(init) = init {
         start::execute(&container, init)?;
     }
-    attend(process, signals, console)
+    attend(process, notify, signals, console)
 }
 
-/// Waits for the end of a process whose program runs, and passes signals on to it.
+/// Waits for the end of a process whose program runs, and passes signals on to it, and to a service manager that it is ready: the
+/// manager knows the container by us, who stay.
 pub(super) fn attend(
     mut process: MainProcess,
+    mut notify: Option<Notify>,
     signals: &MainSignals,
     console: &mut dyn Console,
 ) -> Result<ExitStatus, OciError> {
     loop {
+        let message = notify.as_ref().map_or(signals.as_fd(), AsFd::as_fd);
         let mut fds = [
             PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(message, PollFlags::IN),
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(OciError::kernel("wait for the container's process")(errno.into())),
         }
-        let [ended, signalled] = fds.map(|fd| !fd.revents().is_empty());
+        let [ended, signalled, told] = fds.map(|fd| !fd.revents().is_empty());
+        if told && let Some(hears) = &notify {
+            match hears.hear(std::process::id().cast_signed()) {
+                Ok(false) => {}
+                Ok(true) => notify = None,
+                Err(error) => {
+                    console.warn(&format!("tell NOTIFY_SOCKET that the container is ready: {error}"));
+                    notify = None;
+                }
+            }
+        }
         if ended {
             return process.reap().map_err(OciError::kernel("take the status of the container's process"));
         }

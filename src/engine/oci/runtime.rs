@@ -1,5 +1,6 @@
 //! What every command of the runtime works with.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Runtime {
     pub root: StateRoot,
     /// Who makes cgroups.
     pub cgroups: CgroupDriver,
+    /// The socket of the service manager that wants to hear when a container is ready (sd_notify(3)).
+    pub notify_socket: Option<OsString>,
     /// Where compiled filters of system calls are kept.
     pub filter_cache: PathBuf,
 }

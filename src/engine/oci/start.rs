@@ -1,30 +1,58 @@
 //! `start`: the word that the container's process waits for.
 
+use std::os::fd::AsFd;
+
 use oci_spec::runtime::Spec;
 
+use super::notify::Notify;
 use super::{Container, OciError, OciId, Runtime, Status, delete, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
+use crate::store::ProcessIdentity;
 
 /// Starts a created container: its program runs when this returns.
 ///
 /// # Errors
 /// [`OciError::State`] unless the container is created; [`OciError::Init`] where the program cannot be executed: the container
 /// has ended then. [`OciError::Hook`] where a poststart hook fails: the container is deleted then.
-pub fn start(runtime: &Runtime, id: &OciId) -> Result<(), OciError> {
-    let (container, _lock) = runtime.find_locked(id)?;
+///
+/// Where a service manager wants to hear when the container is ready, this returns when it is, or has ended. The result are
+/// warnings.
+pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
+    let (container, lock) = runtime.find_locked(id)?;
     let connection = match container.status()? {
         Status::Created => container.directory.connect()?,
         _ => None,
     };
     let Some(connection) = connection else { return Err(refusal(&container)?) };
+    let mut warnings = Vec::new();
+    let notify = notify(runtime, &container, &mut warnings);
     match execute(&container, InitChannel::at_start_socket(connection)) {
         // The specification's step 9 goes on at its step 12, where the container is destroyed.
-        Err(first @ OciError::Hook { .. }) => Err(match delete::destroy(&container) {
-            Ok(_) => first,
-            Err(then) => OciError::NotCleared { first: Box::new(first), then: Box::new(then) },
-        }),
-        other => other,
+        Err(first @ OciError::Hook { .. }) => {
+            return Err(match delete::destroy(&container) {
+                Ok(_) => first,
+                Err(then) => OciError::NotCleared { first: Box::new(first), then: Box::new(then) },
+            });
+        }
+        other => other?,
     }
+    // Others may work on it while we wait.
+    drop(lock);
+    let process = container.record.init.as_ref().map(ProcessIdentity::open_pidfd).transpose()?.flatten();
+    if let (Some(notify), Some(process)) = (notify, process) {
+        notify.wait(process.as_fd(), container.record.init.as_ref().map_or(0, |init| init.pid))?;
+    }
+    Ok(warnings)
+}
+
+/// Makes the container's socket, where somebody wants to hear from it. A manager that is not there is worth a warning: what is
+/// named may be left over from somebody's surroundings.
+pub(super) fn notify(runtime: &Runtime, container: &Container, warnings: &mut Vec<String>) -> Option<Notify> {
+    let made = Notify::listen(&container.directory, runtime.notify_socket.as_ref()?);
+    made.unwrap_or_else(|error| {
+        warnings.push(error.line());
+        None
+    })
 }
 
 /// Lets the container's process go on to its program, and runs the hooks that come after.
