@@ -31,6 +31,10 @@ fn main() {
             println!("cargo::rustc-link-arg-bins=-L{}", directory.display());
             println!("cargo::rustc-link-arg-bins=-no-pie");
             println!("cargo::rustc-link-arg-bins=-Wl,--no-dynamic-linker");
+            if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+                // src/sys/entry.rs
+                println!("cargo::rustc-link-arg-bins=-Wl,-e,mydocker_entry");
+            }
         }
         Err(error) => println!("cargo::warning=the binary is linked dynamically: {error}"),
     }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         return cli::plugin::run();
     }
     if cli::may_start_containers(&words) {
-        // Where it fails, what makes a container's process refuses to.
+        // Mostly done already, before the C library started. Where it fails, what makes a container's process refuses to.
         let _ = run_sealed();
     }
     if cli::oci::is_called(&name) {

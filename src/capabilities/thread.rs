@@ -1,6 +1,8 @@
 //! What the calling thread has, and giving it up. Capabilities belong to a thread, not to a process.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use std::io;
+
+use caps::{CapSet, Capability};
 
 use super::{CapabilityError, CapabilitySet, CapabilitySets};
 use crate::sys;
@@ -10,10 +12,9 @@ use crate::sys;
 /// It asks the bounding and the permitted set. A container in a user namespace of its own starts with every
 /// capability there, whatever the thread that made it lacks (user_namespaces(7)); ask inside, or not at all.
 pub fn intersect_host(set: CapabilitySet) -> Result<(CapabilitySet, CapabilitySet), CapabilityError> {
-    // A kernel older than a capability answers EINVAL: it lacks it.
-    let bounding =
-        members(set).filter(|capability| caps::has_cap(None, CapSet::Bounding, *capability).unwrap_or(false));
-    let host = set.intersection(collect(bounding)).intersection(permitted()?);
+    // One file has both. What a kernel is too old to know stands in neither.
+    let [bounding, permitted] = status(["CapBnd:", "CapPrm:"])?;
+    let host = set.intersection(bounding).intersection(permitted);
     Ok((host, set.difference(host)))
 }
 
@@ -47,20 +48,14 @@ pub fn apply(set: CapabilitySet) -> Result<(), CapabilityError> {
         to: CapabilitySet::EMPTY,
         source,
     })?;
-    write(CapSet::Inheritable, "inheritable", CapabilitySet::EMPTY)?;
-    // Effective first: it must never hold what permitted does not, and lowering permitted asks for no right.
-    write(CapSet::Effective, "effective", set)?;
-    write(CapSet::Permitted, "permitted", set)
+    write(set, set, CapabilitySet::EMPTY)
 }
 
 /// Makes these the calling thread's sets. The bounding set has to hold what becomes inheritable.
 pub fn apply_sets(sets: &CapabilitySets) -> Result<(), CapabilityError> {
     let none = CapabilitySet::EMPTY;
     caps::clear(None, CapSet::Ambient).map_err(|source| CapabilityError::Set { set: "ambient", to: none, source })?;
-    // While permitted holds all: only what is permitted can become inheritable.
-    write(CapSet::Inheritable, "inheritable", sets.inheritable)?;
-    write(CapSet::Effective, "effective", sets.effective)?;
-    write(CapSet::Permitted, "permitted", sets.permitted)?;
+    write(sets.effective, sets.permitted, sets.inheritable)?;
     let failed = |source| CapabilityError::Set { set: "ambient", to: sets.ambient, source };
     // It is empty: what is not to be in it needs no call.
     members(sets.ambient).try_for_each(|capability| caps::raise(None, CapSet::Ambient, capability)).map_err(failed)
@@ -68,14 +63,29 @@ pub fn apply_sets(sets: &CapabilitySets) -> Result<(), CapabilityError> {
 
 /// Reads the calling thread's permitted set.
 pub fn permitted() -> Result<CapabilitySet, CapabilityError> {
-    let set =
-        caps::read(None, CapSet::Permitted).map_err(|source| CapabilityError::Read { set: "permitted", source })?;
-    Ok(collect(set.into_iter()))
+    status(["CapPrm:"]).map(|[set]| set)
 }
 
-fn write(which: CapSet, name: &'static str, to: CapabilitySet) -> Result<(), CapabilityError> {
-    let value: CapsHashSet = members(to).collect();
-    caps::set(None, which, &value).map_err(|source| CapabilityError::Set { set: name, to, source })
+/// Reads sets of the calling thread by the names of their lines (proc_pid_status(5)).
+fn status<const N: usize>(lines: [&'static str; N]) -> Result<[CapabilitySet; N], CapabilityError> {
+    let text = sys::read_pseudo_file("/proc/thread-self/status").map_err(CapabilityError::Status)?;
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let read = |name: &str| value(name).and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    let sets = lines.map(read);
+    if sets.contains(&None) {
+        return Err(CapabilityError::Status(io::ErrorKind::InvalidData.into()));
+    }
+    Ok(sets.map(|bits| CapabilitySet::from_bits(bits.unwrap_or_default())))
+}
+
+/// Sets three at once: only what is permitted before can become inheritable, and effective never holds what permitted does not.
+fn write(
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
+    inheritable: CapabilitySet,
+) -> Result<(), CapabilityError> {
+    sys::capability::set_all(effective.bits(), permitted.bits(), inheritable.bits())
+        .map_err(|source| CapabilityError::SetAll { effective, permitted, inheritable, source })
 }
 
 /// Iterates over the members as the `caps` crate names them.
@@ -84,16 +94,12 @@ fn members(set: CapabilitySet) -> impl Iterator<Item = Capability> {
     set.names().filter_map(|name| name.parse().ok())
 }
 
-fn collect(capabilities: impl Iterator<Item = Capability>) -> CapabilitySet {
-    CapabilitySet::from_bits(capabilities.fold(0, |bits, capability| bits | capability.bitmask()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Reads one `Cap…` line of the calling thread.
-    fn status(line: &str) -> u64 {
+    fn shown(line: &str) -> u64 {
         let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let value = text.lines().find_map(|l| l.strip_prefix(line)).unwrap();
         u64::from_str_radix(value.trim_start_matches(':').trim(), 16).unwrap()
@@ -101,7 +107,8 @@ mod tests {
 
     #[test]
     fn the_crate_and_the_set_agree_on_every_name_and_number() {
-        assert_eq!(collect(members(CapabilitySet::all())), CapabilitySet::all());
+        let bits = members(CapabilitySet::all()).fold(0, |bits, capability| bits | capability.bitmask());
+        assert_eq!(CapabilitySet::from_bits(bits), CapabilitySet::all());
         assert_eq!(members(CapabilitySet::all()).count(), 41);
     }
 
@@ -113,9 +120,9 @@ mod tests {
             limit_bounding(kept).unwrap();
             apply(kept).unwrap();
             for line in ["CapBnd", "CapPrm", "CapEff"] {
-                assert_eq!(status(line), kept.bits(), "{line}");
+                assert_eq!(shown(line), kept.bits(), "{line}");
             }
-            assert_eq!((status("CapInh"), status("CapAmb")), (0, 0));
+            assert_eq!((shown("CapInh"), shown("CapAmb")), (0, 0));
             assert_eq!(permitted().unwrap(), kept);
             let (host, missing) = intersect_host(CapabilitySet::docker()).unwrap();
             assert_eq!(host, kept);
@@ -130,7 +137,7 @@ mod tests {
         std::thread::spawn(|| {
             apply(CapabilitySet::EMPTY).unwrap();
             let error = apply(CapabilitySet::docker()).unwrap_err();
-            assert!(matches!(error, CapabilityError::Set { set: "effective", .. }), "{error:?}");
+            assert!(matches!(error, CapabilityError::SetAll { .. }), "{error:?}");
             assert!(error.hint().unwrap().contains("CapPrm"));
         })
         .join()

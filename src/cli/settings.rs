@@ -25,8 +25,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// What `--rootfs` said, absolute: in `run` there is no IMAGE then.
     pub rootfs: Option<PathBuf>,
-    /// What `image: root_fs` means, absolute; `None` when none is found.
-    pub default_rootfs: Option<PathBuf>,
+    /// What `image: root_fs` was said to mean, absolute.
+    named_rootfs: Option<PathBuf>,
 }
 
 impl Settings {
@@ -58,11 +58,6 @@ impl Settings {
         };
         let rootfs = args.rootfs.as_deref().map(absolute).transpose()?;
         let named = variable("MYDOCKER_ROOTFS").map(|path| absolute(Path::new(&path))).transpose()?;
-        let found = || {
-            // A binary that is used where it was built needs no installation.
-            let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/rootfs");
-            [data.join("root_fs"), built].into_iter().find(|path| path.is_dir())
-        };
         let own_configurations =
             args.cni_conf_dir.clone().or_else(|| variable("MYDOCKER_CNI_CONF_DIR").map(PathBuf::from));
         let own_configurations = own_configurations.map(|path| absolute(&path)).transpose()?;
@@ -71,7 +66,7 @@ impl Settings {
         Ok(Self {
             cni_configurations: own_configurations.into_iter().chain([PathBuf::from(CONFIGURATIONS)]).collect(),
             cni_path: cni_path.map(|path| checked_cni_path(&path)).transpose()?,
-            default_rootfs: rootfs.clone().or(named).or_else(found),
+            named_rootfs: rootfs.clone().or(named),
             rootfs,
             cgroup_parent: checked_cgroup(&cgroup_parent)?,
             firewall: FirewallOptions {
@@ -87,6 +82,14 @@ impl Settings {
             },
             directories: Directories::new(run, data),
         })
+    }
+
+    /// Says what `image: root_fs` means, absolute; `None` when none is found.
+    pub fn default_rootfs(&self) -> Option<PathBuf> {
+        // A binary that is used where it was built needs no installation.
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("root_fs/rootfs");
+        let found = || [self.directories.data().join("root_fs"), built].into_iter().find(|path| path.is_dir());
+        self.named_rootfs.clone().or_else(found)
     }
 }
 
@@ -157,9 +160,9 @@ mod tests {
         let found = settings(args, &env).unwrap();
         assert_eq!(found.directories.run(), "/o/run");
         assert_eq!(found.directories.data(), std::env::current_dir().unwrap().join("rel"));
-        assert_eq!((found.default_rootfs, found.rootfs), (Some("/e/root".into()), None));
+        assert_eq!((found.default_rootfs(), found.rootfs), (Some("/e/root".into()), None));
         let found = settings(GlobalArgs { rootfs: Some("/o/root".into()), ..Default::default() }, &env).unwrap();
-        assert_eq!((found.default_rootfs, found.rootfs), (Some("/o/root".into()), Some("/o/root".into())));
+        assert_eq!((found.default_rootfs(), found.rootfs), (Some("/o/root".into()), Some("/o/root".into())));
         let found = settings(GlobalArgs::default(), &[("MYDOCKER_RUN_DIR", "")]).unwrap();
         assert_eq!((found.directories.run(), &found.cgroup_parent[..]), ("/run/mydocker".as_ref(), "/mydocker"));
         assert_eq!(found.log_level, LogLevel::Warn);

@@ -241,7 +241,6 @@ mod tests {
             devices: Vec::new(),
             device_rules: Vec::new(),
             kernel_files: KernelFiles::Protected,
-            apparmor: None,
             limits: ResourceLimits::default(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),

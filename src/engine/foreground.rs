@@ -131,9 +131,8 @@ impl<'a> Run<'a> {
     fn claim(dirs: &'a Directories, job: &ForegroundJob<'_>) -> Result<Self, LaunchError> {
         let path = CgroupPath::new(&format!("{}/{}", job.cgroup_parent, job.request.id.as_str()))?;
         let hierarchies = Hierarchies::discover()?;
-        // Our own is locked, so it is none of the stale ones.
         let claim = Claim::take(dirs.run(), &job.request.id, path.as_str())?;
-        let stale = claim::stale(dirs.run(), job.cgroup_parent);
+        let stale = claim::stale(dirs.run(), job.cgroup_parent, Some(&job.request.id));
         Ok(Self { dirs, claim, stale, hierarchies, path, cgroup: None, network: None })
     }
 

@@ -11,13 +11,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::mount::{MountChange, RDONLY, change_mount};
-use super::process::execute;
+use super::process::execute_file;
 
 const OWN: &str = "/proc/self/exe";
 
@@ -26,6 +27,17 @@ const OWN: &str = "/proc/self/exe";
 /// # Errors
 /// /proc does not tell.
 pub fn is_sealed() -> io::Result<bool> {
+    // What it runs from stays what it is until the next execve(2).
+    static SEALED: AtomicBool = AtomicBool::new(false);
+    if SEALED.load(Ordering::Relaxed) {
+        return Ok(true);
+    }
+    let sealed = look_whether_sealed()?;
+    SEALED.store(sealed, Ordering::Relaxed);
+    Ok(sealed)
+}
+
+fn look_whether_sealed() -> io::Result<bool> {
     let path = std::fs::read_link(OWN)?;
     // A mount that is attached nowhere has its file at its own root.
     if path == Path::new("/") {
@@ -59,8 +71,7 @@ pub fn run_sealed() -> io::Result<()> {
         text(entry)
     });
     let env: Vec<_> = env.collect::<Result<_, _>>()?;
-    let executable = seal()?;
-    Err(execute(&CString::new(descriptor_path(&executable)).map_err(io::Error::other)?, &args, &env))
+    Err(execute_file(seal()?.as_fd(), &args, &env))
 }
 
 /// Opens the program that this process runs from, in a form that nobody can write to: `/proc/self/fd/N` can be executed.
@@ -83,7 +94,8 @@ fn read_only_clone() -> io::Result<OwnedFd> {
     change_mount(clone.as_fd(), &MountChange { set: RDONLY, ..MountChange::default() })?;
     // The kernel dissolves the mount with the last descriptor that open_tree(2) gave. Until then whoever is root in a mount namespace
     // and has a descriptor of the file may make it writable again; a mount that is no namespace's cannot be changed by anybody.
-    Ok(rustix::fs::open(descriptor_path(&clone), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+    let empty_path = OpenTreeFlags::from_bits_retain(AtFlags::EMPTY_PATH.bits());
+    Ok(open_tree(clone.as_fd(), "", OpenTreeFlags::OPEN_TREE_CLOEXEC | empty_path)?)
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {

@@ -5,6 +5,8 @@ pub mod bpf;
 pub mod capability;
 pub mod channel;
 pub mod clone;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod entry;
 pub mod executable;
 pub mod heap;
 pub mod message;
@@ -25,4 +27,4 @@ pub use clone::{Child, CloneError, CloneRequest, Fresh, clone_process, exit_now}
 pub use heap::trim_heap;
 pub use message::{parse_message, send_message};
 pub use nsfs::namespace_kind;
-pub use pseudo_file::read_pseudo_file;
+pub use pseudo_file::{read_pseudo_bytes, read_pseudo_file};

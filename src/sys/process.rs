@@ -42,21 +42,31 @@ pub fn unblock_signals() {
 pub fn place_descriptors(fds: &[Option<BorrowedFd<'_>>], stdio: usize) -> io::Result<Vec<OwnedFd>> {
     let count = fds.len() as RawFd;
     let filler = fds.first().copied().flatten().ok_or(io::ErrorKind::InvalidInput)?;
-    // First above all targets, then down: a source may itself be the number of another's target.
-    let mut moved = Vec::with_capacity(fds.len());
-    for fd in fds {
-        let source = fd.unwrap_or(filler).as_raw_fd();
-        // SAFETY: F_DUPFD_CLOEXEC takes a borrowed, open descriptor and a lower bound.
-        moved.push(check(i64::from(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, count) }))? as RawFd);
+    // What stands where another is to be goes above all of them first.
+    let mut sources = Vec::with_capacity(fds.len());
+    for (target, fd) in fds.iter().enumerate() {
+        let mut source = fd.unwrap_or(filler).as_raw_fd();
+        if source < count && source != target as RawFd {
+            // SAFETY: F_DUPFD_CLOEXEC takes a borrowed, open descriptor and a lower bound.
+            source = check(i64::from(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, count) }))? as RawFd;
+        }
+        sources.push(source);
     }
     let mut placed = Vec::new();
-    for (target, source) in moved.into_iter().enumerate() {
-        let flags = if target < stdio && fds[target].is_some() { 0 } else { libc::O_CLOEXEC };
-        // SAFETY: both numbers are ours: the source was made above, the target is one of those this function replaces.
-        check(i64::from(unsafe { libc::dup3(source, target as RawFd, flags) }))?;
+    for (target, source) in sources.into_iter().enumerate() {
+        let target_fd = target as RawFd;
+        let stays = target < stdio && fds[target].is_some();
+        let done = if source == target_fd {
+            // SAFETY: F_SETFD takes a flag and changes nothing else.
+            unsafe { libc::fcntl(target_fd, libc::F_SETFD, if stays { 0 } else { libc::FD_CLOEXEC }) }
+        } else {
+            // SAFETY: the source is open, as we have borrowed or made it; the target is one of those this function replaces.
+            unsafe { libc::dup3(source, target_fd, if stays { 0 } else { libc::O_CLOEXEC }) }
+        };
+        check(i64::from(done))?;
         if target >= stdio {
-            // SAFETY: dup3 has just opened this number and nothing else owns it.
-            placed.push(unsafe { OwnedFd::from_raw_fd(target as RawFd) });
+            // SAFETY: the number is open, and whoever owned it does so no more: this process has nothing but what is placed here.
+            placed.push(unsafe { OwnedFd::from_raw_fd(target_fd) });
         }
     }
     close_from(count)?;
@@ -119,14 +129,33 @@ pub fn take_inherited(count: u32) -> io::Result<Vec<Option<OwnedFd>>> {
     Ok(taken)
 }
 
+/// The form that execve(2) takes lists in: pointers, and a null pointer behind the last.
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
 /// Replaces this program (execve(2)). Comes back only with an error.
 pub fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-    };
     let (args, env) = (pointers(args), pointers(env));
     // SAFETY: both lists end with a null pointer and point to strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Replaces this program by the file that a descriptor is open on (execveat(2)). Comes back only with an error.
+pub fn execute_file(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: the path is an empty C string; both lists end with a null pointer and point to strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
     io::Error::last_os_error()
 }
 

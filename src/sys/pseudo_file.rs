@@ -10,8 +10,16 @@ use std::path::Path;
 /// # Errors
 /// Those of open(2) and read(2); `InvalidData` where it is no UTF-8.
 pub fn read_pseudo_file(path: impl AsRef<Path>) -> io::Result<String> {
-    let mut text = String::with_capacity(4096);
+    String::from_utf8(read_pseudo_bytes(path)?).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// As [`read_pseudo_file`], whatever the bytes: names of processes are theirs to choose.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn read_pseudo_bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4096);
     // Behind `take` the file is not asked for its size.
-    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
-    Ok(text)
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

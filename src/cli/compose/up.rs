@@ -54,7 +54,7 @@ pub(in crate::cli) fn request_for(context: &ComposeContext<'_>, service: &str) -
 fn request(context: &ComposeContext<'_>, project: Project, args: &UpArgs) -> Up {
     Up {
         project,
-        default_rootfs: context.settings.default_rootfs.clone(),
+        default_rootfs: context.settings.default_rootfs(),
         services: args.services.clone(),
         recreate: match (args.force_recreate, args.no_recreate) {
             (true, _) => Recreate::Always,

@@ -121,8 +121,6 @@ fn capset(effective: &str, permitted: &str, inheritable: &str) -> String {
 pub(super) fn set_capabilities(set: CapabilitySet) -> Calls {
     let set = strace::capabilities(set);
     let mut calls = Calls::one(CLEAR_AMBIENT);
-    calls.add(capset("…", "…", "0"));
-    calls.add(capset(&set, "…", "0"));
     calls.add(capset(&set, &set, "0"));
     calls
 }
@@ -131,8 +129,6 @@ pub(super) fn set_capability_sets(sets: &CapabilitySets) -> Calls {
     let (effective, permitted) = (strace::capabilities(sets.effective), strace::capabilities(sets.permitted));
     let inheritable = strace::capabilities(sets.inheritable);
     let mut calls = Calls::one(CLEAR_AMBIENT);
-    calls.add(capset("…", "…", &inheritable));
-    calls.add(capset(&effective, "…", &inheritable));
     calls.add(capset(&effective, &permitted, &inheritable));
     for name in sets.ambient.names() {
         calls.add(format!("prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {name}, 0, 0)"));

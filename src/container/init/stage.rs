@@ -77,7 +77,6 @@ impl Stage {
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
             Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.proc()?, key, value, *optional)?,
-            Action::SetLabel(label) => mounts::write_label(self.proc()?, label)?,
             Action::SetUmask(mask) => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
             }
@@ -127,9 +126,10 @@ impl Stage {
     }
 
     fn mount(&mut self, asked: &FilesystemMount) -> Result<(), StepError> {
-        // What was open may lie below the new mount now.
-        self.parents = Parents::default();
-        if let Some(mount) = mounts::mount(self.root()?, asked)? {
+        let mut parents = std::mem::take(&mut self.parents);
+        let mounted = mounts::mount(self.root()?, asked, &mut parents)?;
+        self.parents = parents;
+        if let Some(mount) = mounted {
             if asked.fstype == "proc" {
                 self.proc = Some(mount);
             } else {
@@ -173,6 +173,8 @@ impl Stage {
             Action::Bind(bind) => {
                 let source = self.sources.get_mut(bind.source).and_then(Option::take);
                 let source = source.ok_or_else(|| StepError::unexpected("its source was not opened"))?;
+                // What was open may lie below the new mount now.
+                self.parents = Parents::default();
                 let mount = bind.attach(self.root()?, source)?;
                 self.replace_root(&bind.target, mount);
             }

@@ -112,8 +112,9 @@ pub(super) fn seal() -> Explanation {
             "mount_setattr(…, \"\", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY, attr_clr=0, propagation=0, userns_fd=0}, 32)",
             MOUNTS,
         )
+        .call("open_tree(…, \"\", OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)", MOUNTS)
         .call("memfd_create(\"mydocker\", …)", Some("they are not: a sealed copy in memory"))
-        .call("execve(\"/proc/self/fd/…\", …)", None)
+        .call("execveat(…, \"\", …, AT_EMPTY_PATH)", None)
         .call("prctl(PR_SET_NAME, …)", None)
         .because(
             "until execve(2) the container's process is a fork of ours, and /proc/self/exe in it is our program",

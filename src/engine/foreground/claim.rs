@@ -123,11 +123,12 @@ impl Stale {
     }
 }
 
-/// Finds the runs that were killed, and locks them: nobody else clears them meanwhile.
-pub(super) fn stale(run: &Path, parent: &str) -> Vec<Stale> {
+/// Finds the runs that were killed, but for `own`, and locks them: nobody else clears them meanwhile.
+pub(super) fn stale(run: &Path, parent: &str, own: Option<&ContainerId>) -> Vec<Stale> {
     // Without the directory nothing has run; one that cannot be read is told of by whoever writes to it.
     let Ok(entries) = fs::read_dir(run.join("foreground")) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| look(entry.path(), parent)).collect()
+    let others = entries.flatten().filter(|entry| own.is_none_or(|own| entry.file_name() != own.as_str()));
+    others.filter_map(|entry| look(entry.path(), parent)).collect()
 }
 
 fn look(path: PathBuf, parent: &str) -> Option<Stale> {
@@ -176,12 +177,12 @@ mod tests {
     fn what_is_locked_lives_and_what_is_not_is_found() {
         let run = tempfile::tempdir().unwrap();
         let ids = [ContainerId::generate(), ContainerId::generate()];
-        assert!(stale(run.path(), "/p").is_empty());
+        assert!(stale(run.path(), "/p", None).is_empty());
         let alive = Claim::take(run.path(), &ids[0], "/q/a").unwrap();
         drop(Claim::take(run.path(), &ids[1], "/q/b").unwrap());
-        let found = stale(run.path(), "/p");
+        let found = stale(run.path(), "/p", None);
         assert_eq!(found.iter().map(|stale| (&stale.id, &stale.cgroup[..])).collect::<Vec<_>>(), [(&ids[1], "/q/b")]);
-        assert!(stale(run.path(), "/p").is_empty(), "another start clears nothing twice");
+        assert!(stale(run.path(), "/p", None).is_empty(), "another start clears nothing twice");
         found.into_iter().for_each(Stale::release);
         alive.release().unwrap();
         assert_eq!(fs::read_dir(run.path().join("foreground")).unwrap().count(), 0);
@@ -209,7 +210,7 @@ mod tests {
             drop(held);
         });
         begin.send(()).unwrap();
-        let found = stale(run.path(), "/p");
+        let found = stale(run.path(), "/p", None);
         assert_eq!(found.iter().map(|stale| &stale.cgroup[..]).collect::<Vec<_>>(), ["/q/a"]);
         child.join().unwrap();
     }
@@ -222,7 +223,7 @@ mod tests {
         fs::write(run.path().join("foreground").join(id.as_str()), "").unwrap();
         let new = run.path().join("foreground").join(format!("{NEW}{}", ContainerId::generate().as_str()));
         fs::write(&new, "").unwrap();
-        let found = stale(run.path(), "/p");
+        let found = stale(run.path(), "/p", None);
         assert_eq!((found.len(), &found[0].cgroup), (1, &format!("/p/{}", id.as_str())));
         assert!(!new.exists());
     }

@@ -21,15 +21,15 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`OciError::Unknown`], [`OciError::State`] for one that is created or runs; with `force` neither.
 pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>, OciError> {
-    let found = match runtime.find(id) {
-        // Without a record, or with one that nobody can read, the directory is all there is to remove.
-        Err(OciError::Unknown(_) | OciError::Store(StoreError::Corrupt { .. })) if force => {
-            runtime.root.directory(id).remove()?;
-            return Ok(Vec::new());
-        }
-        found => found?,
-    };
     if force {
+        // Without a record, or with one that nobody can read, the directory is all there is to remove.
+        let found = match runtime.find(id) {
+            Err(OciError::Unknown(_) | OciError::Store(StoreError::Corrupt { .. })) => {
+                runtime.root.directory(id).remove()?;
+                return Ok(Vec::new());
+            }
+            found => found?,
+        };
         // Whoever works on it sees its process end, and lets go of the lock.
         kill_first(&found)?;
     }

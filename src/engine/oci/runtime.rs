@@ -1,6 +1,7 @@
 //! What every command of the runtime works with.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -75,8 +76,12 @@ impl Runtime {
     /// # Errors
     /// [`OciError::Unknown`], [`OciError::Busy`].
     pub fn find_locked(&self, id: &OciId) -> Result<(Container, FileLock), OciError> {
-        let lock = self.find(id)?.directory.lock()?;
-        // Whoever had the lock may have changed it.
+        let directory = self.root.directory(id);
+        if !directory.has_record() {
+            return Err(OciError::Unknown(id.to_string()));
+        }
+        let lock = directory.lock()?;
+        // What whoever had the lock made of it.
         Ok((self.find(id)?, lock))
     }
 }
@@ -101,18 +106,24 @@ impl Container {
     /// # Errors
     /// [`OciError::Kernel`], [`OciError::Cgroup`].
     pub fn status(&self) -> Result<Status, OciError> {
+        Ok(self.look()?.0)
+    }
+
+    /// Asks the kernel how far it is, and connects to a process that waits for `start`.
+    pub(super) fn look(&self) -> Result<(Status, Option<OwnedFd>), OciError> {
         let lives = |process: &ProcessIdentity| process.is_alive();
         if !self.record.is_created {
-            return Ok(if lives(&self.record.creator) { Status::Creating } else { Status::Stopped });
+            return Ok((if lives(&self.record.creator) { Status::Creating } else { Status::Stopped }, None));
         }
         if !self.record.init.as_ref().is_some_and(lives) {
-            return Ok(Status::Stopped);
+            return Ok((Status::Stopped, None));
         }
         if self.is_frozen()? {
-            return Ok(Status::Paused);
+            return Ok((Status::Paused, None));
         }
         // Its socket is closed by execve(2): the kernel knows whether it was started, no file has to.
-        Ok(if self.directory.connect()?.is_some() { Status::Created } else { Status::Running })
+        let socket = self.directory.connect()?;
+        Ok((if socket.is_some() { Status::Created } else { Status::Running }, socket))
     }
 
     fn is_frozen(&self) -> Result<bool, OciError> {

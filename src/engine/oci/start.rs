@@ -19,11 +19,8 @@ use crate::store::ProcessIdentity;
 /// warnings.
 pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
     let (container, lock) = runtime.find_locked(id)?;
-    let connection = match container.status()? {
-        Status::Created => container.directory.connect()?,
-        _ => None,
-    };
-    let Some(connection) = connection else { return Err(refusal(&container)?) };
+    let (status, connection) = container.look()?;
+    let Some(connection) = connection else { return Err(refusal(&container, status)) };
     let mut warnings = Vec::new();
     let notify = notify(runtime, &container, &mut warnings);
     match execute(&container, InitChannel::at_start_socket(connection)) {
@@ -83,16 +80,16 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<()
     }
 }
 
-fn refusal(container: &Container) -> Result<OciError, OciError> {
-    Ok(container.refuse(
+fn refusal(container: &Container, status: Status) -> OciError {
+    container.refuse(
         "start",
-        match container.status()? {
+        match status {
             Status::Created | Status::Creating => "another command works on it",
             Status::Running => "it is running already",
             Status::Paused => "it is paused",
             Status::Stopped => "it has stopped; a container is started once",
         },
-    ))
+    )
 }
 
 fn poststart(container: &Container, spec: &Spec) -> Result<(), OciError> {

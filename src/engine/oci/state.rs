@@ -131,7 +131,7 @@ impl ContainerDirectory {
         &self.path
     }
 
-    fn has_record(&self) -> bool {
+    pub(super) fn has_record(&self) -> bool {
         self.path.join(RECORD).exists()
     }
 

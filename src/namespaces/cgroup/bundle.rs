@@ -146,8 +146,10 @@ impl Hierarchies {
 
     /// Counts the levels above a bundle's cgroup that are not there yet, in the hierarchy that lacks most.
     pub fn missing_parents(&self, path: &CgroupPath) -> usize {
-        let missing =
-            |mount: &Mount| lineage(mount, &path.below(&mount.point)).iter().filter(|dir| !dir.exists()).count();
+        // From below: what stands above one that is there is there.
+        let missing = |mount: &Mount| {
+            lineage(mount, &path.below(&mount.point)).iter().rev().take_while(|dir| !dir.exists()).count()
+        };
         self.v1.iter().chain(&self.v1_others).chain(&self.v2).map(missing).max().unwrap_or(0)
     }
 

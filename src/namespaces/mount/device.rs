@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MountError;
 use super::bind::clone_tree;
 use super::filesystem::attach;
-use super::target::{TargetKind, open_plain};
+use super::target::{TargetKind, find_plain, make_in, open_plain};
 
 /// Is a device node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,8 @@ pub fn make_symlink(
     }
 }
 
-/// Keeps the directory that the last node was made in open for the next: nearly all of them stand in /dev.
+/// Keeps the directory that the last thing was made in open for the next: nearly all of them stand in /dev, and hierarchies of cgroups
+/// beside each other.
 #[derive(Debug, Default)]
 pub struct Parents {
     last: Option<(PathBuf, OwnedFd)>,
@@ -135,11 +136,33 @@ impl Parents {
     fn open<'a>(&'a mut self, root: BorrowedFd<'_>, path: &'a Path) -> Result<(BorrowedFd<'a>, &'a OsStr), MountError> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().ok_or_else(|| MountError::target(path, Errno::INVAL))?;
-        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
+        if !self.has(parent) {
             self.last = Some((parent.to_owned(), open_plain(root, parent, TargetKind::Directory)?));
         }
         let (_, fd) = self.last.as_ref().ok_or_else(|| MountError::target(path, Errno::BADF))?;
         Ok((fd.as_fd(), name))
+    }
+
+    fn has(&self, parent: &Path) -> bool {
+        self.last.as_ref().is_some_and(|(last, _)| last == parent)
+    }
+
+    /// Opens a directory to mount on, as [`open_plain`] does. What is to stand beside the last one is made before it is looked for.
+    pub(super) fn mountpoint(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, MountError> {
+        if !path.parent().is_some_and(|parent| self.has(parent)) {
+            match find_plain(root, path)? {
+                Some(found) => return Ok(found),
+                None if path.file_name().is_none() => return Err(MountError::target(path, Errno::NOENT)),
+                None => {}
+            }
+        }
+        let (parent, name) = self.open(root, path)?;
+        make_in(parent, name, path, TargetKind::Directory)
+    }
+
+    /// Forgets what lies below a path that was mounted on.
+    pub(super) fn cover(&mut self, path: &Path) {
+        self.last.take_if(|(last, _)| last.starts_with(path));
     }
 }
 

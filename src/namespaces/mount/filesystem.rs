@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::bind::clone_tree;
 use super::copy_up::copy_up;
 use super::target::{TargetKind, open_plain, open_target};
-use super::{MountAttributes, MountError, Propagation};
+use super::{MountAttributes, MountError, Parents, Propagation};
 use crate::sys::mount::{MountChange, change_mount};
 
 /// Is a mount of a file system of its own, as opposed to a bind.
@@ -45,9 +45,11 @@ impl FilesystemMount {
     ///
     /// # Errors
     /// [`MountError::Filesystem`] with the kernel's words; those of [`open_target`].
-    pub fn mount(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, MountError> {
-        let open = if self.plain_target { open_plain } else { open_target };
-        let target = open(root, &self.target, TargetKind::Directory)?;
+    pub fn mount(&self, root: BorrowedFd<'_>, parents: &mut Parents) -> Result<OwnedFd, MountError> {
+        let target = match self.plain_target {
+            true => parents.mountpoint(root, &self.target)?,
+            false => open_target(root, &self.target, TargetKind::Directory)?,
+        };
         let context = Context::open(&self.fstype, &self.target)?;
         context.set("source", Some(&self.source))?;
         for (key, value) in &self.options {
@@ -64,6 +66,8 @@ impl FilesystemMount {
                 .map_err(|e| MountError::change("set the propagation of", &self.target, e))?;
         }
         attach(mount.as_fd(), target.as_fd()).map_err(|source| MountError::change("attach", &self.target, source))?;
+        // A target that links lead to may be anywhere.
+        parents.cover(if self.plain_target { &self.target } else { Path::new("/") });
         Ok(mount)
     }
 

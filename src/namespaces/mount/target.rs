@@ -68,9 +68,17 @@ pub fn open_target(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Resul
 /// # Errors
 /// [`MountError::Refused`] for a symbolic link; [`MountError::Target`] for the rest.
 pub fn open_plain(root: BorrowedFd<'_>, path: &Path, kind: TargetKind) -> Result<OwnedFd, MountError> {
+    match find_plain(root, path)? {
+        Some(fd) => Ok(fd),
+        None => make(root, path, kind, open_plain),
+    }
+}
+
+/// As [`open_plain`], and makes nothing.
+pub(super) fn find_plain(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, MountError> {
     match open_at(root, inside(path), HANDLE, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
-        Ok(fd) => Ok(fd),
-        Err(Errno::NOENT) => make(root, path, kind, open_plain),
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
         Err(Errno::LOOP) => Err(link_refused(path)),
         Err(errno) => Err(MountError::target(path, errno)),
     }
@@ -101,19 +109,41 @@ type Open = fn(BorrowedFd<'_>, &Path, TargetKind) -> Result<OwnedFd, MountError>
 
 /// Makes the last component of `path` in its parent, which `open` opens or makes in turn.
 fn make(root: BorrowedFd<'_>, path: &Path, kind: TargetKind, open: Open) -> Result<OwnedFd, MountError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(MountError::target(path, Errno::NOENT));
+    };
+    make_in(open(root, parent, TargetKind::Directory)?.as_fd(), name, path, kind)
+}
+
+/// Makes `name` in its parent and opens it (O_PATH); `path` names it in errors.
+pub(super) fn make_in(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    kind: TargetKind,
+) -> Result<OwnedFd, MountError> {
     let error = |errno| MountError::target(path, errno);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error(Errno::NOENT)) };
-    let parent = open(root, parent, TargetKind::Directory)?;
-    make_entry(parent.as_fd(), name, kind).map_err(error)?;
+    make_entry(parent, name, kind).map_err(error)?;
     // What stands there now was made by us or by nobody: a link here was there before, and dangles.
-    match open_at(parent.as_fd(), Path::new(name), HANDLE | OFlags::NOFOLLOW, ResolveFlags::BENEATH) {
+    let flags = match kind {
+        TargetKind::Directory => HANDLE | OFlags::NOFOLLOW | OFlags::DIRECTORY,
+        TargetKind::File => HANDLE | OFlags::NOFOLLOW,
+    };
+    match open_at(parent, Path::new(name), flags, ResolveFlags::BENEATH) {
+        // A link that is no directory, as any other that is none (open(2), O_NOFOLLOW).
+        Err(Errno::NOTDIR) if is_link(parent, name) => Err(link_refused(path)),
+        Err(errno) => Err(error(errno)),
+        Ok(fd) if kind == TargetKind::Directory => Ok(fd),
         Ok(fd) => match rustix::fs::fstat(&fd) {
             Ok(stat) if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() => Err(link_refused(path)),
             Ok(_) => Ok(fd),
             Err(errno) => Err(error(errno)),
         },
-        Err(errno) => Err(error(errno)),
     }
+}
+
+fn is_link(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    rustix::fs::readlinkat(parent, name, Vec::new()).is_ok()
 }
 
 fn make_entry(parent: BorrowedFd<'_>, name: &OsStr, kind: TargetKind) -> Result<(), Errno> {

@@ -114,7 +114,6 @@ pub(super) struct Security {
     pub(super) no_new_privileges: bool,
     pub(super) seccomp: SeccompRequest,
     pub(super) kernel_files: KernelFiles,
-    pub(super) apparmor: Option<String>,
 }
 
 /// Reads `--security-opt`, `--seccomp` and `--privileged`; the last one counts, and a filter that is named holds for a privileged
@@ -128,7 +127,6 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             (false, false) => SeccompRequest::Default,
         },
         kernel_files: if options.privileged { KernelFiles::Open } else { KernelFiles::Protected },
-        apparmor: None,
     };
     for text in &options.security_opt {
         let (key, value) = text.split_once(['=', ':']).map_or((text.as_str(), None), |(key, value)| (key, Some(value)));
@@ -138,12 +136,10 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             ("seccomp", Some(profile)) if !profile.is_empty() => found.seccomp = seccomp(profile)?,
             ("systempaths", Some("unconfined")) if options.privileged => {}
             ("systempaths", Some("unconfined")) => found.kernel_files = KernelFiles::Unmasked,
-            // The host may have no such module, and then there is nothing to switch off.
-            ("apparmor", Some(profile)) if !profile.is_empty() => found.apparmor = Some(profile.to_owned()),
-            // No label of SELinux is given here, so there is nothing to switch off.
-            ("label", Some("disable")) => {}
+            // No such security module is used here, so there is nothing to switch off.
+            ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
             _ => {
-                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined|PROFILE, label=disable";
+                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined";
                 return Err(
                     super::request::wrong(format!("`--security-opt {}` is not supported", shown(text))).hint(hint)
                 );
@@ -226,8 +222,7 @@ mod tests {
             Security {
                 no_new_privileges: true,
                 seccomp: SeccompRequest::Unconfined,
-                kernel_files: KernelFiles::Protected,
-                apparmor: None,
+                kernel_files: KernelFiles::Protected
             }
         );
         let found = security(&RunOptions::default(), true).unwrap();
@@ -236,8 +231,7 @@ mod tests {
             Security {
                 no_new_privileges: true,
                 seccomp: SeccompRequest::AncestorDefault,
-                kernel_files: KernelFiles::Protected,
-                apparmor: None,
+                kernel_files: KernelFiles::Protected
             }
         );
         assert!(security(&RunOptions { security_opt: strings(&["x=y"]), ..Default::default() }, false).is_err());

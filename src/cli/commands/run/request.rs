@@ -63,7 +63,8 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
     let namespaces = namespaces::namespaces(&options, ancestor.as_ref(), networks.namespace, networks.shared_with)?;
     let mounts = mounts::mounts(&options, &settings.directories)?;
     let security = limits::security(&options, ancestor.is_some())?;
-    let tty = options.tty || (ancestor.is_some() && std::io::stdin().is_terminal());
+    let stdin_is_terminal = std::io::stdin().is_terminal();
+    let tty = options.tty || (ancestor.is_some() && stdin_is_terminal);
     let known_as = options.name.iter().cloned().chain([hostname.clone(), id.short().to_owned()]).collect();
     let request = ContainerRequest {
         name,
@@ -84,7 +85,6 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         devices: devices::devices(&options.device)?,
         device_rules: devices::rules(&options.device_cgroup_rule)?,
         kernel_files: security.kernel_files,
-        apparmor: security.apparmor,
         limits: limits::resources(&options, ancestor.as_ref())?,
         ulimits: limits::ulimits(&options.ulimit)?,
         sysctls: pairs("--sysctl", &options.sysctl)?,
@@ -137,14 +137,14 @@ fn program(
     };
     let mut words = words.into_iter();
     let rootfs = if is_ancestor || settings.rootfs.is_some() {
-        settings.default_rootfs.clone().ok_or_else(no_default)?
+        settings.default_rootfs().ok_or_else(no_default)?
     } else {
         let image = words.next().ok_or_else(|| {
             wrong("neither an image nor `--rootfs` is given").hint("mydocker run --rootfs DIR /bin/sh")
         })?;
         match image.strip_prefix("rootfs:") {
             Some(path) => absolute(Path::new(path))?,
-            None if image == "root_fs" => settings.default_rootfs.clone().ok_or_else(no_default)?,
+            None if image == "root_fs" => settings.default_rootfs().ok_or_else(no_default)?,
             None => {
                 return Err(wrong(format!("there is no image `{}`", shown(&image)))
                     .hint("images are not there yet: `root_fs`, `rootfs:DIR`, or `--rootfs DIR` and no image"));
