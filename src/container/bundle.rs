@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Linux, Spec};
 
 use super::plan::{Action, LaunchPlan};
 use super::planner::{self, Bundle, Extras, refused};
@@ -84,7 +84,7 @@ pub fn prepare_bundle(
     if spec.process().is_some() {
         check_process(spec)?;
     }
-    check_host(spec, &linux)?;
+    check_host(&linux)?;
     let mut warnings = Vec::new();
     let capabilities = grantable(spec, &linux, &mut warnings)?;
     let seccomp = options.seccomp.as_ref().map(|filter| filter.program.as_bytes().to_vec());
@@ -184,14 +184,7 @@ pub(super) fn grantable(
 }
 
 /// Refuses what this host lacks.
-fn check_host(spec: &Spec, linux: &Linux) -> Result<(), ContainerError> {
-    if let Some(process) = spec.process() {
-        check_labels(process)?;
-    }
-    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    if is_set(linux.mount_label()) && !Path::new(SELINUX).exists() {
-        return Err(refused("linux.mountLabel", "this host has no SELinux"));
-    }
+fn check_host(linux: &Linux) -> Result<(), ContainerError> {
     if linux.intel_rdt().is_some() {
         let reason = if Path::new("/sys/fs/resctrl/schemata").exists() {
             "this runtime does not place containers in resource groups"
@@ -199,21 +192,6 @@ fn check_host(spec: &Spec, linux: &Linux) -> Result<(), ContainerError> {
             "this host has no resctrl file system (`mount -t resctrl resctrl /sys/fs/resctrl`)"
         };
         return Err(refused("linux.intelRdt", reason));
-    }
-    Ok(())
-}
-
-const SELINUX: &str = "/sys/fs/selinux/enforce";
-
-/// Refuses labels of security modules that are not there.
-pub(super) fn check_labels(process: &Process) -> Result<(), ContainerError> {
-    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let unconfined = process.apparmor_profile().as_deref() == Some("unconfined");
-    if is_set(process.apparmor_profile()) && !unconfined {
-        return Err(refused("process.apparmorProfile", "this host has no AppArmor"));
-    }
-    if is_set(process.selinux_label()) {
-        return Err(refused("process.selinuxLabel", "this host has no SELinux"));
     }
     Ok(())
 }

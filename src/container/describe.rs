@@ -123,6 +123,9 @@ fn process(request: &ContainerRequest, confinement: &Confinement) -> Result<Proc
         .capabilities(capabilities.inheritable(none.clone()).ambient(none).build()?)
         .rlimits(rlimits(request)?)
         .no_new_privileges(request.no_new_privileges);
+    if let Some(profile) = &request.apparmor {
+        process = process.apparmor_profile(profile.clone());
+    }
     if let Some(score) = request.oom_score_adj {
         process = process.oom_score_adj(score);
     }

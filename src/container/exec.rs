@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
 
-use super::from_process;
 use super::plan::{Action, LaunchPlan, UserChoice};
 use super::planner::{self, Extras, note};
-use super::{Confinement, ContainerError, StartOptions, bundle, checks, describe};
+use super::{Confinement, ContainerError, StartOptions, bundle, checks, describe, from_process, labels};
 use crate::seccomp::SpecFilter;
 use crate::spec::CapabilitySet;
 
@@ -74,6 +73,7 @@ pub fn plan_exec(
     }
     create.push(Action::ResolveUser(choice));
     create.extend(from_process::limits(&process)?.into_iter().map(Action::SetLimit));
+    create.extend(labels::program_steps(&process)?);
     let mut start = from_process::start_steps(spec, &process, &extras)?;
     if note(spec, describe::INIT) == "true" {
         // The container has its init; this process is not PID 1 of anything.
@@ -98,9 +98,10 @@ pub fn plan_exec_process(
 ) -> Result<(LaunchPlan, Vec<String>), ContainerError> {
     let mut spec = spec.clone();
     // Hooks are for the container's own process.
+    let mut process = process.clone();
+    labels::inherit(&mut process, spec.process().as_ref());
     spec.set_hooks(None).set_process(Some(process.clone()));
     bundle::check_process(&spec)?;
-    bundle::check_labels(process)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let mut warnings = Vec::new();
     let capabilities = bundle::grantable(&spec, &linux, &mut warnings)?;
@@ -126,8 +127,8 @@ pub fn plan_exec_process(
         options: &options,
         deny_setgroups: false,
     };
-    let create = exec_steps(&spec, process, &linux)?;
-    let start = from_process::start_steps(&spec, process, &extras)?;
+    let create = exec_steps(&spec, &process, &linux)?;
+    let start = from_process::start_steps(&spec, &process, &extras)?;
     let descriptors = Vec::new();
     Ok((LaunchPlan { id: id.to_owned(), create, start, start_at_once: true, descriptors, preserved: 0 }, warnings))
 }
@@ -148,6 +149,7 @@ fn exec_steps(spec: &Spec, process: &Process, linux: &Linux) -> Result<Vec<Actio
     steps.push(Action::ResolveUser(planner::numeric_user(process, planner::keeps_groups(spec))));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
+    steps.extend(labels::program_steps(process)?);
     steps.extend(last.map(Action::SetAffinity));
     Ok(steps)
 }

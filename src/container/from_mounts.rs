@@ -5,10 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::describe::{COPY_UP, SENT, SUBPATH};
-use super::from_namespaces;
 use super::plan::{Action, Role};
 use super::planner::{Extras, refused};
-use super::{CgroupView, ContainerError};
+use super::{CgroupView, ContainerError, from_namespaces, labels};
 use crate::namespaces::Namespace;
 use crate::namespaces::mount::{BindMount, FilesystemMount, MountAttributes, Propagation};
 
@@ -37,10 +36,15 @@ pub(super) fn mount_steps(spec: &Spec, extras: &Extras<'_>) -> Result<MountSteps
     let devices: Vec<_> = linux.devices().iter().flatten().map(|device| device.path().clone()).collect();
     let mut steps = MountSteps { own_dev: true, ..MountSteps::default() };
     let targets: Vec<PathBuf> = parsed.iter().map(|mount| mount.target().to_owned()).chain(devices).collect();
+    let label = spec.linux().as_ref().map_or(Ok(None), labels::mount_label)?;
     let mut number = 0;
     for mount in parsed {
         match mount {
             Parsed::Filesystem(mut mount) => {
+                if let Some(label) = &label {
+                    let fstype = if mount.fstype == CGROUPS { "tmpfs" } else { &mount.fstype };
+                    labels::add_mount_label(fstype, label, &mut mount.options);
+                }
                 if mount.attributes.is_read_only() && is_filled_later(&mount, &targets) {
                     steps.late.push(if mount.fstype == CGROUPS {
                         Action::ProtectPath(mount.target.clone())

@@ -90,6 +90,38 @@ pub struct ResourceLimit {
     pub hard: u64,
 }
 
+/// Is what a security module is told of what comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityLabel {
+    /// AppArmor's profile from execve(2) on.
+    Apparmor(String),
+    /// SELinux's label from execve(2) on.
+    Selinux(String),
+    /// SELinux's label of keys; empty for that of the process.
+    SelinuxKeys(String),
+}
+
+impl SecurityLabel {
+    /// Returns the files below /proc/PID/attr that take it; the first that is there counts.
+    pub fn attributes(&self) -> &'static [&'static str] {
+        match self {
+            // Where several modules are at work, each has a directory (Linux 5.8).
+            Self::Apparmor(_) => &["apparmor/exec", "exec"],
+            Self::Selinux(_) => &["exec"],
+            Self::SelinuxKeys(_) => &["keycreate"],
+        }
+    }
+
+    /// Returns what is written there.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Apparmor(profile) => format!("exec {profile}"),
+            Self::Selinux(label) | Self::SelinuxKeys(label) => label.clone(),
+        }
+    }
+}
+
 /// Is a seccomp program, printed as hexadecimal digits in messages.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -105,6 +137,8 @@ pub enum Action {
     UnshareCgroupNamespace,
     /// Joins a session keyring of this name that is new (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
     JoinKeyring(String),
+    /// Tells a security module what label comes next.
+    SetLabel(SecurityLabel),
     /// Takes the id-mapped tree that came with the plan as the source of this number.
     TakeSource {
         /// The number.

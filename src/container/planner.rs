@@ -8,9 +8,9 @@ use oci_spec::runtime::{Hook, Linux, Process, Spec};
 use super::describe::{DENY_GROUPS, GROUPS, USER};
 use super::from_devices::Maker;
 use super::from_mounts::{MountSteps, mount_steps};
-use super::plan::{Action, HookCall, LaunchPlan, Role, UserChoice};
+use super::plan::{Action, HookCall, LaunchPlan, Role, SecurityLabel, UserChoice};
 use super::{CgroupView, Confinement, ContainerError, StartOptions};
-use super::{from_devices, from_namespaces, from_process};
+use super::{from_devices, from_namespaces, from_process, labels};
 use crate::namespaces::Namespace;
 use crate::namespaces::mount::{Overlay, Propagation};
 use crate::spec::CapabilitySet;
@@ -62,7 +62,10 @@ pub(super) fn plan(spec: &Spec, extras: &Extras<'_>) -> Result<LaunchPlan, Conta
     }
     create.extend(process.and_then(Process::oom_score_adj).map(Action::SetOomScore));
     if extras.bundle.is_some_and(|bundle| bundle.new_keyring) {
+        let label = process.and_then(labels::key_label);
+        create.extend(label.clone().map(|label| Action::SetLabel(SecurityLabel::SelinuxKeys(label))));
         create.push(Action::JoinKeyring(format!("_ses.{}", extras.id)));
+        create.extend(label.map(|_| Action::SetLabel(SecurityLabel::SelinuxKeys(String::new()))));
     }
     if created.contains(Namespace::User) && extras.overlay.is_some() {
         descriptors.extend([Role::LowerLayer, Role::UpperLayer]);
@@ -259,6 +262,7 @@ fn inside_steps(
     }));
     steps.extend(from_process::limits(process)?.into_iter().map(Action::SetLimit));
     steps.extend(from_process::scheduling_steps(process, linux)?);
+    steps.extend(labels::program_steps(process)?);
     Ok(())
 }
 

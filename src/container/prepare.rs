@@ -241,6 +241,7 @@ mod tests {
             devices: Vec::new(),
             device_rules: Vec::new(),
             kernel_files: KernelFiles::Protected,
+            apparmor: None,
             limits: ResourceLimits::default(),
             ulimits: BTreeMap::new(),
             sysctls: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::plan::{Action, ResourceLimit, UserChoice};
+use super::plan::{Action, ResourceLimit, SecurityLabel, UserChoice};
 
 impl Action {
     /// Says why this step is made, and why here.
@@ -12,6 +12,7 @@ impl Action {
             Self::JoinCgroups => "limits hold from the first step; by itself and single-threaded this is cheap",
             Self::UnshareCgroupNamespace => "after the cgroup is joined: that cgroup becomes the namespace's root",
             Self::JoinKeyring(_) => "the caller's session keyring is nothing for the container",
+            Self::SetLabel(label) => label.reason(),
             Self::TakeSource { .. } => "who is inside the user namespace may not map the ids of the host's mounts",
             Self::OpenSource { .. } => "while the host's tree is in sight and its mounts are still what they were",
             Self::SetPropagation(_) => "nothing mounted from here on may reach the host, nor the host's mounts us",
@@ -44,10 +45,9 @@ impl Action {
             Self::MaskPath(_) => "what tells of the host or speaks to its hardware is not for a container",
             Self::ProtectMount(_) => "after what belongs in it was made",
             Self::FindProgram { .. } => "who asks for a program that is not there learns of it before anything has run",
-            Self::SetPersonality(_) => "it is inherited over execve(2)",
             Self::SetScheduler(_) | Self::SetIoPriority { .. } => "while CAP_SYS_NICE is still there",
             Self::SetAffinity(_) => "after the cgroup is joined, which may have changed it",
-            Self::SetMemoryPolicy { .. } => "it is inherited over execve(2)",
+            Self::SetPersonality(_) | Self::SetMemoryPolicy { .. } => "it is inherited over execve(2)",
             Self::ProtectRoot => "after every mountpoint in it was made",
             Self::SetUmask(_) => "ours was 0 while files were made; programs expect 022",
             Self::SetLimit(_) => "while we still may",
@@ -77,6 +77,7 @@ impl fmt::Display for Action {
             Self::JoinCgroups => f.write_str("join the cgroups"),
             Self::UnshareCgroupNamespace => f.write_str("unshare the cgroup namespace"),
             Self::JoinKeyring(name) => write!(f, "join a new session keyring {name}"),
+            Self::SetLabel(label) => label.fmt(f),
             Self::TakeSource { number, .. } => write!(f, "take the id-mapped tree as source {number}"),
             Self::OpenSource { number, source, below, recursive } => {
                 source_words(f, *number, source, below, *recursive)
@@ -131,6 +132,25 @@ impl fmt::Display for Action {
             Self::OpenDirectory { path, make } => directory_words(f, path, *make),
             Self::EnterDirectory => f.write_str("enter the working directory"),
             Self::Execute { args, init, .. } => execute_words(f, args, *init),
+        }
+    }
+}
+
+impl SecurityLabel {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::SelinuxKeys(_) => "the program is to see the keyring that is made next",
+            _ => "it holds from execve(2) on; while nothing keeps us from saying it",
+        }
+    }
+}
+
+impl fmt::Display for SecurityLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apparmor(profile) => write!(f, "ask for the AppArmor profile {profile}"),
+            Self::Selinux(label) => write!(f, "ask for the SELinux label {label}"),
+            Self::SelinuxKeys(label) => write!(f, "label keys `{label}`"),
         }
     }
 }

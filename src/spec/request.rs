@@ -53,6 +53,9 @@ pub struct ContainerRequest {
     /// What is kept from it of the kernel's files.
     #[serde(default)]
     pub kernel_files: KernelFiles,
+    /// The AppArmor profile of its process; the host's default for whoever starts it where `None`.
+    #[serde(default)]
+    pub apparmor: Option<String>,
     /// Limits enforced through cgroups.
     pub limits: ResourceLimits,
     /// rlimits by lower-case name without `RLIMIT_` (`nofile`), soft and hard; -1 is unlimited.

@@ -230,6 +230,7 @@ fn bare_request(service: &Service, name: String, rootfs: PathBuf) -> ContainerRe
         devices: devices.clone(),
         device_rules: device_rules.clone(),
         kernel_files: *kernel_files,
+        apparmor: None,
         limits: limits.clone(),
         ulimits: ulimits.clone(),
         sysctls: sysctls.clone(),

@@ -506,11 +506,16 @@ fn exec() -> Result<(), String> {
 
 fn refusals() -> Result<(), String> {
     let mounted = json!([{ "type": "mount" }]);
+    let apparmor = match fs::exists("/sys/module/apparmor").unwrap() {
+        true => "ask for the AppArmor profile strange",
+        false => "process.apparmorProfile: this host has no AppArmor",
+    };
     for (pointer, value, text) in [
         ("/process/cwd", json!("relative"), "process.cwd"),
         ("/process/args", json!([]), "process.args"),
-        ("/process/apparmorProfile", json!("strange"), "process.apparmorProfile: this host has no AppArmor"),
+        ("/process/apparmorProfile", json!("strange"), apparmor),
         ("/process/selinuxLabel", json!("a:b:c"), "process.selinuxLabel"),
+        ("/linux/mountLabel", json!("a:b:c"), "linux.mountLabel: this host has no SELinux"),
         ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt"),
         ("/linux/namespaces", json!([{ "type": "user" }]), "mount"),
         ("/linux/namespaces", mounted.clone(), "hostname"),

@@ -164,6 +164,7 @@ fn request(rootfs: &Path, script: &str) -> ContainerRequest {
         devices: Vec::new(),
         device_rules: Vec::new(),
         kernel_files: KernelFiles::Protected,
+        apparmor: None,
         limits: ResourceLimits::default(),
         ulimits: BTreeMap::new(),
         sysctls: BTreeMap::new(),

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Bundle, expect_nothing};
+use crate::bundle::{Bundle, expect_nothing, oci};
 use crate::support::{Case, Sandbox, cases};
 
 pub(crate) fn cases() -> Vec<Case> {
-    cases![a_container_sees_its_own_cgroup, a_user_namespace_has_devices,]
+    cases![a_container_sees_its_own_cgroup, a_user_namespace_has_devices, labels_of_security_modules,]
 }
 
 fn add_namespace(config: &mut Value, kind: &str) {
@@ -57,5 +57,23 @@ fn a_user_namespace_has_devices(sandbox: &Sandbox) {
     let expected = "/dev/null character special file 1:3 666 0:0\n/dev/twin character special file 1:3 622 10:11\n\
                     /dev/disk block special file 7:c8 600 0:0\nwritten\n1\n";
     assert_eq!(bundle.oci(&["run", "web"]).ok().stdout, expected);
+    expect_nothing(sandbox);
+}
+
+/// What confines must be there, or loaded; what says that nobody is confined is always good.
+fn labels_of_security_modules(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    bundle.edit(|config| config["process"]["apparmorProfile"] = "unconfined".into());
+    bundle.oci(&["run", "--detach", "web"]).ok();
+    oci(sandbox, &["exec", "--apparmor", "unconfined", "web", "true"]).ok();
+    oci(sandbox, &["exec", "--apparmor", "nosuch-profile", "web", "true"]).refused(125, &["AppArmor"]);
+    oci(sandbox, &["exec", "--process-label", "nosuch-label", "web", "true"]).refused(125, &["SELinux"]);
+    oci(sandbox, &["delete", "--force", "web"]).ok();
+    let run =
+        |option: &str| sandbox.mydocker(&["run", "--network", "none", "--security-opt", option, "root_fs", "true"]);
+    run("apparmor=unconfined").ok();
+    run("label=disable").ok();
+    run("apparmor=nosuch-profile").refused(125, &["AppArmor"]);
+    run("label=type:nosuch_t").refused(125, &["label=type:nosuch_t", "label=disable"]);
     expect_nothing(sandbox);
 }

@@ -366,7 +366,9 @@ fn version_features_and_spec(sandbox: &Sandbox) {
     assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
     assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"time".into()), "{features}");
     assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
-    assert_eq!(features["linux"]["netDevices"]["enabled"], true);
+    for part in ["netDevices", "apparmor", "selinux"] {
+        assert_eq!(features["linux"][part]["enabled"], true, "{part}");
+    }
     for words in [&["spec"][..], &["spec", "--rootless"]] {
         sandbox.shell(&format!("rm -f config.json && $MYDOCKER oci {}", words.join(" "))).ok();
         let text = std::fs::read(sandbox.dir().join("config.json")).unwrap();

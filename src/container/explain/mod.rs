@@ -172,6 +172,7 @@ fn calls(action: &Action, scene: &mut Scene<'_>) -> Calls {
         Action::JoinCgroups => process::join_cgroups(scene),
         Action::UnshareCgroupNamespace => Calls::one("unshare(CLONE_NEWCGROUP)"),
         Action::JoinKeyring(name) => process::join_keyring(name),
+        Action::SetLabel(label) => Calls::one(strace::write("…<…/attr/…>", &label.text())),
         // It came with the plan.
         Action::TakeSource { .. } => Calls::default(),
         Action::OpenSource { source, below, recursive, .. } => tree::open_source(source, below.as_deref(), *recursive),

@@ -94,6 +94,9 @@ pub(super) fn of(action: &Action) -> (&'static str, &'static [&'static str]) {
         Action::SetMemoryPolicy { .. } => ("memory would come from whatever node is near", &["set_mempolicy(2)"]),
         Action::SetUmask(_) => ("files that the program makes would be writable by everybody", &["umask(2)"]),
         Action::SetLimit(_) => ("the limit of whoever started mydocker would hold", &["setrlimit(2)"]),
+        Action::SetLabel(_) => {
+            ("the security module would confine the program as it does whoever started it", &["proc_pid_attr(5)"])
+        }
         Action::SetOomScore(_) => (
             "the container would be as likely as its parent to be killed when memory runs out",
             &["proc_pid_oom_score_adj(5)"],

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::failure::StepError;
 use super::stage::Stage;
 use crate::container::checks::sysctl_path;
-use crate::container::plan::Role;
+use crate::container::plan::{Role, SecurityLabel};
 use crate::namespaces::mount::{
     Device, DeviceKind, FilesystemMount, IdMappedLayers, Overlay, Parents, TargetKind, bind_node, open_plain,
     open_target,
@@ -85,6 +85,25 @@ pub(super) fn write_sysctl(proc: BorrowedFd<'_>, key: &str, value: &str, optiona
     }
 }
 
+/// Writes a label of this process's, below the proc file system that the kernel answers for.
+pub(super) fn write_label(proc: BorrowedFd<'_>, label: &SecurityLabel) -> Result<(), StepError> {
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let open = |name: &&str| rustix::fs::openat2(proc, format!("{pid}/attr/{name}"), flags, Mode::empty(), resolve);
+    let opened = label.attributes().iter().map(open).find(|opened| !matches!(opened, Err(Errno::NOENT)));
+    let written = opened.unwrap_or(Err(Errno::NOENT)).and_then(|file| rustix::io::write(file, label.text().as_bytes()));
+    written.map(drop).map_err(|errno| {
+        let error = StepError::from(errno);
+        match (errno, label) {
+            (Errno::NOENT, SecurityLabel::Apparmor(_)) => error
+                .with_hint("no such profile is loaded: `aa-status` lists them, `apparmor_parser -a FILE` loads one"),
+            (Errno::INVAL, SecurityLabel::Selinux(_)) => error.with_hint("the host's policy has no such label"),
+            _ => error,
+        }
+    })
+}
+
 /// Opens the working directory inside the root. Links of proc ("magic links") are refused: they lead anywhere.
 pub(super) fn open_directory(root: BorrowedFd<'_>, path: &Path, make: bool) -> Result<OwnedFd, StepError> {
     let inside = path.strip_prefix("/").unwrap_or(path);
@@ -141,4 +160,45 @@ pub(super) fn open_terminal(
         rustix::fs::fchmod(&terminal, Mode::from_raw_mode(0o600))?;
     }
     Ok((master, terminal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_go_into_our_own_file_and_through_no_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let attributes = directory.path().join(format!("{}/attr", std::process::id()));
+        std::fs::create_dir_all(attributes.join("apparmor")).unwrap();
+        let proc = std::fs::File::open(directory.path()).unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        let read = |name: &str| std::fs::read_to_string(attributes.join(name)).unwrap();
+        let clear = |name: &str| std::fs::write(attributes.join(name), "").unwrap();
+        let profile = SecurityLabel::Apparmor("web".to_owned());
+        ["apparmor/exec", "exec", "keycreate"].into_iter().for_each(clear);
+        write_label(proc.as_fd(), &profile).unwrap();
+        write_label(proc.as_fd(), &SecurityLabel::Selinux("a:b:c".to_owned())).unwrap();
+        write_label(proc.as_fd(), &SecurityLabel::SelinuxKeys("a:b:d".to_owned())).unwrap();
+        assert_eq!(
+            (read("apparmor/exec"), read("exec"), read("keycreate")),
+            ("exec web".into(), "a:b:c".into(), "a:b:d".into())
+        );
+        // Before Linux 5.8 there is one file for all modules.
+        std::fs::remove_dir_all(attributes.join("apparmor")).unwrap();
+        clear("exec");
+        write_label(proc.as_fd(), &profile).unwrap();
+        assert_eq!(read("exec"), "exec web");
+        std::fs::write(&elsewhere, "unchanged").unwrap();
+        std::fs::remove_file(attributes.join("exec")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, attributes.join("exec")).unwrap();
+        let error = write_label(proc.as_fd(), &profile).unwrap_err();
+        assert_eq!(
+            (error.errno, std::fs::read_to_string(&elsewhere).unwrap()),
+            (Some(libc::ELOOP), "unchanged".to_owned())
+        );
+        std::fs::remove_file(attributes.join("exec")).unwrap();
+        let error = write_label(proc.as_fd(), &profile).unwrap_err();
+        assert!(error.errno == Some(libc::ENOENT) && error.hint.unwrap().contains("aa-status"));
+    }
 }

@@ -77,6 +77,7 @@ impl Stage {
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
             Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.proc()?, key, value, *optional)?,
+            Action::SetLabel(label) => mounts::write_label(self.proc()?, label)?,
             Action::SetUmask(mask) => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
             }

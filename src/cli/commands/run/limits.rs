@@ -114,6 +114,7 @@ pub(super) struct Security {
     pub(super) no_new_privileges: bool,
     pub(super) seccomp: SeccompRequest,
     pub(super) kernel_files: KernelFiles,
+    pub(super) apparmor: Option<String>,
 }
 
 /// Reads `--security-opt`, `--seccomp` and `--privileged`; the last one counts, and a filter that is named holds for a privileged
@@ -127,6 +128,7 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             (false, false) => SeccompRequest::Default,
         },
         kernel_files: if options.privileged { KernelFiles::Open } else { KernelFiles::Protected },
+        apparmor: None,
     };
     for text in &options.security_opt {
         let (key, value) = text.split_once(['=', ':']).map_or((text.as_str(), None), |(key, value)| (key, Some(value)));
@@ -136,10 +138,12 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             ("seccomp", Some(profile)) if !profile.is_empty() => found.seccomp = seccomp(profile)?,
             ("systempaths", Some("unconfined")) if options.privileged => {}
             ("systempaths", Some("unconfined")) => found.kernel_files = KernelFiles::Unmasked,
-            // No such security module is used here, so there is nothing to switch off.
-            ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
+            // The host may have no such module, and then there is nothing to switch off.
+            ("apparmor", Some(profile)) if !profile.is_empty() => found.apparmor = Some(profile.to_owned()),
+            // No label of SELinux is given here, so there is nothing to switch off.
+            ("label", Some("disable")) => {}
             _ => {
-                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined";
+                let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined|PROFILE, label=disable";
                 return Err(
                     super::request::wrong(format!("`--security-opt {}` is not supported", shown(text))).hint(hint)
                 );
@@ -222,7 +226,8 @@ mod tests {
             Security {
                 no_new_privileges: true,
                 seccomp: SeccompRequest::Unconfined,
-                kernel_files: KernelFiles::Protected
+                kernel_files: KernelFiles::Protected,
+                apparmor: None,
             }
         );
         let found = security(&RunOptions::default(), true).unwrap();
@@ -231,7 +236,8 @@ mod tests {
             Security {
                 no_new_privileges: true,
                 seccomp: SeccompRequest::AncestorDefault,
-                kernel_files: KernelFiles::Protected
+                kernel_files: KernelFiles::Protected,
+                apparmor: None,
             }
         );
         assert!(security(&RunOptions { security_opt: strings(&["x=y"]), ..Default::default() }, false).is_err());

@@ -63,8 +63,7 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
     let namespaces = namespaces::namespaces(&options, ancestor.as_ref(), networks.namespace, networks.shared_with)?;
     let mounts = mounts::mounts(&options, &settings.directories)?;
     let security = limits::security(&options, ancestor.is_some())?;
-    let stdin_is_terminal = std::io::stdin().is_terminal();
-    let tty = options.tty || (ancestor.is_some() && stdin_is_terminal);
+    let tty = options.tty || (ancestor.is_some() && std::io::stdin().is_terminal());
     let known_as = options.name.iter().cloned().chain([hostname.clone(), id.short().to_owned()]).collect();
     let request = ContainerRequest {
         name,
@@ -85,6 +84,7 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
         devices: devices::devices(&options.device)?,
         device_rules: devices::rules(&options.device_cgroup_rule)?,
         kernel_files: security.kernel_files,
+        apparmor: security.apparmor,
         limits: limits::resources(&options, ancestor.as_ref())?,
         ulimits: limits::ulimits(&options.ulimit)?,
         sysctls: pairs("--sysctl", &options.sysctl)?,
