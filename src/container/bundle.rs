@@ -84,7 +84,6 @@ pub fn prepare_bundle(
     if spec.process().is_some() {
         check_process(spec)?;
     }
-    check_host(&linux)?;
     let mut warnings = Vec::new();
     let capabilities = grantable(spec, &linux, &mut warnings)?;
     let seccomp = options.seccomp.as_ref().map(|filter| filter.program.as_bytes().to_vec());
@@ -181,17 +180,4 @@ pub(super) fn grantable(
         warnings.push(format!("process.capabilities: this host cannot give {missing}"));
     }
     Ok(host)
-}
-
-/// Refuses what this host lacks.
-fn check_host(linux: &Linux) -> Result<(), ContainerError> {
-    if linux.intel_rdt().is_some() {
-        let reason = if Path::new("/sys/fs/resctrl/schemata").exists() {
-            "this runtime does not place containers in resource groups"
-        } else {
-            "this host has no resctrl file system (`mount -t resctrl resctrl /sys/fs/resctrl`)"
-        };
-        return Err(refused("linux.intelRdt", reason));
-    }
-    Ok(())
 }

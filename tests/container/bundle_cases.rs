@@ -516,7 +516,6 @@ fn refusals() -> Result<(), String> {
         ("/process/apparmorProfile", json!("strange"), apparmor),
         ("/process/selinuxLabel", json!("a:b:c"), "process.selinuxLabel"),
         ("/linux/mountLabel", json!("a:b:c"), "linux.mountLabel: this host has no SELinux"),
-        ("/linux/intelRdt", json!({ "closID": "x" }), "linux.intelRdt"),
         ("/linux/namespaces", json!([{ "type": "user" }]), "mount"),
         ("/linux/namespaces", mounted.clone(), "hostname"),
         ("/linux/namespaces", json!([{ "type": "mount" }, { "type": "mount" }, { "type": "uts" }]), "named twice"),

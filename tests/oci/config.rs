@@ -6,7 +6,12 @@ use crate::bundle::{Bundle, expect_nothing, oci};
 use crate::support::{Case, Sandbox, cases};
 
 pub(crate) fn cases() -> Vec<Case> {
-    cases![a_container_sees_its_own_cgroup, a_user_namespace_has_devices, labels_of_security_modules,]
+    cases![
+        a_container_sees_its_own_cgroup,
+        a_user_namespace_has_devices,
+        labels_of_security_modules,
+        classes_of_service,
+    ]
 }
 
 fn add_namespace(config: &mut Value, kind: &str) {
@@ -75,5 +80,16 @@ fn labels_of_security_modules(sandbox: &Sandbox) {
     run("label=disable").ok();
     run("apparmor=nosuch-profile").refused(125, &["AppArmor"]);
     run("label=type:nosuch_t").refused(125, &["label=type:nosuch_t", "label=disable"]);
+    expect_nothing(sandbox);
+}
+
+/// A host without resctrl says so; what is made on one that has it is tested beside the code.
+fn classes_of_service(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "true");
+    let has_one = std::path::Path::new("/sys/fs/resctrl/schemata").exists();
+    let reason = if has_one { "there is no class" } else { "no resctrl file system" };
+    bundle.edit(|config| config["linux"]["intelRdt"] = json!({ "closID": "nosuch-class" }));
+    bundle.oci(&["create", "web"]).refused(1, &["linux.intelRdt", reason]);
+    bundle.oci(&["run", "web"]).refused(125, &["linux.intelRdt", reason]);
     expect_nothing(sandbox);
 }

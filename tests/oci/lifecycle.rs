@@ -366,7 +366,7 @@ fn version_features_and_spec(sandbox: &Sandbox) {
     assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
     assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"time".into()), "{features}");
     assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
-    for part in ["netDevices", "apparmor", "selinux"] {
+    for part in ["netDevices", "apparmor", "selinux", "intelRdt"] {
         assert_eq!(features["linux"][part]["enabled"], true, "{part}");
     }
     for words in [&["spec"][..], &["spec", "--rootless"]] {

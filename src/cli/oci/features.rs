@@ -103,7 +103,7 @@ pub(super) fn run() -> Result<ExitCode, CliError> {
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "netDevices": { "enabled": true },
             "mountExtensions": { "idmap": { "enabled": true } },
         },

@@ -12,8 +12,8 @@ use super::console::ConsoleSocket;
 use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::state::file;
 use super::{
-    CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, Runtime, Status, Trace,
-    delete, hooks, listener, notify,
+    CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, ResctrlRecord, Runtime,
+    Status, Trace, delete, hooks, listener, notify,
 };
 use crate::container::{
     BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
@@ -98,6 +98,7 @@ pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer
         host_mounts: None,
         cgroup: None,
         net_devices: None,
+        resctrl: None,
         process: None,
     };
     let first = match making.create(runtime, job, socket.as_ref()) {
@@ -136,6 +137,8 @@ struct Making {
     cgroup: Option<Cgroup>,
     /// Until the container is created: a container that does not come to be gives them back.
     net_devices: Option<MovedDevices>,
+    /// Once it may be there.
+    resctrl: Option<ResctrlRecord>,
     process: Option<FirstProcess>,
 }
 
@@ -148,8 +151,15 @@ impl Making {
     ) -> Result<CreatedContainer, OciError> {
         let spec = &job.bundle.spec;
         let mut record = new_record(runtime, job)?;
+        let class = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let class = class.map(|asked| ResctrlRecord::plan(asked, job.id.as_str())).transpose()?;
+        record.resctrl = class.as_ref().map(|(place, _)| place.clone());
         self.directory.write_record(&record)?;
         self.directory.write_config(spec)?;
+        if let Some((place, schemata)) = &class {
+            self.resctrl = Some(place.clone());
+            place.make(schemata)?;
+        }
         self.cgroup_record.clone_from(&record.cgroup);
         self.host_mounts.clone_from(&record.host_mounts);
         self.make_cgroup(&mut record, spec)?;
@@ -227,6 +237,7 @@ impl Making {
         let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
         drop(theirs);
         job.trace.tell(&prepared.plan);
+        self.resctrl.as_ref().map_or(Ok(()), |class| class.join(process.pid()))?;
         let mapped = prepared.set_up(process.raw_pid())?.fds;
         if !prepared.net_devices.is_empty() {
             let netns = network_namespace(prepared, joins, process.pid())?;
@@ -287,6 +298,7 @@ impl Making {
             delete::clear_cgroup(record, self.cgroup.as_ref())?;
         }
         self.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
+        self.resctrl.as_ref().map_or(Ok(()), ResctrlRecord::clear)?;
         self.directory.remove()?;
         devices
     }
@@ -323,6 +335,7 @@ fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord,
         cgroup: cgroup_record(runtime, job.id, spec)?,
         namespaces: NamespaceSet::default(),
         host_mounts: HostMounts::before(spec, &job.bundle.rootfs())?,
+        resctrl: None,
         creator: ProcessIdentity::own()?,
         init: None,
         is_created: false,

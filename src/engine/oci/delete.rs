@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Container, HostMounts, OciError, OciId, Runtime, Status, hooks};
+use super::{Container, HostMounts, OciError, OciId, ResctrlRecord, Runtime, Status, hooks};
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies};
 use crate::store::{ProcessIdentity, StoreError};
 use crate::sys::pidfd::send_signal;
@@ -57,6 +57,7 @@ pub(super) fn destroy(container: &Container) -> Result<Vec<String>, OciError> {
         clear_cgroup(record, container.cgroup()?.as_ref())?;
     }
     container.record.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
+    container.record.resctrl.as_ref().map_or(Ok(()), ResctrlRecord::clear)?;
     let warnings = poststop(container);
     container.directory.remove()?;
     Ok(warnings)

@@ -178,8 +178,10 @@ fn spawn(container: &Container, job: &ExecJob<'_>) -> Result<(InitChannel, MainP
         root: root.as_ref().map(AsFd::as_fd),
     };
     let request = ExecRequest { namespaces: container.record.namespaces };
-    let child = spawn_exec(&request, &fds)?.finish()?;
-    Ok((channel, MainProcess::new(child)))
+    let process = MainProcess::new(spawn_exec(&request, &fds)?.finish()?);
+    // It is no child of the container's: the kernel leaves it in our class.
+    container.record.resctrl.as_ref().map_or(Ok(()), |class| class.join(process.pid()))?;
+    Ok((channel, process))
 }
 
 /// Opens the root of a container without a mount namespace: nothing else leads there.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostMounts, OciId, Status};
+use super::{HostMounts, OciId, ResctrlRecord, Status};
 use crate::namespaces::NamespaceSet;
 use crate::namespaces::cgroup::CgroupRecord;
 use crate::store::{ProcessIdentity, Record};
@@ -36,6 +36,9 @@ pub struct ContainerRecord {
     /// Its mounts, where they are the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_mounts: Option<HostMounts>,
+    /// Its class of service for caches and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlRecord>,
     /// Who creates it.
     pub creator: ProcessIdentity,
     /// Its first process, once there is one.
