@@ -42,6 +42,10 @@ pub enum Role {
     Source(usize),
     /// The detached mount of a device node, for the `PlaceDevice` of the same number.
     Device(usize),
+    /// A file that gets what hooks of the process's own say on standard output, opened for appending.
+    HookStdout,
+    /// The same of standard error.
+    HookStderr,
     /// A listening socket: the process waits there for who says `Start`, whoever made it may be gone by then.
     StartSocket,
 }

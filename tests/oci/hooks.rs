@@ -165,8 +165,24 @@ fn what_hooks_say_goes_to_files(sandbox: &Sandbox) {
     bundle.oci(&["run", "web"]).ok();
     let read = |name: &str| fs::read_to_string(file(name)).unwrap();
     assert_eq!((read("stdout"), read("stderr")), ("out\nout\n".to_owned(), "err\nerr\n".to_owned()));
-    bundle.edit(|config| config["annotations"] = json!({ "run.oci.hooks.stdout": "/nosuch/file" }));
-    bundle.oci(&["run", "web"]).refused(125, &["run.oci.hooks.stdout", "no such file or directory"]);
+    // Those that the container's process runs, the last of them inside, where there is no such path and no way to the file.
+    let inside =
+        json!({ "path": "/bin/sh", "args": ["sh", "-c", "echo in; echo inerr >&2; echo x >/proc/self/fd/1; exit 3"] });
+    bundle.edit(|config| config["hooks"] = json!({ "createContainer": [says], "startContainer": [inside] }));
+    bundle.oci(&["create", "web"]).ok();
+    assert_eq!((read("stdout"), read("stderr")), ("out\nout\nout\n".to_owned(), "err\nerr\nerr\n".to_owned()));
+    // A hook that fails is told of with its words all the same.
+    oci(sandbox, &["start", "web"]).refused(1, &["startContainer", "inerr"]);
+    assert_eq!(read("stderr"), "err\nerr\nerr\ninerr\n");
+    assert!(read("stdout").starts_with("out\nout\nout\n"), "{}", read("stdout"));
+    oci(sandbox, &["delete", "--force", "web"]).ok();
+    for kind in ["createRuntime", "createContainer", "startContainer"] {
+        bundle.edit(|config| {
+            config["hooks"] = json!({ kind: [says] });
+            config["annotations"] = json!({ "run.oci.hooks.stdout": "/nosuch/file" });
+        });
+        bundle.oci(&["run", "web"]).refused(125, &["run.oci.hooks.stdout", "no such file or directory"]);
+    }
     expect_nothing(sandbox);
 }
 

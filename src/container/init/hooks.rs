@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,10 +18,17 @@ use crate::container::plan::HookCall;
 /// So much of what a hook says is shown where it fails.
 const SHOWN: u64 = 1024;
 
-/// Runs one hook. With its timeout over, its process group is killed.
-pub(super) fn run(hook: &HookCall) -> Result<(), StepError> {
-    let words = rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC)?;
-    let mut child = command(hook, &words)?.spawn()?;
+/// Runs one hook. With its timeout over, its process group is killed. What it said is added to `outputs` when it has ended: it is not
+/// given the files themselves, which are the host's.
+pub(super) fn run(hook: &HookCall, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<(), StepError> {
+    let words = Words::new(outputs.iter().any(Option::is_some))?;
+    let result = run_saying(hook, &words);
+    let kept = words.keep(outputs).map_err(|error| StepError::io(&error).with_object("the file that gets its output"));
+    result.and(kept)
+}
+
+fn run_saying(hook: &HookCall, words: &Words) -> Result<(), StepError> {
+    let mut child = command(hook, words)?.spawn()?;
     let patience = hook.timeout.map(Duration::from_secs);
     let input = input(hook);
     let status = attend(&mut child, &input, patience);
@@ -32,7 +39,7 @@ pub(super) fn run(hook: &HookCall) -> Result<(), StepError> {
     }
     match status? {
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(StepError::unexpected(&format!("{status}{}", said(words)))),
+        Some(status) => Err(StepError::unexpected(&format!("{status}{}", words.said()))),
         None => {
             let seconds = hook.timeout.unwrap_or_default();
             Err(StepError::unexpected(&format!("it took longer than its timeout of {seconds} s and was killed")))
@@ -50,7 +57,7 @@ fn input(hook: &HookCall) -> Vec<u8> {
 }
 
 /// What it says goes into memory: a pipe would be held open by whatever it leaves behind.
-fn command(hook: &HookCall, words: &OwnedFd) -> io::Result<Command> {
+fn command(hook: &HookCall, words: &Words) -> io::Result<Command> {
     let mut command = Command::new(&hook.path);
     let mut args = hook.args.iter();
     if let Some(name) = args.next() {
@@ -63,7 +70,7 @@ fn command(hook: &HookCall, words: &OwnedFd) -> io::Result<Command> {
     if let Some(directory) = &hook.directory {
         command.current_dir(directory);
     }
-    command.stdin(Stdio::piped()).stdout(words.try_clone()?).stderr(words.try_clone()?);
+    command.stdin(Stdio::piped()).stdout(words.stdout.try_clone()?).stderr(words.stderr.try_clone()?);
     Ok(command)
 }
 
@@ -98,12 +105,44 @@ fn kill_group(child: &Child) {
     }
 }
 
-fn said(words: OwnedFd) -> String {
-    let mut text = Vec::new();
-    let mut file = File::from(words);
-    let read = file.rewind().and_then(|()| file.take(SHOWN).read_to_end(&mut text));
-    match String::from_utf8_lossy(&text).trim() {
-        "" => String::new(),
-        said => read.map_or_else(|_| String::new(), |_| format!(": {said}")),
+/// Is what a hook says, in memory.
+struct Words {
+    stdout: File,
+    stderr: File,
+}
+
+impl Words {
+    /// Makes room for it; in one place, in the order in which it is said, unless it is to be told apart.
+    fn new(apart: bool) -> io::Result<Self> {
+        let memory = || rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC).map(File::from);
+        let stdout = memory()?;
+        let stderr = if apart { memory()? } else { stdout.try_clone()? };
+        Ok(Self { stdout, stderr })
+    }
+
+    /// Adds it to the files that are there.
+    fn keep(&self, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
+        for (mut words, output) in [&self.stdout, &self.stderr].into_iter().zip(outputs) {
+            let Some(output) = output else { continue };
+            words.rewind()?;
+            io::copy(&mut words, &mut File::from(output.try_clone_to_owned()?))?;
+        }
+        Ok(())
+    }
+
+    fn said(&self) -> String {
+        let mut text = Vec::new();
+        let read =
+            |mut file: &File, text: &mut Vec<u8>| file.rewind().and_then(|()| file.take(SHOWN).read_to_end(text));
+        let mut found = read(&self.stdout, &mut text);
+        if rustix::fs::fstat(&self.stdout).ok().map(|stat| stat.st_ino)
+            != rustix::fs::fstat(&self.stderr).ok().map(|stat| stat.st_ino)
+        {
+            found = found.and_then(|_| read(&self.stderr, &mut text));
+        }
+        match String::from_utf8_lossy(&text).trim() {
+            "" => String::new(),
+            said => found.map_or_else(|_| String::new(), |_| format!(": {said}")),
+        }
     }
 }

@@ -56,6 +56,12 @@ impl Stage {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::unexpected("there is no root"))
     }
 
+    /// Returns the files that get what hooks say, where some came with the plan.
+    fn hook_outputs(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        let find = |role: &Role| self.descriptors.iter().find(|(have, _)| have == role).map(|(_, fd)| fd.as_fd());
+        [find(&Role::HookStdout), find(&Role::HookStderr)]
+    }
+
     /// Takes a descriptor that came with the plan.
     pub(super) fn take(&mut self, role: &Role) -> Result<OwnedFd, StepError> {
         match self.descriptors.iter().position(|(have, _)| have == role) {
@@ -183,7 +189,7 @@ impl Stage {
                 let (master, terminal) = mounts::open_terminal(self.root()?, *console, *size)?;
                 (self.terminal_master, self.terminal) = (Some(master), Some(terminal));
             }
-            Action::RunHook(hook) => hooks::run(hook)?,
+            Action::RunHook(hook) => hooks::run(hook, self.hook_outputs())?,
             Action::EnterRoot => enter_root(self.root()?)?,
             Action::ChangeRoot => change_root(self.root()?)?,
             Action::EnterRootByMove => enter_root_by_move(self.root()?)?,

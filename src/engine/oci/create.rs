@@ -222,6 +222,8 @@ impl Making {
         let joins = prepared.joins.iter().map(crate::container::Join::open).collect::<Result<Vec<_>, _>>()?;
         let socket = (!job.starts_here).then(|| self.directory.listen()).transpose()?;
         prepared.plan.descriptors.extend(socket.as_ref().map(|_| Role::StartSocket));
+        let outputs = hooks::own_outputs(&job.bundle.spec)?;
+        prepared.plan.descriptors.extend(outputs.iter().map(|(role, _)| role.clone()));
         prepared.plan.preserved = job.preserved.len() as u32;
         let (mut init, theirs) = InitChannel::pair().map_err(OciError::kernel("make a channel to the new process"))?;
         let streams = FirstStreams::of(job.bundle.wants_terminal())?;
@@ -245,7 +247,8 @@ impl Making {
             self.net_devices = Some(moved);
         }
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
-        let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).collect();
+        let files = outputs.iter().map(|(_, file)| file.as_fd());
+        let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).chain(files).collect();
         match init.send_plan(&prepared.plan, &all) {
             // It has said why it is gone.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::{OciError, StateReport};
+use crate::container::Role;
 use crate::sys::process::kill_with_us;
 
 /// So much of what a hook says is shown where it fails.
@@ -21,6 +22,23 @@ const SHOWN: usize = 1024;
 
 /// Annotations that name files to which the output of hooks is added, as in crun.
 const OUTPUT: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
+
+/// Opens the files that get the output of the hooks that the new process runs itself, with what it knows them by.
+pub(super) fn own_outputs(spec: &Spec) -> Result<Vec<(Role, File)>, OciError> {
+    let own = spec.hooks().iter().flat_map(|hooks| [hooks.create_container(), hooks.start_container()]).flatten();
+    if own.flatten().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let notes = spec.annotations().clone().unwrap_or_default();
+    let named = OUTPUT.into_iter().zip([Role::HookStdout, Role::HookStderr]);
+    let named = named.filter_map(|(name, role)| Some((name, role, notes.get(name)?)));
+    let open = |(name, role, path): (&'static str, Role, &String)| {
+        let failed =
+            |error: io::Error| OciError::Config { key: name.to_owned(), reason: format!("open {path}: {error}") };
+        open_output(path).map(|file| (role, file)).map_err(failed)
+    };
+    named.map(open).collect()
+}
 
 /// Runs hooks one after the other, in `directory`, and stops at the first that fails.
 ///
