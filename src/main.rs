@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use mydocker::cli;
 use mydocker::keeper::{self, Role};
 use mydocker::sys::executable::run_sealed;
+use mydocker::sys::grow_at_once;
 
 fn main() -> ExitCode {
     cli::report::install_panic_hook();
@@ -23,13 +24,11 @@ fn main() -> ExitCode {
         // Mostly done already, before the C library started. Where it fails, what makes a container's process refuses to.
         let _ = run_sealed();
     }
-    if cli::oci::is_called(&name) {
-        return cli::oci::run(words);
+    if let Some(role) = words.first().and_then(|word| Role::from_argument(word)) {
+        return play(role);
     }
-    match words.first().and_then(|word| Role::from_argument(word)) {
-        Some(role) => play(role),
-        None => cli::run(words),
-    }
+    grow_at_once();
+    if cli::oci::is_called(&name) { cli::oci::run(words) } else { cli::run(words) }
 }
 
 /// Runs one of the three processes of a project; its standard error is the project's supervision log.

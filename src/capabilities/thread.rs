@@ -68,7 +68,8 @@ pub fn permitted() -> Result<CapabilitySet, CapabilityError> {
 
 /// Reads sets of the calling thread by the names of their lines (proc_pid_status(5)).
 fn status<const N: usize>(lines: [&'static str; N]) -> Result<[CapabilitySet; N], CapabilityError> {
-    let text = sys::read_pseudo_file("/proc/thread-self/status").map_err(CapabilityError::Status)?;
+    let text = sys::read_pseudo_record("/proc/thread-self/status").map_err(CapabilityError::Status)?;
+    let text = String::from_utf8_lossy(&text);
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let read = |name: &str| value(name).and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
     let sets = lines.map(read);

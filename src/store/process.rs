@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::sys::{read_pseudo_bytes, read_pseudo_file};
+use crate::sys::read_pseudo_record;
 
 /// Names one process for ever: a pid comes again, a pid with its start time and the boot does not.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Stat {
 }
 
 fn read_stat(pid: i32) -> io::Result<Option<Stat>> {
-    match read_pseudo_bytes(format!("/proc/{pid}/stat")) {
+    match read_pseudo_record(format!("/proc/{pid}/stat")) {
         Ok(text) => parse_stat(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         // ESRCH: it went between open and read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -104,8 +104,8 @@ fn boot_id() -> io::Result<&'static str> {
     if let Some(id) = BOOT_ID.get() {
         return Ok(id);
     }
-    let text = read_pseudo_file("/proc/sys/kernel/random/boot_id")?;
-    Ok(BOOT_ID.get_or_init(|| text.trim().to_owned()))
+    let text = read_pseudo_record("/proc/sys/kernel/random/boot_id")?;
+    Ok(BOOT_ID.get_or_init(|| String::from_utf8_lossy(&text).trim().to_owned()))
 }
 
 #[cfg(test)]

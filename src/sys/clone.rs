@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::read_pseudo_file;
+use super::read_pseudo_record;
 
 // clone3's two flags above 32 bits; libc has them in a type that is too small.
 const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -170,7 +170,8 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Returns the number of threads and the ignored signals of this process (proc_pid_status(5)).
 fn read_status() -> io::Result<(usize, u64)> {
-    let status = read_pseudo_file("/proc/self/status")?;
+    let status = read_pseudo_record("/proc/self/status")?;
+    let status = String::from_utf8_lossy(&status);
     let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let threads = line("Threads:").and_then(|text| text.parse().ok());
     let ignored = line("SigIgn:").and_then(|text| u64::from_str_radix(text, 16).ok());

@@ -24,7 +24,7 @@ pub mod wait;
 
 pub use channel::{Channel, Frame, Received};
 pub use clone::{Child, CloneError, CloneRequest, Fresh, clone_process, exit_now};
-pub use heap::trim_heap;
+pub use heap::{grow_at_once, trim_heap};
 pub use message::{parse_message, send_message};
 pub use nsfs::namespace_kind;
-pub use pseudo_file::{read_pseudo_bytes, read_pseudo_file};
+pub use pseudo_file::{read_pseudo_file, read_pseudo_record};

@@ -148,7 +148,7 @@ impl Hierarchies {
     pub fn missing_parents(&self, path: &CgroupPath) -> usize {
         // From below: what stands above one that is there is there.
         let missing = |mount: &Mount| {
-            lineage(mount, &path.below(&mount.point)).iter().rev().take_while(|dir| !dir.exists()).count()
+            lineage(mount, &path.below(&mount.point)).iter().skip(1).rev().take_while(|dir| !dir.exists()).count()
         };
         self.v1.iter().chain(&self.v1_others).chain(&self.v2).map(missing).max().unwrap_or(0)
     }

@@ -136,7 +136,7 @@ impl Hierarchies {
         if wanted.is_empty() {
             return Ok(());
         }
-        let has = fs::read_to_string(leaf.join("cgroup.controllers")).unwrap_or_default();
+        let has = read(&leaf.join("cgroup.controllers")).unwrap_or_default();
         let missing: Vec<Controller> =
             wanted.into_iter().filter(|c| !has.split_whitespace().any(|name| name == c.v2_name())).collect();
         // One write a level for all of them; the kernel takes all or none.
