@@ -17,9 +17,8 @@ pub fn trim_heap() {
 /// dozen times. Memory that is not touched costs nothing. Where the C library is not glibc nothing happens.
 pub fn grow_at_once() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes numbers; it locks the arena as malloc(3) does.
-    unsafe {
-        libc::mallopt(libc::M_TOP_PAD, 512 << 10);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 4 << 20);
+    for (parameter, bytes) in [(libc::M_TOP_PAD, 512 << 10), (libc::M_TRIM_THRESHOLD, 4 << 20)] {
+        // SAFETY: takes two numbers; it locks the arena as malloc(3) does.
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }
