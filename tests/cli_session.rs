@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use mydocker::spec::{ContainerId, ExitStatus};
 use mydocker::store::{Directories, FileLock, ProjectDirectory};
 use mydocker::supervisor::control::protocol::{
-    Command as Asked, ContainerStatus, Failure, ObjectKind, Progress, Reply, ReplyBody, Request, State, Step,
+    Command as Asked, ContainerStatus, Failure, ObjectKind, Progress, Reply, ReplyBody, Request, Selection, State, Step,
 };
 use mydocker::sys::{Channel, parse_message, send_message};
 use nix::pty::openpty;
@@ -166,7 +166,10 @@ fn up_shows_every_line_and_one_signal_stops_gracefully() {
     stage.begin_up(&mut peer, &web);
     signal(&child, Signal::SIGINT);
     let stop = peer.hear();
-    assert!(matches!(&stop.command, Asked::Stop { services, .. } if services.is_empty()), "{stop:?}");
+    assert!(
+        matches!(&stop.command, Asked::Stop { which: Selection::Services(services), .. } if services.is_empty()),
+        "{stop:?}"
+    );
     // Written while it stops, and after it was told of the end: nothing of it may be missing.
     let lines: String = (0..2000).map(|n| format!("line {n}\n")).collect();
     write_log(&web, &lines);

@@ -13,7 +13,7 @@ use super::exit::Family;
 use super::report::{self, CliError};
 use super::settings::Settings;
 use super::style::Palette;
-use super::{commands, compose, oci};
+use super::{commands, compose, containers, oci};
 
 /// Runs the command that `words`, the arguments after the program's name, ask for.
 pub fn run(words: Vec<OsString>) -> ExitCode {
@@ -60,6 +60,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Compose(args) => compose::run(*args, &settings, palette),
         Command::Run(args) => commands::run::run(*args, &settings, palette),
+        Command::Container(command) => containers::run(command, &settings, palette),
         Command::Explain(args) => commands::explain::run(*args, &settings, palette),
         Command::Network(args) => commands::network::run(args, &settings),
         Command::Cni(args) => commands::cni::run(args, &settings),
@@ -72,6 +73,7 @@ fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {
 fn family(command: &Command) -> Family {
     match command {
         Command::Run(_) | Command::Explain(_) => Family::Container,
+        Command::Container(command) => containers::family(command),
         Command::Compose(args) if matches!(args.command, ComposeCommand::Exec(_)) => Family::Container,
         _ => Family::Plain,
     }

@@ -12,19 +12,23 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
 use super::report::CliError;
 use super::settings::Settings;
+use crate::engine::SUPERVISION;
 use crate::keeper::{KeeperBoot, KeeperStart, start_keeper};
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
-use crate::spec::ResourceLimits;
+use crate::spec::{ContainerId, ResourceLimits};
 use crate::store::{FileLock, ProjectDirectory, StoreError};
 use crate::supervisor::BootConfig;
 use crate::sys::Channel;
 
 /// How long our own processes may take from their last breath to their end.
 const LEAVING: Duration = Duration::from_millis(500);
-/// The cgroup of keeper, shim and supervisor, below the project's.
-const SUPERVISION: &str = "supervision";
+/// So long a keeper takes at most to end after its project.
+const KEEPER_ENDS: Duration = Duration::from_secs(2);
 /// How long somebody may hold the lock without answering on the socket.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look again while somebody else starts or ends the project. A socket's file appears at bind(2) and answers
@@ -44,6 +48,11 @@ impl Connector {
     /// Names the project.
     pub fn new(settings: &Settings, project: &str) -> Self {
         Self { settings: settings.clone(), project: project.to_owned() }
+    }
+
+    /// Answers whether the project is a container of its own.
+    pub fn is_single(&self) -> bool {
+        self.project.parse::<ContainerId>().is_ok()
     }
 
     /// Returns the project's name.
@@ -97,6 +106,12 @@ impl Connector {
         }
     }
 
+    /// Says whether the project's supervisor runs.
+    pub fn answers(&self) -> bool {
+        let channel = self.open_directory().ok().flatten().map(|directory| self.try_connect(&directory));
+        matches!(channel, Some(Ok(Some(_))))
+    }
+
     /// Opens the project's directory; `None` where there is none.
     ///
     /// # Errors
@@ -109,6 +124,15 @@ impl Connector {
     pub fn lock_file(&self) -> Option<File> {
         let directory = self.open_directory().ok().flatten()?;
         File::open(directory.path().join("lock")).ok()
+    }
+
+    /// Waits until nothing of a project that was removed is left, our own three processes and their cgroup neither. `running` is its
+    /// lock file as it was before: what was started then holds that, the rest a later one.
+    pub fn see_off(&self, running: Option<File>) {
+        if let Some(lock) = running.or_else(|| self.lock_file()) {
+            wait_for_keeper(&lock);
+        }
+        self.remove_supervision_cgroup();
     }
 
     fn try_connect(&self, directory: &ProjectDirectory) -> Result<Option<Channel>, CliError> {
@@ -155,7 +179,7 @@ impl Connector {
     }
 
     /// Removes the cgroup of a project's own processes when they are gone, and those above it that are empty.
-    pub fn remove_supervision_cgroup(&self) {
+    fn remove_supervision_cgroup(&self) {
         let Some(cgroup) = self.supervision_cgroup() else { return };
         // Somebody may have started the project again: then it is in use, and theirs.
         // A dying process gives up its files, the lock among them, a moment before its cgroup.
@@ -169,6 +193,16 @@ impl Connector {
     /// Makes the error of a connection that failed.
     pub fn connection_failed(&self, source: io::Error) -> CliError {
         CliError::Connection { project: self.project.clone(), source }
+    }
+}
+
+/// Waits until nobody holds the lock. Not for ever: an `up` that somebody else began meanwhile may hold it, and keep it.
+fn wait_for_keeper(lock: &File) {
+    let deadline = Instant::now() + KEEPER_ENDS;
+    while rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+        && Instant::now() < deadline
+    {
+        thread::sleep(Duration::from_micros(500));
     }
 }
 

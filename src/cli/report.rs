@@ -160,7 +160,7 @@ impl CliError {
             Self::Network(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
-            Self::NotATerminal => Some("-T runs the command without a terminal".into()),
+            Self::NotATerminal => Some("without `-t` (`compose exec`: with `-T`) it runs without a terminal".into()),
             _ => None,
         }
     }

@@ -47,7 +47,7 @@ pub fn recorded(connector: &Connector, warn: &dyn Fn(&str)) -> Result<Vec<Contai
 }
 
 /// Corrects a record by what can be seen: a process that nobody watched may have ended, and then nobody knows how.
-fn as_it_is(record: ContainerRecord) -> ContainerStatus {
+pub fn as_it_is(record: ContainerRecord) -> ContainerStatus {
     let mut status = record.status;
     let runs = record.process.as_ref().is_some_and(|process| process.is_alive());
     if !runs && matches!(status.state, State::Running | State::Restarting) {

@@ -25,6 +25,7 @@ mod tests;
 mod yaml;
 
 pub use api::{Config, LoadErrors, Loaded, config, environment, load, variables};
+pub use build::logging_of;
 pub use diagnostic::{Diagnostic, Place, Severity, escape};
 pub use interpolate::Variable;
 pub use load::{LoadRequest, Skip};

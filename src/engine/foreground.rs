@@ -7,12 +7,10 @@ mod process;
 mod spare;
 mod streams;
 
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ipnetwork::Ipv4Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -29,6 +27,7 @@ use super::error::LaunchError;
 use super::files::{Addresses, ContainerFiles, Resolver};
 use super::host::{Host, cgroup_view};
 use super::networking::NetworkWish;
+use super::passing::PassingNetworks;
 use super::running::SharedNamespaces;
 use crate::capabilities;
 use crate::container::{
@@ -42,9 +41,8 @@ use crate::seccomp;
 use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NamespaceSource};
 use crate::store::Directories;
 
-/// The network of `run` where none is named, and its bridge.
+/// The network of `run` where none is named.
 pub const DEFAULT_NETWORK: &str = "bridge";
-const DEFAULT_BRIDGE: &str = "brg0";
 /// The label of networks that a run has made.
 pub const PASSING: &str = "mydocker.passing";
 
@@ -308,26 +306,10 @@ fn start_network(
             ..Host::open(dirs.clone(), job.firewall.clone())?
         },
         stale: std::mem::take(stale),
-        passing: std::iter::once(default_network()).chain(job.passing_networks.iter().map(passing)).collect(),
+        passing: PassingNetworks::of(job.passing_networks),
         container,
     };
     NetworkThread::start(work).map(Some)
-}
-
-/// Marks a network that a run has made: it goes with the last.
-fn passing(config: &NetworkConfig) -> NetworkConfig {
-    let mut config = config.clone();
-    config.labels.insert(PASSING.to_owned(), "run".to_owned());
-    config
-}
-
-fn default_network() -> NetworkConfig {
-    NetworkConfig {
-        name: DEFAULT_NETWORK.to_owned(),
-        subnet: Ipv4Network::new(Ipv4Addr::new(10, 10, 10, 0), 24).ok(),
-        bridge_name: DEFAULT_BRIDGE.parse().ok(),
-        ..NetworkConfig::default()
-    }
 }
 
 /// How far the container is on its way to its program.

@@ -1,17 +1,23 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::detacher::Detacher;
 use super::error::LaunchError;
 use super::launch::clear_remains;
 use super::ports::ReservedPorts;
 use crate::container::CgroupView;
-use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::namespaces::cgroup::{Cgroup, CgroupError, CgroupPath, Hierarchies};
 use crate::network::dns::NameTable;
 use crate::network::{FirewallOptions, Networks};
 use crate::spec::{ContainerId, ResourceLimits};
 use crate::store::Directories;
+
+/// The cgroup of keeper, shim and supervisor, below the project's.
+pub const SUPERVISION: &str = "supervision";
+/// So long a cgroup without processes may take to be removed.
+const LEAVING: Duration = Duration::from_millis(500);
 
 /// Is all that containers of one host share.
 #[derive(Debug)]
@@ -93,6 +99,22 @@ impl Host {
             }
         }
         errors
+    }
+
+    /// Takes this process, and those beside it, out of the cgroup of a project that is gone, and removes that. Where they may not
+    /// go elsewhere it stays.
+    pub fn leave_cgroup(&self, parent: &str, project: &str) {
+        let left = || -> Result<(), CgroupError> {
+            let path = CgroupPath::new(&format!("{parent}/{project}/{SUPERVISION}"))?;
+            let Some(cgroup) = self.hierarchies.open(&path)? else { return Ok(()) };
+            self.hierarchies.move_to_root(&cgroup)?;
+            cgroup.remove(LEAVING)?;
+            self.hierarchies.remove_empty_parents(&path);
+            Ok(())
+        };
+        if let Err(error) = left() {
+            tracing::debug!(%error, "the cgroup of our own processes stays");
+        }
     }
 
     /// Removes the cgroups of a project that has no containers any more.

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -14,6 +14,8 @@ use super::error::LaunchError;
 use super::files::{ContainerFiles, Resolver};
 use super::host::Host;
 use super::networking::{Guest, NetworkWish, Networking};
+use super::passing::PassingNetworks;
+use super::running::SharedNamespaces;
 use super::shim_link::{ShimError, ShimLink, process_ended};
 use crate::capabilities;
 use crate::container::{CgroupView, Confinement, InitChannel, InitEvent, Prepared, StartOptions, prepare};
@@ -38,10 +40,12 @@ pub struct Job<'a> {
     pub cgroup: &'a str,
     /// Its networks, in the order of their interfaces.
     pub networks: &'a [NetworkWish],
+    /// Those of them that come and go with containers.
+    pub passing: &'a PassingNetworks,
     /// Names under which every network knows it.
     pub names: &'a [String],
-    /// The network namespace that it shares, and the directory of the container that it shares it with.
-    pub shared_network: Option<(BorrowedFd<'a>, &'a Path)>,
+    /// What it has in common with containers that run.
+    pub shared: &'a SharedNamespaces,
 }
 
 impl Job<'_> {
@@ -220,8 +224,8 @@ pub async fn clear_remains(
 }
 
 fn resolver<'a>(job: &Job<'a>) -> Resolver<'a> {
-    match job.shared_network {
-        Some((_, owner)) => Resolver::SharedWith(owner),
+    match job.shared.network() {
+        Some(owner) => Resolver::SharedWith(owner),
         None if job.networks.is_empty() => Resolver::Host,
         None => Resolver::Embedded,
     }
@@ -258,7 +262,7 @@ impl Attempt {
         let mut fds = vec![theirs.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
         let clone_into = cgroup.clone_into();
         fds.extend(clone_into);
-        fds.extend(job.shared_network.map(|(netns, _)| netns));
+        fds.extend(job.shared.joins(&prepared.spawn.join));
         let key = job.request.id.as_str();
         let spawned = shim.spawn(key, &prepared.spawn, clone_into.is_some(), &fds).await?;
         let identity = ProcessIdentity::of(spawned.pid)?.ok_or(LaunchError::Died)?;
@@ -287,10 +291,11 @@ impl Attempt {
     ) -> Result<(), LaunchError> {
         spawned(&self.process)?;
         let tasks = cgroup.v1_tasks()?;
-        let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+        let mapped = self.set_up().await?;
+        let fds: Vec<_> = tasks.iter().chain(&mapped).map(AsFd::as_fd).collect();
         self.init.get_mut().send_plan(&self.prepared.plan, &fds).map_err(LaunchError::Channel)?;
         self.warnings.extend(cgroup.confine_devices(&self.device_rules));
-        if job.request.namespaces.network == NamespaceSource::Private && job.shared_network.is_none() {
+        if job.request.namespaces.network == NamespaceSource::Private && job.shared.network().is_none() {
             self.networking.netns = match open_netns(self.process.pid) {
                 // It has ended already: its last words say why.
                 Err(error) if error.is_gone() => return Err(wait_created(&mut self.init).await.err().unwrap_or(error)),
@@ -298,7 +303,7 @@ impl Attempt {
             };
         }
         // The two go on side by side: the process mounts while its network is made.
-        let attached = self.networking.attach(host, job.guest());
+        let attached = job.passing.attach(&mut self.networking, host, job.guest());
         let created = wait_created(&mut self.init);
         let ((), (warnings, terminal)) = tokio::try_join!(attached, created)?;
         self.warnings.extend(warnings);
@@ -309,6 +314,18 @@ impl Attempt {
         }
         self.warnings.extend(addresses.missing_host(job.request));
         Ok(())
+    }
+
+    /// Does the parent's part of a user namespace. Layers that cannot be mapped are copied, which takes as long as it takes.
+    async fn set_up(&mut self) -> Result<Vec<OwnedFd>, LaunchError> {
+        let Some(pid) = Pid::from_raw(self.process.pid).filter(|_| self.prepared.needs_set_up()) else {
+            return Ok(Vec::new());
+        };
+        let prepared = self.prepared.clone();
+        let done = tokio::task::spawn_blocking(move || prepared.set_up(pid)).await;
+        let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.warnings.extend(done.warnings);
+        Ok(done.fds)
     }
 
     fn finish(self, cgroup: Cgroup) -> Created {
@@ -376,7 +393,11 @@ fn prepare_plan(
 ) -> Result<(Prepared, Vec<String>), LaunchError> {
     let mut warnings = Vec::new();
     let wanted = CapabilitySet::resolve(&job.request.capabilities)?;
-    let (capabilities, missing) = capabilities::intersect_host(wanted)?;
+    let (capabilities, missing) = match job.request.namespaces.user {
+        // A new user namespace has them all.
+        Some(_) => (wanted, CapabilitySet::from_bits(0)),
+        None => capabilities::intersect_host(wanted)?,
+    };
     if !missing.is_empty() && !job.request.capabilities.add.is_empty() {
         warnings.push(format!("this host cannot give the capabilities {missing}"));
     }

@@ -262,6 +262,18 @@ impl Networking {
         if !self.is_begun { Ok(()) } else { host.detacher.detach(host, container).await }
     }
 
+    /// Gives up all that an attachment that failed has made; the namespace stays, to be attached again.
+    ///
+    /// # Errors
+    /// As [`Networking::detach`].
+    pub(super) async fn begin_again(&mut self, host: &Host, container: &ContainerId) -> Result<(), LaunchError> {
+        self.fall_silent(host, container).await;
+        self.attachments.clear();
+        self.ports.clear();
+        self.name_server = None;
+        host.detacher.detach(host, container).await
+    }
+
     /// Gives up names and ports; the places are taken away with their networks.
     pub async fn leave(mut self, host: &Host, container: &ContainerId) {
         self.fall_silent(host, container).await;

@@ -64,6 +64,12 @@ pub struct SharedNamespaces {
 }
 
 impl SharedNamespaces {
+    /// Adds the network of the container with this directory.
+    pub fn add_network(&mut self, namespace: OwnedFd, directory: PathBuf) {
+        self.opened.push((Namespace::Network, namespace));
+        self.network = Some(directory);
+    }
+
     /// Adds a namespace of another container's. This process must have one thread.
     ///
     /// # Errors

@@ -43,6 +43,19 @@ impl FileLock {
         }
     }
 
+    /// Takes the lock on a directory that is there, waiting as long as it takes: it leaves no file.
+    ///
+    /// # Errors
+    /// [`StoreError::Lock`].
+    pub fn acquire_directory(path: &Path) -> Result<Self, StoreError> {
+        let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = opened.map_err(|source| failed(path, source))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
+            .map_err(|errno| failed(path, errno.into()))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
     /// Takes the lock if nobody holds it.
     ///
     /// # Errors
@@ -210,6 +223,18 @@ mod tests {
         receiver.recv().unwrap();
         assert!(is_held(&path), "the waiter holds the file that has the name");
         drop(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn a_directory_is_locked_without_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = FileLock::acquire_directory(dir.path()).unwrap();
+        let other = File::open(dir.path()).unwrap();
+        let try_lock = || rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(try_lock(), Err(Errno::WOULDBLOCK));
+        drop(lock);
+        assert_eq!(try_lock(), Ok(()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

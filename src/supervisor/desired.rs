@@ -16,7 +16,7 @@ use crate::compose::model::{
     ImageRef, Ipam, IpamPool, Logging, Network, NetworkMode, PortProtocol, Project, Service, ServiceNetwork,
     VolumeMountKind, VolumeSource,
 };
-use crate::engine::NetworkWish;
+use crate::engine::{NetworkWish, PassingNetworks};
 use crate::network::{AddressPool, DriverKind, NetworkConfig, PortMapping, Protocol};
 use crate::spec::{
     CapabilityBase, CapabilityRequest, ContainerId, ContainerRequest, Healthcheck, InterfaceName, KernelFiles,
@@ -95,10 +95,22 @@ pub struct Desired {
     pub networks: Vec<NetworkWish>,
     /// The container whose network it shares.
     pub shares_network_of: Option<NetworkOwner>,
+    /// The container whose process namespace it shares, by name or the beginning of its id.
+    #[serde(default)]
+    pub shares_processes_of: Option<String>,
     /// Names of directories that `bind` makes on the host when missing.
     pub create_host_paths: Vec<PathBuf>,
     /// Volume directories that must exist, by volume name.
     pub volumes: Vec<String>,
+    /// Volumes that have no name of a user's, and may be removed with the container.
+    #[serde(default)]
+    pub own_volumes: Vec<String>,
+    /// Networks that come and go with containers.
+    #[serde(default)]
+    pub passing: PassingNetworks,
+    /// Whether it is removed, with its own volumes, when it has ended (`--rm`).
+    #[serde(default)]
+    pub removed_at_end: bool,
 }
 
 /// Makes a list of all containers that `up` is to bring about, by service and number.
@@ -148,8 +160,12 @@ fn desired_container(up: &Up, service: &Service, number: u32, dirs: &Directories
             Some(NetworkMode::Container(other)) => Some(NetworkOwner::Container(other.clone())),
             Some(NetworkMode::None | NetworkMode::Host) | None => None,
         },
+        shares_processes_of: None,
         create_host_paths: mounts.create_host_paths,
         volumes: mounts.volumes,
+        own_volumes: Vec::new(),
+        passing: PassingNetworks::default(),
+        removed_at_end: false,
     })
 }
 

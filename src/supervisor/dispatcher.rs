@@ -24,6 +24,8 @@ struct Client {
     replies: mpsc::Sender<(Reply, Option<OwnedFd>)>,
     /// The number of its `Watch`, if it watches.
     watches: Option<u64>,
+    /// It removes what is left of us when the project is gone.
+    sees_off: bool,
 }
 
 /// Is a command at work that others may cancel.
@@ -31,8 +33,20 @@ struct AtWork {
     abort: AbortHandle,
     client: u64,
     request: u64,
-    /// `Up` gives way to `Stop` and `Down`.
-    gives_way: bool,
+    kind: Kind,
+}
+
+/// Says what a command is, as far as others have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Gives way to `Stop` and `Down`.
+    Up,
+    /// Makes the project's only container.
+    Create,
+    /// Leaves nothing of the project.
+    Down,
+    /// Anything else.
+    Other,
 }
 
 /// Is what is left when a dispatcher ends.
@@ -41,6 +55,8 @@ pub struct End {
     pub project_gone: bool,
     /// So many connections are still open.
     pub clients: usize,
+    /// Whether one of them removes what is left of us.
+    pub is_seen_off: bool,
 }
 
 /// Owns the project.
@@ -127,7 +143,16 @@ impl Dispatcher {
             }
         }
         // With the senders, the clients' connections end when all replies are written.
-        End { project_gone: self.project_gone, clients: self.clients.len() }
+        End {
+            project_gone: self.project_gone || self.is_spent(),
+            clients: self.clients.len(),
+            is_seen_off: self.clients.values().any(|client| client.sees_off),
+        }
+    }
+
+    /// Answers whether the project was a container of its own, and that is gone.
+    fn is_spent(&self) -> bool {
+        self.links.config.is_single() && self.containers.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -142,7 +167,7 @@ impl Dispatcher {
     fn handle(&mut self, event: Event) {
         match event {
             Event::ClientCame { client, replies } => {
-                self.clients.insert(client, Client { replies, watches: None });
+                self.clients.insert(client, Client { replies, watches: None, sees_off: false });
             }
             Event::ClientAsked { client, request, fds } => self.asked(client, *request, fds),
             Event::ClientLeft { client } => {
@@ -163,14 +188,20 @@ impl Dispatcher {
             Event::Warning(message) => self.warn_all(&message),
             Event::Removed(id) => {
                 self.containers.remove(id.as_str());
+                self.project_gone |= self.is_spent();
             }
             Event::Heard(sender) => {
                 // Dropped if nobody waits any more.
                 let _ = sender.send(());
             }
-            Event::CommandEnded { command, project_gone } => {
-                self.at_work.remove(&command);
-                self.project_gone |= project_gone;
+            Event::CommandEnded { command, project_gone, is_done } => {
+                if let Some(work) = self.at_work.remove(&command).filter(|work| work.kind == Kind::Create && is_done)
+                    && let Some(client) = self.clients.get_mut(&work.client)
+                {
+                    // Its container is its own now, and may be gone already.
+                    client.sees_off = false;
+                }
+                self.project_gone |= project_gone || self.is_spent();
             }
             Event::Reconcile => self.reconcile(),
             Event::Terminate => self.terminate(),
@@ -217,7 +248,7 @@ impl Dispatcher {
     }
 
     /// Runs a command as a task that reports to its client and ends with `Done` or `Failed`.
-    fn begin<F>(&mut self, client: u64, request: u64, gives_way: bool, project_gone: bool, make: impl FnOnce(Work) -> F)
+    fn begin<F>(&mut self, client: u64, request: u64, kind: Kind, make: impl FnOnce(Work) -> F)
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
@@ -247,21 +278,21 @@ impl Dispatcher {
             if events.send(Event::Heard(sender)).await.is_ok() {
                 let _ = heard.await;
             }
-            let gone = project_gone && outcome.is_ok();
+            let (is_done, gone) = (outcome.is_ok(), kind == Kind::Down && outcome.is_ok());
             let body = outcome.map_or_else(ReplyBody::Failed, |()| ReplyBody::Done);
             // The reply first: the dispatcher may end with the command.
             let last = replies.send((Reply { number: request, body }, None));
             // A client that does not read is let go by its own connection.
             let _ = tokio::time::timeout(LAST_REPLY, last).await;
-            let _ = events.send(Event::CommandEnded { command, project_gone: gone }).await;
+            let _ = events.send(Event::CommandEnded { command, project_gone: gone, is_done }).await;
         });
-        self.at_work.insert(command, AtWork { abort, client, request, gives_way });
+        self.at_work.insert(command, AtWork { abort, client, request, kind });
     }
 
     /// Ends every `up` that is at work: what it started goes on until it is stopped.
     fn cancel_ups(&mut self) {
         let (cancelled, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.at_work).into_iter().partition(|(_, work)| work.gives_way);
+            std::mem::take(&mut self.at_work).into_iter().partition(|(_, work)| work.kind == Kind::Up);
         self.at_work = rest;
         for work in cancelled.into_values() {
             work.abort.abort();

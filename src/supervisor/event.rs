@@ -64,6 +64,8 @@ pub enum Event {
         command: u64,
         /// Whether the project is gone with it.
         project_gone: bool,
+        /// Whether it was done.
+        is_done: bool,
     },
     /// SIGHUP, or firewall rules of somebody were deleted: they are looked at again.
     Reconcile,

@@ -3,7 +3,7 @@
 use super::control::protocol::Up;
 use super::desired::{DesiredError, desired_containers};
 use crate::engine::explain::{LaunchExplanation, explain_job};
-use crate::engine::{Job, LaunchError};
+use crate::engine::{Job, LaunchError, SharedNamespaces};
 use crate::spec::{ContainerId, NamespaceSource};
 use crate::store::Directories;
 
@@ -57,8 +57,9 @@ pub fn explain(
         request: &desired.request,
         cgroup: &cgroup,
         networks: &desired.networks,
+        passing: &desired.passing,
         names: &names,
-        shared_network: None,
+        shared: &SharedNamespaces::default(),
     };
     let volumes = desired.volumes.iter().map(|volume| dirs.volume(volume));
     let sources: Vec<_> =

@@ -18,7 +18,8 @@ mod serve;
 mod sharing;
 
 pub use config::BootConfig;
+pub use desired::Desired;
 pub use explain::{ExplainError, explain};
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};
 pub use serve::run;
-pub use sharing::find_running;
+pub use sharing::{NetworkOwner, find_running};

@@ -18,7 +18,7 @@ use super::config::BootConfig;
 use super::container::{Container, ContainerHandle, Inherited};
 use super::control::Server;
 use super::control::protocol::Up;
-use super::dispatcher::Dispatcher;
+use super::dispatcher::{Dispatcher, End};
 use super::event::Event;
 use super::links::{Execs, KeeperLink, Links, Shared};
 use super::orchestrate::{lost_networks, restore_networks};
@@ -140,7 +140,7 @@ async fn serve(briefing: Briefing, from_keeper: Channel, to_keeper: Channel) -> 
     dispatcher.connect_shim(shim);
     links.keeper.send(&FromSupervisor::Ready, &[]);
     let end = dispatcher.run(&mut inbox).await;
-    leave(&links, &project, end.project_gone);
+    leave(&links, &project, &end);
     see_off(end.clients, &mut inbox).await;
     Ok(())
 }
@@ -271,13 +271,17 @@ async fn hear_keeper(channel: Channel, events: mpsc::Sender<Event>) {
 }
 
 /// Nothing runs any more. The socket goes first: whoever comes now finds nobody, and waits for the lock.
-fn leave(links: &Shared, project: &ProjectDirectory, project_gone: bool) {
+fn leave(links: &Shared, project: &ProjectDirectory, end: &End) {
     if let Err(error) = crate::store::remove(&project.socket()) {
         tracing::warn!(%error, "leaving");
     }
-    if project_gone {
+    if end.project_gone {
         let name = &links.config.project;
         links.host.remove_empty_cgroups(&links.config.cgroup_parent, name);
+        if !end.is_seen_off {
+            // Nobody is there to do it after us.
+            links.host.leave_cgroup(&links.config.cgroup_parent, name);
+        }
         if let Err(error) = links.host.dirs.remove_project(name) {
             tracing::warn!(%error, "leaving");
         }

@@ -157,7 +157,9 @@ pub fn network_of(links: &Links, owner: &NetworkOwner) -> Result<SharedNetwork, 
         return Ok(SharedNetwork { id, netns, hostname, domainname, directory });
     }
     let NetworkOwner::Container(text) = owner else { return Err(owner.error("it does not run")) };
-    let found = one_named(of_projects(&links.host.dirs, text, Some(&links.config.project)), text, "network")?;
+    let mut found = of_projects(&links.host.dirs, text, Some(&links.config.project));
+    found.extend(in_foreground(&links.host.dirs, text));
+    let found = one_named(found, text, "network")?;
     let netns = found.open(Namespace::Network)?;
     let RunningContainer { id, hostname, domainname, directory, .. } = found;
     Ok(SharedNetwork { id, netns, hostname, domainname, directory })
@@ -170,8 +172,12 @@ pub fn network_of(links: &Links, owner: &NetworkOwner) -> Result<SharedNetwork, 
 /// [`LaunchError::Share`]: none runs, or more than one is meant.
 pub fn find_running(dirs: &Directories, text: &str, kind: Namespace) -> Result<RunningContainer, LaunchError> {
     let mut found = of_projects(dirs, text, None);
-    found.extend(foreground::running(dirs.run()).into_iter().filter(|container| is_meant(container, text)));
+    found.extend(in_foreground(dirs, text));
     one_named(found, text, shown(kind))
+}
+
+fn in_foreground(dirs: &Directories, text: &str) -> impl Iterator<Item = RunningContainer> {
+    foreground::running(dirs.run()).into_iter().filter(move |container| is_meant(container, text))
 }
 
 /// A name goes before an id.

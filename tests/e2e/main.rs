@@ -32,6 +32,7 @@ mod processes;
 mod run;
 mod settings;
 mod signals;
+mod single;
 
 fn main() -> ExitCode {
     let modules = [
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         run::cases(),
         settings::cases(),
         signals::cases(),
+        single::cases(),
     ];
     support::run_all(modules.into_iter().flatten().collect())
 }

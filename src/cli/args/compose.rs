@@ -423,7 +423,7 @@ fn scale(text: &str) -> Result<(String, u32), String> {
     Ok((service.to_owned(), number))
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<u32>()
         .map(|seconds| Duration::from_secs(seconds.into()))
         .map_err(|_| "expected a whole number of seconds".into())

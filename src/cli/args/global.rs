@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{CniArgs, ComposeArgs, ExplainArgs, NetworkArgs, RunArgs, VersionArgs};
+use super::{CniArgs, ComposeArgs, ContainerCommand, ExplainArgs, NetworkArgs, RunArgs, VersionArgs};
 use crate::cli::legacy::HELP as ANCESTOR_HELP;
 use crate::cli::oci::args::OciArgs;
 
@@ -26,6 +26,9 @@ pub enum Command {
     Compose(Box<ComposeArgs>),
     /// Run a command in a new container
     Run(Box<RunArgs>),
+    /// On containers by name.
+    #[command(flatten)]
+    Container(ContainerCommand),
     /// Tell how a container is launched, step by step
     Explain(Box<ExplainArgs>),
     /// Networks by hand

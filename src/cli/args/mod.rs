@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod compose;
+mod containers;
 mod explain;
 mod global;
 mod network;
@@ -10,6 +11,10 @@ mod usage;
 pub use compose::{
     AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
     ProgressMode, ProjectArgs, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
+};
+pub use containers::{
+    ContainerCommand, ContainerExecArgs, ContainerInspectArgs, ContainerKillArgs, ContainerListArgs, ContainerLogsArgs,
+    ContainerNames, ContainerRemoveArgs, ContainerStopArgs,
 };
 pub use explain::{ExplainArgs, ExplainBundleArgs, ExplainCommand, ExplainFormat, ExplainServiceArgs};
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::spec::{ByteSize, SignalNumber};
+use crate::spec::{ByteSize, SignalNumber, parse_duration};
 
 /// `run`: a command in a new container. The ancestor's form fills the same, see [`crate::cli::legacy`].
 #[derive(Debug, Default, PartialEq, Args)]
@@ -53,7 +54,7 @@ pub struct RunOptions {
     /// Leave the container running and print its id
     #[arg(short, long)]
     pub detach: bool,
-    /// Remove the container when it ends (in the foreground it always is)
+    /// Remove the container when it has ended (in the foreground it always is)
     #[arg(long)]
     pub rm: bool,
     /// The container's name
@@ -230,7 +231,7 @@ pub struct RunOptions {
     /// Annotation, as a label
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
-    /// `no`, `always`, `on-failure[:N]` or `unless-stopped`
+    /// What follows when it ends, with -d: `no`, `always`, `on-failure[:N]` or `unless-stopped`
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<crate::spec::RestartPolicy>,
     /// Signal that asks the command to end
@@ -239,11 +240,35 @@ pub struct RunOptions {
     /// Seconds to wait before the command is killed
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
+    /// Where its output goes, with -d: json-file, local or none
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// Option of the log: max-size=10m, max-file=3
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub log_opt: Vec<String>,
+    /// Probe its health with this command of a shell, with -d
+    #[arg(long, value_name = "COMMAND")]
+    pub health_cmd: Option<String>,
+    /// From the end of a probe to the next [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub health_interval: Option<Duration>,
+    /// After which a probe has failed [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub health_timeout: Option<Duration>,
+    /// While it lasts, failures do not count [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub health_start_period: Option<Duration>,
+    /// From the end of a probe to the next while that lasts [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub health_start_interval: Option<Duration>,
+    /// Failures in a row that make it unhealthy [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub health_retries: Option<u32>,
     /// Say nothing of fetching the image
     #[arg(short, long, hide = true)]
     pub quiet: bool,
-    /// No probe of the image's
-    #[arg(long, hide = true)]
+    /// No probe of its health
+    #[arg(long, conflicts_with = "health_cmd")]
     pub no_healthcheck: bool,
     /// A port that others on its networks may use, as they may every one
     #[arg(long, value_name = "PORT", hide = true)]
@@ -251,6 +276,10 @@ pub struct RunOptions {
     /// Whether to fetch the image
     #[arg(long, value_enum, value_name = "WHEN", hide = true)]
     pub pull: Option<PullPolicy>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// Whether to fetch an image.

@@ -1,7 +1,9 @@
 #![doc = include_str!("run/README.md")]
 
 mod console;
+mod detached;
 mod devices;
+mod life;
 mod limits;
 mod mounts;
 mod names;
@@ -27,11 +29,14 @@ use crate::engine::explain::LaunchExplanation;
 use crate::engine::foreground::{self, ForegroundJob};
 use crate::network::NetworkConfig;
 
-/// Runs a command in a new container, with its exit code as ours.
+/// Runs a command in a new container, with its exit code as ours, or leaves it running and prints its id.
 ///
 /// # Errors
 /// [`CliError`], with the codes of the family of `run`.
 pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitCode, CliError> {
+    if args.options.detach {
+        return detached::run(args, settings, palette);
+    }
     let prepared = Prepared::of(args, settings)?;
     prepare_volumes(&prepared.plan, settings)?;
     if let Some(file) = &prepared.plan.id_file {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
-use super::table::columns;
 use crate::cli::args::{ConfigArgs, ConfigFormat};
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
 use crate::cli::report::{CliError, print};
+use crate::cli::table::columns;
 use crate::compose::{Document, Skip, Variable};
 
 /// Checks the file and prints it as it is understood.

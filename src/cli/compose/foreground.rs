@@ -25,7 +25,7 @@ use crate::cli::runtime::block_on;
 use crate::cli::state;
 use crate::logs::{Follower, LogQuery, Mux, MuxOptions};
 use crate::spec::{ContainerId, ExitStatus, SignalNumber};
-use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, State};
+use crate::supervisor::control::protocol::{Command, ContainerStatus, ReplyBody, Selection, State};
 
 /// Says what a foreground `up` shows and when it ends.
 #[derive(Debug)]
@@ -197,7 +197,9 @@ impl Session<'_> {
             }
             2 => {
                 let services = self.attached.stopped.clone();
-                self.client.send(Command::Kill { services, signal: SignalNumber::KILL }, &[]).map(drop)
+                self.client
+                    .send(Command::Kill { which: Selection::Services(services), signal: SignalNumber::KILL }, &[])
+                    .map(drop)
             }
             // The loop sees it.
             _ => Ok(()),
@@ -206,7 +208,10 @@ impl Session<'_> {
 
     fn stop(&mut self) -> Result<(), CliError> {
         if !matches!(self.stage, Stage::Stopping { .. } | Stage::Closing { .. } | Stage::Over) {
-            let request = Command::Stop { services: self.attached.stopped.clone(), timeout: self.attached.timeout };
+            let request = Command::Stop {
+                which: Selection::Services(self.attached.stopped.clone()),
+                timeout: self.attached.timeout,
+            };
             self.stage = Stage::Stopping { stop: self.client.send(request, &[])? };
         }
         Ok(())

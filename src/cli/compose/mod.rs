@@ -13,7 +13,6 @@ mod requests;
 pub mod restart;
 pub mod start;
 pub mod stop;
-mod table;
 pub mod up;
 
 pub use dispatch::run;

@@ -47,7 +47,7 @@ fn failed(text: String) -> CliError {
 }
 
 /// Takes `0.0.0.0:8080` out of `0.0.0.0:8080->80/tcp`.
-fn published<'a>(ports: &'a [String], port: u16, protocol: &str) -> Vec<&'a str> {
+pub(in crate::cli) fn published<'a>(ports: &'a [String], port: u16, protocol: &str) -> Vec<&'a str> {
     let inside = format!("{port}/{protocol}");
     ports
         .iter()

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::table::{Listing, json_line};
 use crate::cli::args::{PsArgs, PsFormat};
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
 use crate::cli::report::print;
 use crate::cli::runtime::block_on;
 use crate::cli::state;
+use crate::cli::table::{Listing, json_line};
 use crate::supervisor::control::protocol::{ContainerStatus, State};
 
 /// Lists containers.

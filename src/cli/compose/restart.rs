@@ -6,7 +6,7 @@ use super::requests::carry_out_on_existing;
 use crate::cli::args::StopArgs;
 use crate::cli::project::{CommandResult, ComposeContext};
 use crate::cli::report::CliError;
-use crate::supervisor::control::protocol::Command;
+use crate::supervisor::control::protocol::{Command, Selection};
 
 /// Stops services, then starts them.
 ///
@@ -14,7 +14,7 @@ use crate::supervisor::control::protocol::Command;
 /// [`CliError`], among them that there are no containers.
 pub fn run(context: &ComposeContext<'_>, args: StopArgs) -> CommandResult {
     let project = context.name(&args.services)?;
-    let request = Command::Restart { services: args.services, timeout: args.timeout };
+    let request = Command::Restart { which: Selection::Services(args.services), timeout: args.timeout };
     if carry_out_on_existing(context, &project, request)? {
         return Ok(ExitCode::SUCCESS);
     }

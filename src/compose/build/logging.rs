@@ -35,6 +35,35 @@ pub(super) fn logging(reader: &mut Reader<'_>) -> Logging {
     }
 }
 
+/// Reads what `run --log-driver --log-opt` say: the same as `logging` of a service.
+///
+/// # Errors
+/// One line: what is wrong with which option.
+pub fn logging_of(driver: &str, options: &[(&str, &str)]) -> Result<Logging, String> {
+    let (mut size, mut count) = match driver {
+        "none" if options.is_empty() => return Ok(Logging::Nothing),
+        "none" => return Err("a log that is not kept has no options".to_owned()),
+        "local" => (Some(LOCAL_SIZE), Some(LOCAL_FILES)),
+        "" | "json-file" => (None, None),
+        other => return Err(format!("there is no log driver `{other}`: there are {}", DRIVERS.join(", "))),
+    };
+    for (key, text) in options {
+        match *key {
+            "max-size" => {
+                let bytes = decimal_size(text).filter(|bytes| *bytes > 0);
+                size = Some(bytes.ok_or_else(|| format!("`{text}` is not a size of a log file: write `10m`"))?);
+            }
+            "max-file" => {
+                let files = text.parse::<u64>().ok().filter(|count| *count > 0);
+                count = Some(files.ok_or_else(|| format!("`{text}` is not a number of files from 1"))?);
+            }
+            other if LEFT_OUT.contains(&other) => {}
+            other => return Err(format!("there is no option `{other}` of a log")),
+        }
+    }
+    Ok(kept(size, count))
+}
+
 fn files(reader: &mut Reader<'_>, default: Option<(u64, u64)>) -> Logging {
     let (mut size, mut count) = (default.map(|(size, _)| size), default.map(|(_, count)| count));
     let Some(mut options) = reader.below("options") else { return kept(size, count) };
@@ -97,6 +126,19 @@ fn decimal_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_run_are_those_of_a_service() {
+        let rotated = |max_size, max_files| Ok(Logging::Rotated { max_size, max_files });
+        assert_eq!(logging_of("", &[]), Ok(Logging::Everything));
+        assert_eq!(logging_of("none", &[]), Ok(Logging::Nothing));
+        assert_eq!(logging_of("local", &[("max-file", "2")]), rotated(LOCAL_SIZE, 2));
+        assert_eq!(logging_of("json-file", &[("max-size", "1k"), ("tag", "x")]), rotated(1000, 1));
+        for (driver, key) in [("syslog", "max-size"), ("none", "max-size"), ("", "max-siz")] {
+            assert!(logging_of(driver, &[(key, "1k")]).is_err(), "{driver} {key}");
+        }
+        assert!(logging_of("", &[("max-size", "0")]).is_err() && logging_of("", &[("max-file", "x")]).is_err());
+    }
 
     #[test]
     fn sizes_of_logs_are_decimal() {

@@ -13,4 +13,5 @@ mod security;
 mod service;
 mod volume;
 
+pub use logging::logging_of;
 pub(super) use project::project;

@@ -14,15 +14,12 @@ use tokio::sync::watch;
 use super::claim::Stale;
 use crate::engine::files::Addresses;
 use crate::engine::launch::clear_remains;
-use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking};
+use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking, PassingNetworks};
 use crate::namespaces::cgroup::CgroupPath;
-use crate::network::{NetworkConfig, NetworkError, NetworkRecord};
 use crate::spec::{ContainerId, DnsRequest};
 
 /// A wish to leave counts after this time of waiting: what takes as long as it always does is not left half-done.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a network that was removed between its making and the attachment is made again.
-const ATTEMPTS: usize = 8;
 
 /// Is what the thread does.
 #[derive(Debug)]
@@ -30,7 +27,7 @@ pub(super) struct NetworkWork {
     pub(super) host: Host,
     pub(super) stale: Vec<Stale>,
     /// Networks that are made when the first container needs them and removed when the last has left.
-    pub(super) passing: Vec<NetworkConfig>,
+    pub(super) passing: PassingNetworks,
     pub(super) container: Option<Attaching>,
 }
 
@@ -184,7 +181,7 @@ impl NetworkWork {
                 }
             }
         }
-        errors.extend(self.remove_passing().await);
+        errors.extend(self.passing.remove_unused(&self.host).await);
         errors
     }
 
@@ -202,8 +199,7 @@ impl NetworkWork {
         errors
     }
 
-    /// Attaches the container. Between the making of the default network and the attachment, which is what keeps it,
-    /// the last container of another run may have ended and have taken the network along.
+    /// Attaches the container.
     async fn attach(&self, container: &Attaching) -> Result<Networking, LaunchError> {
         let guest = Guest {
             id: &container.id,
@@ -212,48 +208,16 @@ impl NetworkWork {
             wishes: &container.wishes,
             dns: &container.dns,
         };
-        let mut attempt = 1;
-        loop {
-            for network in
-                self.passing.iter().filter(|network| container.wishes.iter().any(|wish| wish.network == network.name))
-            {
-                self.host.networks.ensure(network).await?;
-            }
-            let netns = container.netns.try_clone().map_err(LaunchError::Channel)?;
-            let mut networking = Networking::of(netns);
-            match networking.attach(&self.host, guest).await {
-                Ok(()) => return Ok(networking),
-                Err(error) => {
-                    if let Err(error) = networking.detach(&self.host, &container.id).await {
-                        tracing::warn!(container = %container.id, %error, "undoing an attachment");
-                    }
-                    let removed = matches!(&error, LaunchError::Network(NetworkError::UnknownNetwork(name))
-                        if self.passing.iter().any(|network| network.name == *name));
-                    if !removed || attempt == ATTEMPTS {
-                        return Err(error);
-                    }
-                    attempt += 1;
+        let netns = container.netns.try_clone().map_err(LaunchError::Channel)?;
+        let mut networking = Networking::of(netns);
+        match self.passing.attach(&mut networking, &self.host, guest).await {
+            Ok(()) => Ok(networking),
+            Err(error) => {
+                if let Err(error) = networking.detach(&self.host, &container.id).await {
+                    tracing::warn!(container = %container.id, %error, "undoing an attachment");
                 }
+                Err(error)
             }
         }
-    }
-
-    /// Removes the default network, and others that runs have made, if nobody is on them.
-    async fn remove_passing(&self) -> Vec<LaunchError> {
-        let networks = &self.host.networks;
-        let mut errors = Vec::new();
-        for wanted in &self.passing {
-            let is_passing =
-                |found: &NetworkRecord| wanted.labels.keys().all(|label| found.config.labels.contains_key(label));
-            // One that was made by hand has no such label, and stays.
-            if !networks.find(&wanted.name).is_ok_and(|found| is_passing(&found)) && !wanted.labels.is_empty() {
-                continue;
-            }
-            match networks.remove(&wanted.name).await {
-                Ok(_) | Err(NetworkError::InUse { .. }) => {}
-                Err(error) => errors.push(error.into()),
-            }
-        }
-        errors
     }
 }

@@ -157,6 +157,19 @@ impl Hierarchies {
         Ok(())
     }
 
+    /// Moves the processes of a cgroup to the root of version 2's hierarchy, which takes them whatever controllers it has. Each move
+    /// waits some milliseconds for the kernel.
+    ///
+    /// # Errors
+    /// [`CgroupError`]: the root is not ours to write to.
+    pub fn move_to_root(&self, cgroup: &Cgroup) -> Result<(), CgroupError> {
+        let Some(root) = &self.v2 else { return Ok(()) };
+        for pid in cgroup.processes()? {
+            write(&root.point.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Removes the ancestors of a cgroup that are empty, deepest first, in every hierarchy.
     ///
     /// One that is in use, by us or by anyone, stays; so does what cannot be removed.

@@ -46,6 +46,10 @@ pub struct Container {
     renewing: bool,
     /// What becomes of its places in networks when it ends.
     pub(super) places: Places,
+    /// Somebody has stopped it and is about to start it again.
+    awaited: bool,
+    /// It was to go and could not.
+    stays: bool,
     removed: bool,
 }
 
@@ -91,6 +95,8 @@ impl Container {
             waiting_for_stop: Vec::new(),
             renewing: false,
             places: Places::GivenUp,
+            awaited: false,
+            stays: false,
             removed: false,
             record,
         };
@@ -100,6 +106,10 @@ impl Container {
     /// Lives until the container is removed or the supervisor ends.
     pub async fn live(mut self) {
         while !self.removed {
+            if self.is_to_go() {
+                self.go().await;
+                continue;
+            }
             tokio::select! {
                 // All branches are cancel-safe: a channel, two timers, a set of tasks.
                 // Boxed: a container that waits needs no room for what it may do.
@@ -120,15 +130,16 @@ impl Container {
                 let outcome = self.start().await;
                 let _ = reply.send(outcome);
             }
-            ContainerCommand::Stop { timeout, places, notice, reply } => {
+            ContainerCommand::Stop { timeout, places, again, notice, reply } => {
                 drop(notice);
+                self.awaited = again;
                 self.stop(timeout, places, reply);
             }
             ContainerCommand::Kill { signal, reply } => {
                 let _ = reply.send(self.kill(signal));
             }
-            ContainerCommand::Remove(reply) => {
-                let outcome = self.remove().await;
+            ContainerCommand::Remove { volumes, reply } => {
+                let outcome = self.remove(volumes).await;
                 let _ = reply.send(outcome);
             }
             ContainerCommand::Exec { exec, fds, reply } => {
@@ -145,7 +156,7 @@ impl Container {
         if self.run.is_some() {
             return Ok(());
         }
-        self.retry_at = None;
+        (self.retry_at, self.awaited) = (None, false);
         self.backoff = Backoff::default();
         self.record.restarts_in_a_row = 0;
         self.record.status.restarts = 0;
@@ -204,7 +215,8 @@ impl Container {
         }
         self.acknowledge(pid, source);
         run.drain(DRAIN).await;
-        let errors = run.clear(&self.links, &self.record.status.id, self.places).await;
+        let mut errors = run.clear(&self.links, &self.record.status.id, self.places).await;
+        errors.extend(self.record.desired.passing.remove_unused(&self.links.host).await);
         self.report(errors);
         // Places that go with their networks are still there: a successor must look.
         self.record.phase = if self.places == Places::Left { Phase::Changing } else { Phase::Idle };
@@ -313,7 +325,21 @@ impl Container {
         self.signal(signal)
     }
 
-    async fn remove(&mut self) -> Outcome {
+    /// Says whether it is one that goes when it has ended, and has.
+    fn is_to_go(&self) -> bool {
+        let ended = self.run.is_none() && self.retry_at.is_none() && self.record.status.state == State::Exited;
+        self.record.desired.removed_at_end && ended && !self.awaited && !self.stays
+    }
+
+    async fn go(&mut self) {
+        if let Err(failure) = self.remove(true).await {
+            // Whoever removes it by hand hears why that fails.
+            self.stays = true;
+            tracing::error!(container = %self.record.status.name, error = %failure.chain.join(": "), "removing it");
+        }
+    }
+
+    async fn remove(&mut self, volumes: bool) -> Outcome {
         let name = self.record.status.name.clone();
         if self.run.is_some() {
             return Err(Failure::new(format!("container {name} is running: stop it first")));
@@ -326,7 +352,12 @@ impl Container {
         let removal = self.write();
         // On some file systems each freed directory is a wait for the disk; many containers wait side by side.
         let (dirs, key) = (dirs.clone(), id.clone());
-        let removed = tokio::task::spawn_blocking(move || dirs.remove_container(key.as_str())).await;
+        let own = if volumes { self.record.desired.own_volumes.clone() } else { Vec::new() };
+        let removal_of_all = move || {
+            let removed = dirs.remove_container(key.as_str());
+            own.iter().fold(removed, |outcome, volume| outcome.and(dirs.remove_volume(volume)))
+        };
+        let removed = tokio::task::spawn_blocking(removal_of_all).await;
         let removed = removed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         let removal = removal.and(removed).and_then(|()| self.links.records.remove_container(&id));
         removal.map_err(|error| {

@@ -22,6 +22,8 @@ pub enum ContainerCommand {
         timeout: Option<Duration>,
         /// What becomes of its places in networks.
         places: Places,
+        /// It is started again after that: it stays though it is one that goes when it has ended.
+        again: bool,
         /// Has a launch that is under way give up.
         notice: StopNotice,
         /// The answer.
@@ -35,7 +37,12 @@ pub enum ContainerCommand {
         reply: oneshot::Sender<Outcome>,
     },
     /// Remove everything. The container must not run.
-    Remove(oneshot::Sender<Outcome>),
+    Remove {
+        /// Its volumes without a name, too.
+        volumes: bool,
+        /// The answer.
+        reply: oneshot::Sender<Outcome>,
+    },
     /// Run a command beside PID 1.
     Exec {
         /// What.
@@ -134,7 +141,13 @@ impl ContainerHandle {
     /// Has it stop, also where it is only being made, and waits for the answer.
     pub async fn stop(&self, timeout: Option<Duration>, places: Places) -> Outcome {
         let notice = self.stops.announce();
-        self.ask(|reply| ContainerCommand::Stop { timeout, places, notice, reply }).await
+        self.ask(|reply| ContainerCommand::Stop { timeout, places, again: false, notice, reply }).await
+    }
+
+    /// Has it stop and stay, to be started again.
+    pub async fn stop_for_now(&self, timeout: Option<Duration>) -> Outcome {
+        let (notice, places) = (self.stops.announce(), Places::GivenUp);
+        self.ask(|reply| ContainerCommand::Stop { timeout, places, again: true, notice, reply }).await
     }
 
     /// Gives a command and waits for the answer.

@@ -1,25 +1,34 @@
 //! From a record to a running process, and what stays where that fails.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Container;
 use super::actor::DRAIN;
 use super::command::ContainerCommand;
 use super::run::Run;
-use crate::engine::{self, Job, LaunchError, Places};
+use crate::engine::{self, Job, LaunchError, Places, SharedNamespaces};
+use crate::namespaces::Namespace;
 use crate::spec::{ExitStatus, NamespaceSource};
 use crate::store::ProcessIdentity;
 use crate::supervisor::control::protocol::State;
 use crate::supervisor::links::now;
 use crate::supervisor::record::Phase;
-use crate::supervisor::sharing::network_of;
+use crate::supervisor::sharing::{find_running, network_of};
 
 /// Within this time a directory on the host is there, or the start is given up.
 const HOST_PATH_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Container {
     pub(super) async fn launch(&mut self) -> Result<(), LaunchError> {
+        let outcome = self.try_launch().await;
+        if outcome.is_err() {
+            let errors = self.record.desired.passing.remove_unused(&self.links.host).await;
+            self.report(errors);
+        }
+        outcome
+    }
+
+    async fn try_launch(&mut self) -> Result<(), LaunchError> {
         self.places = Places::GivenUp;
         self.record.phase = Phase::Changing;
         self.record.status.oom_killed = false;
@@ -31,22 +40,29 @@ impl Container {
             Some(owner) => Some(network_of(&links, owner)?),
             None => None,
         };
+        let mut common = SharedNamespaces::default();
         let request = &mut self.record.desired.request;
-        if let Some(owner) = &shared {
+        if let Some(name) = &self.record.desired.shares_processes_of {
+            let owner = find_running(&links.host.dirs, name, Namespace::Pid)?;
+            common.add(Namespace::Pid, &owner)?;
+            request.namespaces.pid = NamespaceSource::Container(owner.id);
+        }
+        if let Some(owner) = shared {
             // As Docker: one network, one name. On record it is for those that share with us.
-            request.namespaces.network = NamespaceSource::Container(owner.id.clone());
-            request.hostname.clone_from(&owner.hostname);
-            request.domainname.clone_from(&owner.domainname);
+            request.namespaces.network = NamespaceSource::Container(owner.id);
+            (request.hostname, request.domainname) = (owner.hostname, owner.domainname);
+            common.add_network(owner.netns, owner.directory);
         }
         let request = request.clone();
         let names = self.names();
-        let networks = self.record.desired.networks.clone();
+        let (networks, passing) = (self.record.desired.networks.clone(), self.record.desired.passing.clone());
         let job = Job {
             request: &request,
             cgroup: &cgroup,
             networks: &networks,
+            passing: &passing,
             names: &names,
-            shared_network: shared.as_ref().map(|owner| (owner.netns.as_fd(), owner.directory.as_path())),
+            shared: &common,
         };
         let mut note = self.record.clone();
         let note_process = |process: &ProcessIdentity| {
@@ -106,9 +122,11 @@ impl Container {
     }
 
     /// Names under which others find it on every network.
-    pub(super) fn names(&self) -> [String; 3] {
+    pub(super) fn names(&self) -> Vec<String> {
         let request = &self.record.desired.request;
-        [self.record.desired.service.clone(), request.name.clone(), request.id.short().to_owned()]
+        let names = [self.record.desired.service.clone(), request.name.clone(), request.id.short().to_owned()];
+        // One of its own is of no service.
+        names.into_iter().filter(|name| !name.is_empty()).collect()
     }
 
     /// What stays of a launch that failed.

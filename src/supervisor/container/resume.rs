@@ -103,13 +103,14 @@ impl Container {
     /// Clears whatever there may be and begins again where the container is meant to run.
     async fn start_over(&mut self) {
         let id = self.record.status.id.clone();
-        let errors = engine::clear_remains(
+        let mut errors = engine::clear_remains(
             &self.links.host,
             &id,
             &self.links.cgroup_path(id.as_str()),
             self.record.process.as_ref(),
         )
         .await;
+        errors.extend(self.record.desired.passing.remove_unused(&self.links.host).await);
         self.report(errors);
         self.record.phase = Phase::Idle;
         self.record.process = None;

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::compose::model::Project;
 use crate::spec::{ContainerId, ExitStatus, SignalNumber};
+use crate::supervisor::desired::Desired;
 
 /// The version of this protocol. A supervisor of another version refuses, and says which program it belongs to.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A frame from a client.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,33 +32,44 @@ pub struct Request {
 pub enum Command {
     /// Makes the project be as the file says. Ends with `Done` when everything that was asked for is started.
     Up(Box<Up>),
+    /// Makes one container of its own and starts it. Nothing of it stays where that fails; the code is that of `run` then.
+    Create(Box<Desired>),
     /// Stops and removes containers and networks. Ends with `Done`; the supervisor then ends.
     Down(Down),
     /// Starts existing containers, dependencies first.
     Start {
-        /// Services; all where empty.
-        services: Vec<String>,
+        /// Which.
+        which: Selection,
     },
     /// Stops containers, dependants first. Cancels an `Up` that is at work.
     Stop {
-        /// Services; all where empty.
-        services: Vec<String>,
-        /// Instead of each service's `stop_grace_period`.
+        /// Which.
+        which: Selection,
+        /// Instead of each container's own grace period.
         timeout: Option<Duration>,
     },
     /// Stops, then starts.
     Restart {
-        /// Services; all where empty.
-        services: Vec<String>,
-        /// Instead of each service's `stop_grace_period`.
+        /// Which.
+        which: Selection,
+        /// Instead of each container's own grace period.
         timeout: Option<Duration>,
     },
     /// Sends a signal to PID 1 of running containers.
     Kill {
-        /// Services; all where empty.
-        services: Vec<String>,
+        /// Which.
+        which: Selection,
         /// The signal.
         signal: SignalNumber,
+    },
+    /// Removes containers.
+    Remove {
+        /// Which.
+        which: Selection,
+        /// Kills them first where they run.
+        force: bool,
+        /// Removes their volumes without a name, too.
+        volumes: bool,
     },
     /// Asks for one `Containers` reply.
     List,
@@ -66,6 +78,31 @@ pub enum Command {
     Exec(Box<Exec>),
     /// Asks for an `Event` whenever a container's state changes, until the connection closes.
     Watch,
+}
+
+/// Names containers of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// Those of these services; all where empty.
+    Services(Vec<String>),
+    /// These. One that is not there is nothing to be done for.
+    Containers(Vec<ContainerId>),
+}
+
+/// Names one container of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum One {
+    /// That of a service with a number, from 1.
+    Of {
+        /// The service.
+        service: String,
+        /// Which of its containers.
+        index: u32,
+    },
+    /// That with an id.
+    Container(ContainerId),
 }
 
 /// The arguments of `Command::Up`.
@@ -119,10 +156,8 @@ pub struct Down {
 /// The arguments of `Command::Exec`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Exec {
-    /// The service.
-    pub service: String,
-    /// Which of its containers, from 1.
-    pub index: u32,
+    /// Where.
+    pub container: One,
     /// The program and its arguments.
     pub args: Vec<String>,
     /// Added to the container's own environment.
@@ -262,7 +297,7 @@ pub struct ContainerStatus {
     pub name: String,
     /// The project.
     pub project: String,
-    /// The service.
+    /// The service; empty for a container of its own.
     pub service: String,
     /// Counts the service's containers from 1.
     pub number: u32,

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Dispatcher;
+use super::{Dispatcher, Kind};
 use crate::engine::Places;
 use crate::spec::{ExitStatus, SignalNumber};
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{
-    Command, Down, Exec, Failure, PROTOCOL_VERSION, Reply, ReplyBody, Request, State, Up,
+    Command, Down, Exec, Failure, One, PROTOCOL_VERSION, Reply, ReplyBody, Request, Selection, State, Up,
 };
 use crate::supervisor::converge::{Convergence, Existing, converge};
-use crate::supervisor::desired::desired_containers;
-use crate::supervisor::orchestrate::{Reporter, Work};
+use crate::supervisor::desired::{Desired, desired_containers};
+use crate::supervisor::orchestrate::{Reporter, Stopped, Work};
 use crate::supervisor::record::ProjectRecord;
 
 impl Dispatcher {
@@ -33,7 +33,18 @@ impl Dispatcher {
         if matches!(request.command, Command::Down(_)) {
             self.cancel_ups();
         }
-        let alone = matches!(request.command, Command::Up(_) | Command::Down(_) | Command::Start { .. });
+        let sees_off = match &request.command {
+            Command::Down(down) => down.services.is_empty(),
+            Command::Create(_) | Command::Remove { .. } => true,
+            _ => false,
+        };
+        if let Some(client) = self.clients.get_mut(&client).filter(|_| sees_off) {
+            client.sees_off = true;
+        }
+        let alone = matches!(
+            request.command,
+            Command::Up(_) | Command::Down(_) | Command::Start { .. } | Command::Create(_) | Command::Remove { .. }
+        );
         if alone && !self.at_work.is_empty() {
             // Another `up` of the same file finds nothing to do when its turn comes; one after a `down` finds a new supervisor.
             return self.waiting.push_back((client, request));
@@ -41,10 +52,12 @@ impl Dispatcher {
         match request.command {
             Command::Up(up) => self.begin_up(client, number, *up),
             Command::Down(down) => self.begin_down(client, number, down),
-            Command::Start { services } => self.begin_start(client, number, &services),
-            Command::Stop { services, timeout } => self.begin_stop(client, number, &services, timeout, false),
-            Command::Restart { services, timeout } => self.begin_stop(client, number, &services, timeout, true),
-            Command::Kill { services, signal } => self.begin_kill(client, number, &services, signal),
+            Command::Create(desired) => self.begin_create(client, number, desired),
+            Command::Start { which } => self.begin_start(client, number, &which),
+            Command::Stop { which, timeout } => self.begin_stop(client, number, &which, timeout),
+            Command::Restart { which, timeout } => self.begin_restart(client, number, &which, timeout),
+            Command::Kill { which, signal } => self.begin_kill(client, number, &which, signal),
+            Command::Remove { which, force, volumes } => self.begin_remove(client, number, &which, force, volumes),
             Command::List => self.reply(client, number, ReplyBody::Containers(self.statuses()), None),
             Command::Exec(exec) => self.begin_exec(client, number, exec, fds),
             Command::Watch => {
@@ -76,7 +89,7 @@ impl Dispatcher {
         self.up = Some(up.clone());
         self.project_gone = false;
         let handles = self.containers.clone();
-        self.begin(client, number, true, false, |work| async move { work.up(up, plan, handles).await });
+        self.begin(client, number, Kind::Up, |work| async move { work.up(up, plan, handles).await });
     }
 
     fn prepare_up(&mut self, up: &Up) -> Result<Convergence, Failure> {
@@ -99,20 +112,21 @@ impl Dispatcher {
     }
 
     fn begin_down(&mut self, client: u64, number: u64, down: Down) {
-        let containers = match self.select(&down.services) {
+        let containers = match self.of_services(&down.services) {
             Ok(containers) => containers,
             Err(failure) => return self.reply(client, number, ReplyBody::Failed(failure), None),
         };
         let (dependencies, up) = (self.dependencies(), self.up.clone());
-        let project = self.links.config.project.clone();
+        let (project, is_single) = (self.links.config.project.clone(), self.links.config.is_single());
         let everything = down.services.is_empty();
-        self.begin(client, number, false, everything, |work| async move {
+        self.begin(client, number, if everything { Kind::Down } else { Kind::Other }, |work| async move {
             if let Some(up) = &up {
                 work.restore_networks(&up.project).await;
             }
             // Each part is tried whatever became of the one before; the first failure is told.
-            let places = if everything { Places::Left } else { Places::GivenUp };
-            let stopped = work.stop(&dependencies, containers.clone(), down.timeout, places).await;
+            // The network of a container of its own goes when the last has given its place up.
+            let places = if everything && !is_single { Places::Left } else { Places::GivenUp };
+            let stopped = work.stop(&dependencies, containers.clone(), down.timeout, Stopped::ForGood(places)).await;
             if !everything {
                 return stopped.and(work.remove(containers).await);
             }
@@ -127,11 +141,30 @@ impl Dispatcher {
         });
     }
 
-    fn begin_start(&mut self, client: u64, number: u64, services: &[String]) {
-        match self.select(services) {
+    fn begin_create(&mut self, client: u64, number: u64, desired: Box<Desired>) {
+        let known = self.containers.get(desired.request.id.as_str()).cloned();
+        self.begin(client, number, Kind::Create, |work| async move { work.create(desired, known).await });
+    }
+
+    fn begin_remove(&mut self, client: u64, number: u64, which: &Selection, force: bool, volumes: bool) {
+        match self.select(which) {
+            Ok(containers) => {
+                self.begin(
+                    client,
+                    number,
+                    Kind::Other,
+                    |work| async move { work.discard(containers, force, volumes).await },
+                )
+            }
+            Err(failure) => self.reply(client, number, ReplyBody::Failed(failure), None),
+        }
+    }
+
+    fn begin_start(&mut self, client: u64, number: u64, which: &Selection) {
+        match self.select(which) {
             Ok(containers) => {
                 let dependencies = self.dependencies();
-                self.begin(client, number, false, false, |work| async move {
+                self.begin(client, number, Kind::Other, |work| async move {
                     let _held = work.hold_ports_of(&containers, false)?;
                     work.start(&dependencies, containers).await
                 });
@@ -140,49 +173,63 @@ impl Dispatcher {
         }
     }
 
-    fn begin_stop(
-        &mut self,
-        client: u64,
-        number: u64,
-        services: &[String],
-        timeout: Option<Duration>,
-        and_start: bool,
-    ) {
-        if services.is_empty() {
+    fn begin_stop(&mut self, client: u64, number: u64, which: &Selection, timeout: Option<Duration>) {
+        if is_all(which) {
             self.cancel_ups();
         }
-        match self.select(services) {
-            Ok(mut containers) => {
-                if and_start {
-                    containers.extend(self.restarted_along(services));
-                }
+        match self.select(which) {
+            Ok(containers) => {
                 let dependencies = self.dependencies();
-                self.begin(client, number, false, false, |work| async move {
-                    // Nobody else is to take its ports while it does not run.
-                    let _held = if and_start { Some(work.hold_ports_of(&containers, true)?) } else { None };
-                    work.stop(&dependencies, containers.clone(), timeout, Places::GivenUp).await?;
-                    if and_start { work.start(&dependencies, containers).await } else { Ok(()) }
+                self.begin(client, number, Kind::Other, |work| async move {
+                    work.stop(&dependencies, containers, timeout, Stopped::ForGood(Places::GivenUp)).await
                 });
             }
             Err(failure) => self.reply(client, number, ReplyBody::Failed(failure), None),
         }
     }
 
-    fn begin_kill(&mut self, client: u64, number: u64, services: &[String], signal: SignalNumber) {
-        let containers = match self.select(services) {
+    fn begin_restart(&mut self, client: u64, number: u64, which: &Selection, timeout: Option<Duration>) {
+        if is_all(which) {
+            self.cancel_ups();
+        }
+        match self.select(which) {
+            Ok(mut containers) => {
+                if let Selection::Services(services) = which {
+                    containers.extend(self.restarted_along(services));
+                }
+                let dependencies = self.dependencies();
+                self.begin(client, number, Kind::Other, |work| async move {
+                    // Nobody else is to take its ports while it does not run.
+                    let _held = work.hold_ports_of(&containers, true)?;
+                    work.stop(&dependencies, containers.clone(), timeout, Stopped::ForNow).await?;
+                    work.start(&dependencies, containers).await
+                });
+            }
+            Err(failure) => self.reply(client, number, ReplyBody::Failed(failure), None),
+        }
+    }
+
+    fn begin_kill(&mut self, client: u64, number: u64, which: &Selection, signal: SignalNumber) {
+        let containers = match self.select(which) {
             Ok(containers) => containers,
             Err(failure) => return self.reply(client, number, ReplyBody::Failed(failure), None),
         };
-        self.begin(client, number, false, false, |work| async move { work.kill(containers, signal).await });
+        self.begin(client, number, Kind::Other, |work| async move { work.kill(containers, signal).await });
     }
 
     fn begin_exec(&mut self, client: u64, number: u64, exec: Box<Exec>, fds: Vec<OwnedFd>) {
-        let found = self.containers.values().find(|handle| {
-            let status = handle.status.borrow();
-            status.service == exec.service && status.number == exec.index
-        });
-        let Some(handle) = found.cloned() else {
-            let failure = Failure { code: 125, ..Failure::new(format!("service \"{}\" is not running", exec.service)) };
+        let is_meant = |handle: &&ContainerHandle| match &exec.container {
+            One::Of { service, index } => {
+                let status = handle.status.borrow();
+                status.service == *service && status.number == *index
+            }
+            One::Container(id) => handle.id == *id,
+        };
+        let Some(handle) = self.containers.values().find(is_meant).cloned() else {
+            let failure = match &exec.container {
+                One::Of { service, .. } => Failure::exec(format!("service \"{service}\" is not running")),
+                One::Container(id) => Failure::exec(format!("container {} is gone", id.short())),
+            };
             return self.reply(client, number, ReplyBody::Failed(failure), None);
         };
         let Some(replies) = self.clients.get(&client).map(|client| client.replies.clone()) else { return };
@@ -205,8 +252,17 @@ impl Dispatcher {
         });
     }
 
+    fn select(&self, which: &Selection) -> Result<Vec<ContainerHandle>, Failure> {
+        match which {
+            Selection::Services(services) => self.of_services(services),
+            Selection::Containers(ids) => {
+                Ok(ids.iter().filter_map(|id| self.containers.get(id.as_str())).cloned().collect())
+            }
+        }
+    }
+
     /// Chooses containers of services; none given are all.
-    fn select(&self, services: &[String]) -> Result<Vec<ContainerHandle>, Failure> {
+    fn of_services(&self, services: &[String]) -> Result<Vec<ContainerHandle>, Failure> {
         for service in services {
             let known = self.containers.values().any(|handle| &handle.status.borrow().service == service)
                 || self.up.as_ref().is_some_and(|up| up.project.services.contains_key(service));
@@ -241,11 +297,17 @@ impl Dispatcher {
         let (report, _rows) = Reporter::new();
         let work = Work { command: 0, links: self.links.clone(), report };
         self.commands.spawn(async move {
-            if let Err(failure) = work.stop(&dependencies, containers, None, Places::GivenUp).await {
+            let stopped = work.stop(&dependencies, containers, None, Stopped::ForGood(Places::GivenUp)).await;
+            if let Err(failure) = stopped {
                 tracing::error!(error = %failure.chain.join(": "), "stopping on SIGTERM");
             }
         });
     }
+}
+
+/// Answers whether the whole project is meant.
+fn is_all(which: &Selection) -> bool {
+    matches!(which, Selection::Services(services) if services.is_empty())
 }
 
 /// The services that were asked for, with all they depend on.

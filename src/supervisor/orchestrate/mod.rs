@@ -4,10 +4,11 @@ mod objects;
 mod order;
 mod ports;
 mod reporter;
+mod single;
 mod up;
 mod wait;
 mod work;
 
 pub use objects::{lost_networks, restore_networks};
 pub use reporter::Reporter;
-pub use work::Work;
+pub use work::{Stopped, Work};

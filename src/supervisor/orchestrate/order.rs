@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Work;
 use super::work::join_all;
-use crate::engine::Places;
+use super::{Stopped, Work};
 use crate::supervisor::container::ContainerHandle;
 use crate::supervisor::control::protocol::Failure;
 
@@ -21,7 +20,7 @@ impl Work {
         dependencies: &BTreeMap<String, BTreeSet<String>>,
         containers: Vec<ContainerHandle>,
         timeout: Option<Duration>,
-        places: Places,
+        how: Stopped,
     ) -> Result<(), Failure> {
         let gone: BTreeMap<String, watch::Sender<usize>> = {
             let mut counts = BTreeMap::<String, usize>::new();
@@ -46,7 +45,7 @@ impl Work {
                         let _ = count.subscribe().wait_for(|left| *left == 0).await;
                     }
                 }
-                let outcome = work.stop_one(&handle, timeout, places).await;
+                let outcome = work.stop_one(&handle, timeout, how).await;
                 if let Some(count) = gone.get(&service) {
                     count.send_modify(|left| *left -= 1);
                 }

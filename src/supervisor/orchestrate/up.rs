@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::Work;
 use super::wait::Reached;
 use super::work::join_all;
+use super::{Stopped, Work};
 use crate::engine::Places;
 use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{Failure, State, Step, Up};
@@ -32,8 +32,8 @@ impl Work {
         self.ensure_volumes(&up.project)?;
         for id in plan.surplus.iter().chain(plan.orphans.iter().filter(|_| up.remove_orphans)) {
             if let Some(handle) = handles.get(id.as_str()) {
-                self.stop_one(handle, up.timeout, Places::GivenUp).await?;
-                self.remove_one(handle).await?;
+                self.stop_one(handle, up.timeout, Stopped::ForGood(Places::GivenUp)).await?;
+                self.remove_one(handle, false).await?;
             }
         }
         self.stop_dependants(&up, &plan, &handles).await?;
@@ -78,7 +78,7 @@ impl Work {
         if running.is_empty() {
             return Ok(());
         }
-        self.stop(&up.project.dependencies(), running, up.timeout, Places::GivenUp).await
+        self.stop(&up.project.dependencies(), running, up.timeout, Stopped::ForNow).await
     }
 
     /// Chooses running containers that stay and yet are started anew, with one that is replaced.
@@ -162,7 +162,7 @@ impl Work {
                 let name = desired.name.clone();
                 self.report.container(&name, Step::Recreate);
                 old.stop(timeout, Places::GivenUp).await?;
-                old.ask(ContainerCommand::Remove).await?;
+                old.ask(|reply| ContainerCommand::Remove { volumes: false, reply }).await?;
                 let handle = self.adopt(desired).await?;
                 self.report.container(&name, Step::Recreated);
                 Ok(handle)
@@ -178,7 +178,7 @@ impl Work {
         }
     }
 
-    async fn adopt(&self, desired: Box<Desired>) -> Result<ContainerHandle, Failure> {
+    pub(super) async fn adopt(&self, desired: Box<Desired>) -> Result<ContainerHandle, Failure> {
         let (reply, answer) = oneshot::channel();
         let ended = || Failure::new("the supervisor is ending".to_owned());
         self.links.events.send(Event::Adopt { command: self.command, desired, reply }).await.map_err(|_| ended())?;

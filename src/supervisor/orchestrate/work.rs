@@ -9,6 +9,15 @@ use crate::supervisor::container::{ContainerCommand, ContainerHandle};
 use crate::supervisor::control::protocol::{Failure, State, Step};
 use crate::supervisor::links::Shared;
 
+/// Says what a stop is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It stays so; its places in networks are given up or left to go with them.
+    ForGood(Places),
+    /// It is started again right after.
+    ForNow,
+}
+
 /// Is a command at work.
 #[derive(Clone, Debug)]
 pub struct Work {
@@ -38,24 +47,32 @@ impl Work {
         &self,
         handle: &ContainerHandle,
         timeout: Option<Duration>,
-        places: Places,
+        how: Stopped,
     ) -> Result<(), Failure> {
+        let stop = async || match how {
+            Stopped::ForGood(places) => handle.stop(timeout, places).await,
+            Stopped::ForNow => handle.stop_for_now(timeout).await,
+        };
         let status = handle.status();
         let name = &status.name;
         if matches!(status.state, State::Created | State::Exited | State::Dead) {
             // It may be between two states: the container itself knows.
-            return handle.stop(timeout, places).await;
+            return stopped_or_gone(handle, stop().await);
         }
         self.report.container(name, Step::Stopping);
-        let outcome = handle.stop(timeout, places).await;
+        let outcome = stopped_or_gone(handle, stop().await);
         self.report.container(name, if outcome.is_ok() { Step::Stopped } else { Step::Error });
         outcome
     }
 
-    pub(super) async fn remove_one(&self, handle: &ContainerHandle) -> Result<(), Failure> {
+    pub(super) async fn remove_one(&self, handle: &ContainerHandle, volumes: bool) -> Result<(), Failure> {
         let name = handle.status.borrow().name.clone();
         self.report.container(&name, Step::Removing);
-        let outcome = handle.ask(ContainerCommand::Remove).await;
+        let outcome = match handle.ask(|reply| ContainerCommand::Remove { volumes, reply }).await {
+            // One that goes when it has ended was faster.
+            Err(_) if handle.commands.is_closed() => Ok(()),
+            outcome => outcome,
+        };
         self.report.container(&name, if outcome.is_ok() { Step::Removed } else { Step::Error });
         outcome
     }
@@ -84,10 +101,15 @@ impl Work {
         let mut tasks = JoinSet::new();
         for handle in containers {
             let work = self.clone();
-            tasks.spawn(async move { work.remove_one(&handle).await });
+            tasks.spawn(async move { work.remove_one(&handle, false).await });
         }
         join_all(tasks).await.map(|_| ())
     }
+}
+
+/// One that goes when it has ended may be gone before it hears that it is to stop.
+fn stopped_or_gone(handle: &ContainerHandle, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    if handle.commands.is_closed() { Ok(()) } else { outcome }
 }
 
 /// Waits for all; returns the first failure after that.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::life::Life;
 use super::{devices, limits, mounts, names, namespaces, network};
 use crate::cli::args::{RunArgs, RunOptions, UsageError, shown};
 use crate::cli::exit::Family;
@@ -26,6 +27,10 @@ pub(super) struct Plan {
     pub(super) host_paths: Vec<PathBuf>,
     pub(super) warnings: Vec<String>,
     pub(super) id_file: Option<PathBuf>,
+    /// The image, as written.
+    pub(super) image: String,
+    /// What holds for one that lives on.
+    pub(super) life: Life,
 }
 
 /// Looks a variable of ours up.
@@ -44,8 +49,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
 /// Checks everything and fills in all defaults; touches nothing.
 pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>) -> Result<Plan, CliError> {
     let RunArgs { options, words, ancestor, .. } = args;
-    refuse_what_is_missing(&options)?;
-    let (rootfs, command) = program(&options, words, ancestor.is_some(), settings)?;
+    let life = Life::of(&options)?;
+    let (image, rootfs, command) = program(&options, words, ancestor.is_some(), settings)?;
     let id = ContainerId::generate();
     let name = match &options.name {
         Some(name) => name.parse::<ObjectName>().map_err(|error| wrong(error.to_string()))?.as_str().to_owned(),
@@ -101,23 +106,8 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
     };
     let (volumes, own_volumes, host_paths) = (mounts.volumes, mounts.own_volumes, mounts.host_paths);
     let (networks, shared) = (networks.wishes, namespaces.shared);
-    let (id_file, warnings) = (options.cidfile.clone(), Vec::new());
-    Ok(Plan { request, networks, names: known_as, shared, volumes, own_volumes, host_paths, warnings, id_file })
-}
-
-/// An option that would do nothing is an error: whoever wrote it relies on it.
-fn refuse_what_is_missing(options: &RunOptions) -> Result<(), UsageError> {
-    let missing = [
-        ("--detach", options.detach),
-        ("--restart", options.restart.is_some_and(|policy| policy != crate::spec::RestartPolicy::No)),
-    ];
-    match missing.iter().find(|(_, given)| *given) {
-        Some(("--detach", _)) => {
-            Err(wrong("`--detach` is not there yet").hint("`mydocker compose up -d` leaves services running"))
-        }
-        Some((option, _)) => Err(wrong(format!("`{option}` is not there yet"))),
-        None => Ok(()),
-    }
+    let (id_file, warnings, names) = (options.cidfile.clone(), Vec::new(), known_as);
+    Ok(Plan { request, networks, names, shared, volumes, own_volumes, host_paths, warnings, id_file, image, life })
 }
 
 fn host_s_name() -> String {
@@ -130,26 +120,28 @@ fn program(
     words: Vec<String>,
     is_ancestor: bool,
     settings: &Settings,
-) -> Result<(PathBuf, Vec<String>), UsageError> {
+) -> Result<(String, PathBuf, Vec<String>), UsageError> {
     let no_default = || {
         wrong("there is no default root filesystem")
             .hint("make one with `root_fs/build` and name it with `--rootfs DIR` or MYDOCKER_ROOTFS")
     };
     let mut words = words.into_iter();
-    let rootfs = if is_ancestor || settings.rootfs.is_some() {
-        settings.default_rootfs().ok_or_else(no_default)?
+    let (image, rootfs) = if is_ancestor || settings.rootfs.is_some() {
+        let rootfs = settings.default_rootfs().ok_or_else(no_default)?;
+        (format!("rootfs:{}", rootfs.display()), rootfs)
     } else {
         let image = words.next().ok_or_else(|| {
             wrong("neither an image nor `--rootfs` is given").hint("mydocker run --rootfs DIR /bin/sh")
         })?;
-        match image.strip_prefix("rootfs:") {
+        let rootfs = match image.strip_prefix("rootfs:") {
             Some(path) => absolute(Path::new(path))?,
             None if image == "root_fs" => settings.default_rootfs().ok_or_else(no_default)?,
             None => {
                 return Err(wrong(format!("there is no image `{}`", shown(&image)))
                     .hint("images are not there yet: `root_fs`, `rootfs:DIR`, or `--rootfs DIR` and no image"));
             }
-        }
+        };
+        (image, rootfs)
     };
     check_root(&rootfs)?;
     let entrypoint = options.entrypoint.iter().filter(|program| !program.is_empty()).cloned();
@@ -157,7 +149,7 @@ fn program(
     if command.is_empty() {
         return Err(wrong("no command is given").hint("mydocker run --rootfs DIR /bin/sh"));
     }
-    Ok((rootfs, command))
+    Ok((image, rootfs, command))
 }
 
 /// Refuses what cannot be a root filesystem, while its path can still be named.
@@ -299,14 +291,5 @@ mod tests {
         assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         let options = RunOptions { env: vec!["=x".to_owned()], ..RunOptions::default() };
         assert!(environment(&options, false, false, here).is_err());
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_refused() {
-        let refused = |options| told(plan(args(&["root_fs", "sh"], options, None), &settings(None), &|_| None));
-        let options = RunOptions { detach: true, ..RunOptions::default() };
-        assert_eq!(refused(options), "`--detach` is not there yet");
-        let options = RunOptions { restart: Some(crate::spec::RestartPolicy::Always), ..RunOptions::default() };
-        assert_eq!(refused(options), "`--restart` is not there yet");
     }
 }

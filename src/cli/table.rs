@@ -10,7 +10,7 @@ use crate::supervisor::control::protocol::{ContainerStatus, Health, State};
 
 /// Is a table of containers.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub struct Listing {
     rows: Vec<[String; 7]>,
 }
 
@@ -18,7 +18,7 @@ const HEAD: [&str; 7] = ["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STAT
 
 impl Listing {
     /// Describes containers at a time, in seconds after the epoch.
-    pub(super) fn of(containers: &[ContainerStatus], now: i64) -> Self {
+    pub fn of(containers: &[ContainerStatus], now: i64) -> Self {
         let row = |container: &ContainerStatus| {
             let row = [
                 container.name.clone(),
@@ -44,7 +44,7 @@ impl fmt::Display for Listing {
 }
 
 /// Writes rows one below the other, each column as wide as its widest cell and three blanks.
-pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {
@@ -55,7 +55,7 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// Renders `Up 5 seconds (healthy)`, `Exited (0) 3 minutes ago` and the like.
-pub(super) fn status_text(container: &ContainerStatus, now: i64) -> String {
+pub fn status_text(container: &ContainerStatus, now: i64) -> String {
     let code = container.exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string());
     let ended = match container.finished_at {
         Some(_) => format!(" {} ago", age(now, container.finished_at)),
@@ -79,8 +79,8 @@ pub(super) fn status_text(container: &ContainerStatus, now: i64) -> String {
     }
 }
 
-/// Tells a length of time in Docker's words, which grow rougher with it.
-fn age(now: i64, then: Option<u64>) -> String {
+/// Tells the time since `then` in Docker's words, which grow rougher with it.
+pub fn age(now: i64, then: Option<u64>) -> String {
     let then = then.and_then(|then| i64::try_from(then).ok()).unwrap_or(now);
     let seconds = now.saturating_sub(then).max(0);
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
@@ -100,7 +100,7 @@ fn age(now: i64, then: Option<u64>) -> String {
 }
 
 /// Renders a command in quotes, cut to a length.
-fn shown_command(words: &[String], longest: usize) -> String {
+pub fn shown_command(words: &[String], longest: usize) -> String {
     let joined = words.join(" ");
     let text: String = if joined.chars().count() > longest {
         joined.chars().take(longest - 1).chain(['…']).collect()
@@ -118,7 +118,8 @@ fn shown_command(words: &[String], longest: usize) -> String {
     out + "\""
 }
 
-fn state_word(state: State) -> &'static str {
+/// Names a state in Docker's word.
+pub fn state_word(state: State) -> &'static str {
     match state {
         State::Created => "created",
         State::Running => "running",
@@ -128,7 +129,8 @@ fn state_word(state: State) -> &'static str {
     }
 }
 
-fn health_word(health: Option<Health>) -> &'static str {
+/// Names a health in Docker's word; empty where it is not probed.
+pub fn health_word(health: Option<Health>) -> &'static str {
     match health {
         None => "",
         Some(Health::Starting) => "starting",
@@ -137,13 +139,14 @@ fn health_word(health: Option<Health>) -> &'static str {
     }
 }
 
-fn time(seconds: u64) -> String {
+/// Renders a time as `docker ps` does.
+pub fn time(seconds: u64) -> String {
     let second = i64::try_from(seconds).ok().and_then(|second| Timestamp::from_second(second).ok());
     second.map(|time| time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default()
 }
 
 /// Renders one line of `ps --format json`: Compose's keys, and Pid, RestartCount, OOMKilled.
-pub(super) fn json_line(container: &ContainerStatus, now: i64) -> String {
+pub fn json_line(container: &ContainerStatus, now: i64) -> String {
     // A status that nobody saw must not look like success.
     let exit_code = match (container.state, container.exit) {
         (State::Running | State::Created, _) | (_, None) => 0,

@@ -1,0 +1,16 @@
+#![doc = include_str!("README.md")]
+
+mod dispatch;
+mod exec;
+mod filter;
+mod find;
+mod inspect;
+mod logs;
+mod ps;
+mod requests;
+mod rm;
+mod template;
+mod verbs;
+mod wait;
+
+pub(super) use dispatch::{family, run};
