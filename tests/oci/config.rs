@@ -11,6 +11,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_user_namespace_has_devices,
         labels_of_security_modules,
         classes_of_service,
+        real_time_is_dealt_out,
     ]
 }
 
@@ -92,4 +93,28 @@ fn classes_of_service(sandbox: &Sandbox) {
     bundle.oci(&["create", "web"]).refused(1, &["linux.intelRdt", reason]);
     bundle.oci(&["run", "web"]).refused(125, &["linux.intelRdt", reason]);
     expect_nothing(sandbox);
+}
+
+/// In a cgroup of v1's cpu controller nobody is real-time before the cgroup was given time for it, and all above it.
+fn real_time_is_dealt_out(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "grep ^policy /proc/self/sched | tr -d ' '");
+    for deep in [false, true] {
+        for policy in ["SCHED_FIFO", "SCHED_RR"] {
+            bundle.edit(|config| {
+                config["process"]["scheduler"] = json!({ "policy": policy, "priority": 5 });
+                config["linux"]["resources"] = json!({});
+                if deep {
+                    config["linux"]["cgroupsPath"] = format!("/{}/deep/er", sandbox.token()).into();
+                }
+            });
+            let number = if policy == "SCHED_FIFO" { "policy:1\n" } else { "policy:2\n" };
+            if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+                bundle.oci(&["run", "web"]).refused(125, &["process.scheduler", "linux.resources.cpu.realtimeRuntime"]);
+                let time = json!({ "realtimeRuntime": 1000, "realtimePeriod": 1_000_000 });
+                bundle.edit(|config| config["linux"]["resources"]["cpu"] = time);
+            }
+            assert_eq!(bundle.oci(&["run", "web"]).ok().stdout, number);
+            expect_nothing(sandbox);
+        }
+    }
 }

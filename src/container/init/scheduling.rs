@@ -11,7 +11,14 @@ pub(super) fn apply(action: &Action) -> Result<bool, StepError> {
     match action {
         Action::SetPersonality(persona) => scheduling::set_personality(*persona)?,
         Action::SetScheduler(attributes) => scheduling::set_scheduler(attributes).map_err(|error| {
-            StepError::io(&error).with_hint("process.scheduler: the parameters have to fit the policy, and a better one than ours needs CAP_SYS_NICE")
+            let is_real_time = matches!(attributes.policy.cast_signed(), libc::SCHED_FIFO | libc::SCHED_RR);
+            StepError::io(&error).with_hint(match error.raw_os_error() {
+                Some(libc::EPERM) if is_real_time => {
+                    "process.scheduler: this needs CAP_SYS_NICE and, where version 1's cpu cgroups deal out real-time time, \
+                     linux.resources.cpu.realtimeRuntime"
+                }
+                _ => "process.scheduler: the parameters have to fit the policy, and a better one than ours needs CAP_SYS_NICE",
+            })
         })?,
         Action::SetAffinity(processors) => scheduling::set_affinity(processors).map_err(|error| {
             StepError::io(&error).with_hint("process.execCPUAffinity: one of the processors has to be there")

@@ -212,8 +212,8 @@ impl Making {
             self.cgroup_record.clone_from(&record.cgroup);
             self.directory.write_record(record)?;
         }
-        let path = record.cgroup.as_ref().map(|cgroup| &cgroup.path);
-        self.cgroup = path.map(|path| hierarchies.create_for_bundle(path, &resources)).transpose()?;
+        let make = |asked: &CgroupRecord| hierarchies.create_for_bundle(&asked.path, asked.parents, &resources);
+        self.cgroup = record.cgroup.as_ref().map(make).transpose()?;
         Ok(())
     }
 

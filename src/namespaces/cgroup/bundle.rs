@@ -12,7 +12,7 @@ use super::files::{read, read_if_there};
 use super::handle::{V1, V2};
 use super::hierarchy::Mount;
 use super::resources::{self, MissingWeight};
-use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices};
+use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices, real_time};
 
 /// The controllers that a bundle's cgroup has on v2, as far as there are any.
 pub(super) const ALL: [Controller; 7] = [
@@ -63,14 +63,20 @@ impl Hierarchies {
     /// Makes the cgroup of an OCI bundle, in every hierarchy there is, with the bundle's resources.
     ///
     /// Where an engine looks for the container depends on the engine: any of the v1 controllers, or v2. What exists is taken if
-    /// nobody is in it. Where a step fails, the directories made here are removed again.
+    /// nobody is in it. Where a step fails, the directories made here are removed again. `own` is how many levels above it are ours
+    /// ([`CgroupRecord::parents`]).
     ///
     /// # Errors
     /// [`CgroupError::InUse`] and [`CgroupError::Frozen`] for an existing cgroup, [`CgroupError::Resource`] with the key of what
     /// cannot be set.
-    pub fn create_for_bundle(&self, path: &CgroupPath, resources: &LinuxResources) -> Result<Cgroup, CgroupError> {
+    pub fn create_for_bundle(
+        &self,
+        path: &CgroupPath,
+        own: usize,
+        resources: &LinuxResources,
+    ) -> Result<Cgroup, CgroupError> {
         let mut made = Vec::new();
-        let result = self.build_bundle(path, resources, &mut made);
+        let result = self.build_bundle(path, own, resources, &mut made);
         if result.is_err() {
             for dir in made.iter().rev() {
                 let _ = fs::remove_dir(dir);
@@ -82,6 +88,7 @@ impl Hierarchies {
     fn build_bundle(
         &self,
         path: &CgroupPath,
+        own: usize,
         resources: &LinuxResources,
         made: &mut Vec<PathBuf>,
     ) -> Result<Cgroup, CgroupError> {
@@ -90,6 +97,9 @@ impl Hierarchies {
             let dir = self.take(mount, path, made)?;
             if mount.has("cpuset") {
                 inherit_cpuset(mount, &dir)?;
+            }
+            if mount.has("cpu") {
+                real_time::lend(&dir, own, resources)?;
             }
             v1.push(V1 { dir, controllers: mount.controllers.clone() });
         }

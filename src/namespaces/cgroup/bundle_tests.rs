@@ -10,7 +10,7 @@ fn resources(json: &str) -> LinuxResources {
 }
 
 fn bundle(tree: &Subtree, name: &str, json: &str) -> Result<Cgroup, CgroupError> {
-    tree.hierarchies.create_for_bundle(&tree.path.join(name).unwrap(), &resources(json))
+    tree.hierarchies.create_for_bundle(&tree.path.join(name).unwrap(), 0, &resources(json))
 }
 
 /// Says an error with all that is behind it.

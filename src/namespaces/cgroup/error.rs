@@ -188,6 +188,12 @@ impl CgroupError {
                     controller.v1_name()
                 ));
             }
+            Self::Resource { key, source } if key == "cpu.realtimeRuntime" && source.errno() == Some(libc::EINVAL) => {
+                return Some(
+                    "a cgroup has no more real-time time than the one above it gives: `cat /sys/fs/cgroup/cpu/*/cpu.rt_runtime_us`"
+                        .to_owned(),
+                );
+            }
             Self::Resource { source, .. } => return source.hint(),
             Self::Devices { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
                 return Some("bpf(2) takes CAP_SYS_ADMIN, or CAP_BPF, in the first user namespace".to_owned());

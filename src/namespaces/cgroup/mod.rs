@@ -18,6 +18,7 @@ mod measure;
 mod oom;
 mod path;
 mod plan;
+mod real_time;
 mod remove;
 mod resources;
 mod statistics;

@@ -197,7 +197,7 @@ fn a_bundle_gets_what_it_names_and_an_update_takes_it() {
     let (_dir, node) = node();
     let with = |json: &str| serde_json::from_str::<LinuxResources>(json).unwrap();
     let path = tree.path.join("c").unwrap();
-    let create = |json: &str| tree.hierarchies.create_for_bundle(&path, &with(json)).unwrap();
+    let create = |json: &str| tree.hierarchies.create_for_bundle(&path, 0, &with(json)).unwrap();
     let granted =
         r#"{"devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw"}]}"#;
     let denied = r#"{"devices": [{"allow": false}]}"#;
@@ -247,7 +247,7 @@ fn on_v2_the_program_is_replaced_and_never_doubled() {
     let (_dir, node) = node();
     let with = |json: &str| serde_json::from_str::<LinuxResources>(json).unwrap();
     let denied = with(r#"{"devices": [{"allow": false}]}"#);
-    let cgroup = tree.hierarchies.create_for_bundle(&tree.path.join("c").unwrap(), &denied).unwrap();
+    let cgroup = tree.hierarchies.create_for_bundle(&tree.path.join("c").unwrap(), 0, &denied).unwrap();
     let programs = || bpf::attached(cgroup.clone_into().unwrap(), NAME).unwrap().len();
     assert_eq!(programs(), 1);
     assert!(open_in(&cgroup, &node).contains("Operation not permitted"));
