@@ -11,19 +11,10 @@ root=$(dirname "$(dirname "$here")")
 cache=${VMCACHE:-${TMPDIR:-/tmp}/vmtest-cache}
 tests=${TESTS:-cgroup:: bpf seccomp}
 [ $# -gt 0 ] || set -- 6.1 6.12
-mkdir -p "$cache"
+# shellcheck source=tools/lab/kernel-package.sh
+source "$here/kernel-package.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-
-# The newest kernel of a series, fetched once.
-kernel() {
-  local meta=linux-image-$1-amd64 package
-  [ "$1" != 6.1 ] || meta=linux-image-amd64
-  package=$(apt-cache depends "$meta" | grep -o "linux-image-$1\.[0-9][^ ]*" | head -n 1)
-  [ -n "$package" ] || { echo "cgroup2-tests: apt knows no kernel $1" >&2; return 1; }
-  compgen -G "$cache/${package}_*.deb" >/dev/null || (cd "$cache" && apt-get download -qq "$package")
-  compgen -G "$cache/${package}_*.deb" | head -n 1
-}
 
 cd "$root"
 binary=$(cargo test --locked --lib --no-run --message-format=json 2>/dev/null |
@@ -42,7 +33,7 @@ EOF
 
 failed=0
 for wanted; do
-  case $wanted in *.deb) deb=$wanted ;; *) deb=$(kernel "$wanted") ;; esac
+  deb=$(kernel_package "$wanted")
   echo "==> $(basename "$deb")"
   VMCACHE=$cache "$here/vm-cgroup2.sh" -k "$deb" -t "${PATIENCE:-600}" -M 1024 "${files[@]}" "$work/run.sh" || failed=1
 done
