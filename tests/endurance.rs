@@ -1,7 +1,7 @@
 //! Many containers one after the other, and one whose every system call of weight fails or is its last: nothing hangs, nothing is left.
 //!
 //! By default a part of it; `MYDOCKER_TEST_CONTAINERS=1000 cargo test --test endurance` does it all: so many containers each way, killed
-//! where one takes longer than three seconds, and a fault at every call.
+//! where one takes longer than three seconds, ten times as many commands in a container that runs, and a fault at every call.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,10 +30,13 @@ fn all_cases() -> Vec<Case> {
         many_runs,
         many_runs_of_a_bundle,
         many_bundles_step_by_step,
+        many_commands_in_a_bundle,
         run_when_a_call_fails: Strace,
         run_when_a_call_is_the_last: Strace,
         a_bundle_when_a_call_fails: Strace,
         a_bundle_when_a_call_is_the_last: Strace,
+        // The last: from there on nobody becomes our child.
+        many_commands_in_a_project,
     ]
 }
 
@@ -162,6 +165,82 @@ fn many_bundles_step_by_step(sandbox: &Sandbox) {
         assert_eq!((reaped, reap()), (1, 0), "container {number}");
     }
     expect_nothing(sandbox, "many containers");
+}
+
+/// How much more memory or descriptors something may have after many commands than after the first of them: caches settle, a leak
+/// goes on.
+const SLACK_KIB: u64 = 512;
+
+/// Runs `command` so often that what it needs once is there, looks, runs it ten times as often as there are containers elsewhere, and
+/// looks again.
+fn flat(command: impl Fn(), look: impl Fn() -> BTreeMap<String, u64>) {
+    let often = |count: usize| {
+        for number in 0..count {
+            command();
+            assert_eq!(reap(), 0, "command {number} left a process");
+        }
+    };
+    often(containers().max(20));
+    let before = look();
+    assert!(before.values().all(|value| *value > 0), "nothing was measured: {before:?}");
+    often(10 * containers());
+    let after = look();
+    println!("before {before:?}, after {after:?}");
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (what, now) in after {
+        let slack = if what.ends_with("KiB") { SLACK_KIB } else { 2 };
+        assert!(now <= before[&what] + slack, "{what}: {} before, {now} now", before[&what]);
+    }
+}
+
+/// The runtime ends with each command. What could grow is what the kernel keeps for the container, and the files of its state.
+fn many_commands_in_a_bundle(sandbox: &Sandbox) {
+    // Naming the bundle writes it.
+    let run = [bundle_words(sandbox, "run"), vec!["--detach".into()]].concat();
+    let config = sandbox.dir().join("bundle/config.json");
+    let text = fs::read_to_string(&config).expect("it was written");
+    let sleeps = text.replacen(r#"["/bin/true"]"#, r#"["/bin/sleep","1000000"]"#, 1);
+    fs::write(&config, sleeps).expect("a file of our own");
+    finish(sandbox, &run).ok();
+    let exec = [MYDOCKER, "oci", "exec", "web", "/bin/true"].map(OsString::from);
+    let memory = || {
+        let files = ["memory.current", "memory.usage_in_bytes"];
+        let text = sandbox.cgroup_file("web", &files).expect("memory is counted");
+        let bytes: u64 = text.trim().parse().expect("a number");
+        let files = fs::read_dir(sandbox.dir().join("run/oci/web")).expect("its state is there").count();
+        BTreeMap::from([("the container's cgroup, KiB".to_owned(), bytes / 1024), ("its files".into(), files as u64)])
+    };
+    flat(|| drop(finish(sandbox, &exec).ok()), memory);
+    finish(sandbox, &[MYDOCKER, "oci", "delete", "--force", "web"].map(OsString::from)).ok();
+    eventually("the container is our child, and ends", || (reap() > 0).then_some(()));
+    expect_nothing(sandbox, "many commands");
+}
+
+/// Here three processes of ours live on.
+fn many_commands_in_a_project(sandbox: &Sandbox) {
+    // The keeper is to be nobody's child, and the one by which the harness clears up is not either.
+    nix::sys::prctl::set_child_subreaper(false).expect("prctl(2) knows it since Linux 3.4");
+    let yaml = "services: {web: {image: root_fs, network_mode: none, init: true, command: [sleep, '1000000']}}\n";
+    let project = sandbox.project("flat", yaml);
+    project.up();
+    project.wait_running("web");
+    let memory = || {
+        let mut all = BTreeMap::new();
+        for pid in sandbox.processes() {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            // What is private and dirty is its own; the rest are pages of the program, which come and go.
+            let Some(role) = name.trim().strip_prefix("mydocker-") else { continue };
+            let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            let own = memory.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
+            let own = own.and_then(|text| text.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0);
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |fds| fds.count() as u64);
+            all.extend([(format!("{role}, KiB"), own), (format!("descriptors of {role}"), fds)]);
+        }
+        assert!(all.len() >= 6, "keeper, shim and supervisor are there: {all:?}");
+        all
+    };
+    flat(|| drop(project.exec("web", &["/bin/true"]).ok()), memory);
+    project.down();
 }
 
 /// The calls that change something, or that somebody waits in. What the C library and the allocator need for themselves is not here.
