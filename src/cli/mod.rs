@@ -10,6 +10,7 @@ pub mod connect;
 pub mod containers;
 pub mod exit;
 pub mod follow;
+mod host;
 pub mod legacy;
 pub mod oci;
 pub mod output;

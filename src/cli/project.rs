@@ -1,18 +1,19 @@
 //! What the options of `compose` and the environment name: a project's file, or only its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, IsTerminal, Read};
 use std::process::ExitCode;
 
 use super::args::{AnsiMode, ComposeArgs, ProgressMode, ProjectArgs, UsageError};
 use super::connect::Connector;
+use super::host;
 use super::progress::ProgressScreen;
 use super::report::{CliError, say, warn};
 use super::settings::Settings;
 use super::style::Palette;
 use crate::compose::model::Project;
-use crate::compose::{self, Diagnostic, Document, LoadErrors, LoadRequest, Skip, Variable};
+use crate::compose::{self, Diagnostic, Document, LoadErrors, LoadRequest, Loaded, Severity, Skip, Variable};
 
 /// A compose file is not bigger than this; what comes after it on standard input is not read.
 const MAX_STDIN: u64 = 64 << 20;
@@ -72,11 +73,36 @@ impl<'a> ComposeContext<'a> {
     /// # Errors
     /// [`CliError::File`], and [`CliError::NoSuch`] for a service that the file does not have.
     pub fn load(&self, selected: &[String]) -> Result<Project, CliError> {
+        Ok(self.loaded(selected)?.project)
+    }
+
+    fn loaded(&self, selected: &[String]) -> Result<Loaded, CliError> {
         let request = LoadRequest { selected: selected.to_vec(), ..self.request.clone() };
         let loaded = compose::load(&request).map_err(file_error)?;
         tell(&loaded.warnings);
         check_services(&loaded.project, selected)?;
-        Ok(loaded.project)
+        Ok(loaded)
+    }
+
+    /// Loads the project to be run here: what its services want of the host has to be there. `chosen` picks those that are meant.
+    ///
+    /// # Errors
+    /// As [`ComposeContext::load`].
+    pub fn load_to_run(
+        &self,
+        selected: &[String],
+        chosen: impl FnOnce(&Project) -> BTreeSet<String>,
+    ) -> Result<Project, CliError> {
+        let loaded = self.loaded(selected)?;
+        let meant = chosen(&loaded.project);
+        let found = host::answer(loaded.wishes.iter().filter(|wish| meant.contains(&wish.service)));
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|finding| finding.severity == Severity::Error);
+        if errors.is_empty() {
+            tell(&warnings);
+            return Ok(loaded.project);
+        }
+        Err(file_error(LoadErrors { errors, warnings }))
     }
 
     /// Loads the project to be printed: what mydocker cannot run is no error here.

@@ -12,6 +12,7 @@ use crate::engine::LaunchError;
 use crate::engine::oci::OciError;
 use crate::keeper::KeeperError;
 use crate::logs::LogError;
+use crate::namespaces::cgroup::CgroupError;
 use crate::network::NetworkError;
 use crate::store::StoreError;
 use crate::supervisor::ExplainError;
@@ -159,6 +160,10 @@ impl CliError {
             Self::Oci(error) => error.hint(),
             Self::Network(error) => error.hint(),
             Self::Refused(failure) => failure.hint.clone(),
+            // What crosses from the supervisor that could not start are words.
+            Self::Keeper(KeeperError::Refused { message }) if *message == CgroupError::NoHierarchy.to_string() => {
+                CgroupError::NoHierarchy.hint()
+            }
             Self::Busy { .. } => Some("another mydocker works on this project; try again when it is done".into()),
             Self::NotATerminal => Some("without `-t` (`compose exec`: with `-T`) it runs without a terminal".into()),
             _ => None,

@@ -9,6 +9,7 @@ use super::load::{LoadRequest, Loader, Merged, Skip, merged};
 use super::model::Project;
 use super::normalize::normalize;
 use super::render::{self, Document};
+use super::wishes::{HostWish, wishes};
 
 /// Is a loaded project and what is to be said about it.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Loaded {
     pub project: Project,
     /// What is not as it seems.
     pub warnings: Vec<Diagnostic>,
+    /// What is to be asked of the host before the project is run on it.
+    pub wishes: Vec<HostWish>,
 }
 
 /// Is what `config` prints and what is to be said about it.
@@ -46,9 +49,12 @@ fn render_all(diagnostics: &[Diagnostic]) -> String {
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadErrors> {
     let mut loader = Loader::new(request);
     let (merged, inactive) = meaning(request, &mut loader)?;
+    let repeated = std::mem::take(&mut loader.repeated);
+    repeated.into_iter().for_each(|finding| loader.report.push(finding));
     let project = super::build::project(&merged, inactive, &mut loader);
+    let wishes = wishes(&merged.tree, &project, &loader.sources);
     let warnings = finish(loader)?;
-    Ok(Loaded { project, warnings })
+    Ok(Loaded { project, warnings, wishes })
 }
 
 /// Loads a project to print it: anything that the compose-spec knows is taken.

@@ -202,7 +202,7 @@ impl Finding {
         self
     }
 
-    fn resolve(self, sources: &Sources) -> Diagnostic {
+    pub(super) fn resolve(self, sources: &Sources) -> Diagnostic {
         Diagnostic {
             severity: self.severity,
             message: self.message,

@@ -75,6 +75,8 @@ pub(super) struct Loader {
     text: usize,
     /// One of these is more than anybody needs, and it was said.
     is_too_much: bool,
+    /// Mount targets that one file names twice in one service: the last would win, and nobody means that.
+    pub(super) repeated: Vec<Finding>,
     /// Cycles of `extends` that were told, as sets of file and service.
     pub(super) cycles: BTreeSet<BTreeSet<(PathBuf, String)>>,
 }
@@ -103,6 +105,7 @@ impl Loader {
             nodes: 0,
             text: 0,
             is_too_much: false,
+            repeated: Vec::new(),
             cycles: BTreeSet::new(),
         }
     }
@@ -227,6 +230,7 @@ impl Loader {
         if !self.skip.paths {
             Paths { dir: context.dir, environment: context.environment }.resolve_file(node);
         }
+        self.repeated.extend(repeated_targets(node));
     }
 
     /// Loads several files over one another. `chain` holds the files that are being included, outermost first.
@@ -292,6 +296,25 @@ impl Loader {
             BTreeMap::new()
         })
     }
+}
+
+/// Finds the targets of `volumes` that stand twice in one service of one document.
+fn repeated_targets(document: &Node) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let services = document.get("services").and_then(Node::as_map).into_iter().flatten();
+    for (name, entry) in services {
+        let mut seen: BTreeMap<PathBuf, Span> = BTreeMap::new();
+        let mounts = entry.node.get("volumes").and_then(Node::as_seq).unwrap_or_default();
+        for (index, mount) in mounts.iter().enumerate() {
+            let Some(target) = mount.get("target").and_then(Node::as_str) else { continue };
+            if let Some(first) = seen.insert(super::paths::cleaned(Path::new(target)), mount.span) {
+                let finding = Finding::error(format!("{target} is a mount target already")).at(mount.span);
+                let finding = finding.path(format!("services.{name}.volumes[{index}].target"));
+                found.push(finding.related("first here", first).help("take one of the two away"));
+            }
+        }
+    }
+    found
 }
 
 /// Lays one set of variables over another.

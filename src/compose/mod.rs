@@ -22,6 +22,7 @@ mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wishes;
 mod yaml;
 
 pub use api::{Config, LoadErrors, Loaded, config, environment, load, variables};
@@ -31,3 +32,4 @@ pub use interpolate::Variable;
 pub use load::{LoadRequest, Skip};
 pub use render::Document;
 pub use source::SourceError;
+pub use wishes::{HostWish, HostWishKind};

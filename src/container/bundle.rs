@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{Linux, Spec, User};
 
 use super::plan::{Action, LaunchPlan};
 use super::planner::{self, Bundle, Extras, refused};
@@ -157,9 +157,20 @@ pub(super) fn check_process(spec: &Spec) -> Result<(), ContainerError> {
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(refused("process", "an argument or a variable of the environment holds a zero byte"));
     }
+    check_ids(process.user())?;
     match process.args().as_deref() {
         None | Some([]) => Err(refused("process.args", "there is no program")),
         Some(_) => Ok(()),
+    }
+}
+
+/// The greatest number means "no change" to the kernel (setresuid(2)): the process would stay root.
+fn check_ids(user: &User) -> Result<(), ContainerError> {
+    let more = user.additional_gids().iter().flatten().map(|gid| ("process.user.additionalGids", *gid));
+    let all = [("process.user.uid", user.uid()), ("process.user.gid", user.gid())];
+    match all.into_iter().chain(more).find(|(_, id)| *id == u32::MAX) {
+        Some((key, id)) => Err(refused(key, format!("{id} is no id: they go from 0 to {}", u32::MAX - 1))),
+        None => Ok(()),
     }
 }
 

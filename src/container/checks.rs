@@ -18,6 +18,9 @@ pub(super) fn check(request: &ContainerRequest, paths: &ContainerPaths) -> Resul
     check_mounts(request)?;
     check_working_directory(request.working_dir.as_deref())?;
     check_user(request.user.as_deref().unwrap_or_default())?;
+    for group in &request.groups {
+        check_group(group)?;
+    }
     for (key, value) in &request.sysctls {
         check_sysctl(key, value, &request.namespaces)?;
     }
@@ -182,6 +185,19 @@ pub(super) fn check_user(text: &str) -> Result<(), ContainerError> {
     Ok(())
 }
 
+/// Checks a supplementary group, a name or a number.
+fn check_group(text: &str) -> Result<(), ContainerError> {
+    let reason =
+        if text.starts_with('-') || (text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() && !is_id(text)) {
+            "an id is a number from 0 to 4294967294"
+        } else if text.is_empty() || text.contains(['\n', '\0', '/', ':']) {
+            "a name is not empty and holds no `/`, `:` and line end"
+        } else {
+            return Ok(());
+        };
+    Err(ContainerError::Group { group: text.to_owned(), reason })
+}
+
 /// Says whether the kernel can take this number as an id: the greatest one means "no change" to it (setresuid(2)).
 fn is_id(digits: &str) -> bool {
     digits.parse::<u32>().is_ok_and(|id| id != u32::MAX)
@@ -241,6 +257,14 @@ mod tests {
         }
         for text in ["-1", "4294967295", "1:2:3", "99999999999", "0:", ":0", "a/b"] {
             assert!(check_user(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_are_names_or_ids() {
+        assert!(["0", "4294967294", "audio", "www-data"].iter().all(|text| check_group(text).is_ok()));
+        for text in ["", "-1", "4294967295", "a:b", "a/b"] {
+            assert!(check_group(text).is_err(), "{text}");
         }
     }
 

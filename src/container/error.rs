@@ -39,6 +39,14 @@ pub enum ContainerError {
         /// Why it is refused.
         reason: &'static str,
     },
+    /// A supplementary group that cannot be one.
+    #[error("group `{group}`: {reason}")]
+    Group {
+        /// The text as asked for.
+        group: String,
+        /// Why it is refused.
+        reason: &'static str,
+    },
     /// A sysctl that would change the host.
     #[error("sysctl `{key}`: {reason}")]
     Sysctl {

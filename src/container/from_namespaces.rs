@@ -131,8 +131,8 @@ fn check_user(linux: &Linux) -> Result<(), ContainerError> {
 /// A sysctl has to belong to a namespace of the container's own; as in runc, the host name has a key for itself.
 fn check_sysctl(name: &str, value: &str, linux: &Linux) -> Result<(), ContainerError> {
     let key = format!("linux.sysctl.{name}");
-    if value.contains('\0') {
-        return Err(refused(&key, "its value holds a zero byte"));
+    if value.contains(['\n', '\0']) {
+        return Err(refused(&key, "its value holds a line end or a zero byte"));
     }
     let path = sysctl_path(name);
     let normal = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));

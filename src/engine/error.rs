@@ -6,7 +6,7 @@ use super::shim_link::ShimError;
 use crate::capabilities::CapabilityError;
 use crate::container::{ContainerError, LaunchFailure, SpawnError};
 use crate::logs::LogError;
-use crate::namespaces::cgroup::CgroupError;
+use crate::namespaces::cgroup::{Cgroup, CgroupError};
 use crate::namespaces::user::UserNamespaceError;
 use crate::network::NetworkError;
 use crate::seccomp::SeccompError;
@@ -114,6 +114,9 @@ pub enum LaunchError {
     /// The new process was killed.
     #[error("the container's process was killed while it was made")]
     Died,
+    /// The new process was killed for want of memory.
+    #[error("the container's process ran out of memory while it was made")]
+    OutOfMemory,
     /// The talk with the new process.
     #[error("talk with the container's new process")]
     Channel(#[source] io::Error),
@@ -152,10 +155,20 @@ impl LaunchError {
         matches!(self, Self::Netns { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Says more of a death of which the cgroup knows the cause.
+    pub(super) fn explained_by(self, cgroup: Option<&Cgroup>) -> Self {
+        let kills = || cgroup.and_then(|cgroup| cgroup.oom_kills().ok());
+        let killed = matches!(self, Self::Died) && kills().is_some_and(|kills| kills > 0);
+        if killed { Self::OutOfMemory } else { self }
+    }
+
     /// Says how to mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Init(failure) => failure.hint.clone(),
+            Self::OutOfMemory => {
+                Some("its limit of memory is too low to start anything: 6 MiB are the least that helps".to_owned())
+            }
             Self::Device { .. } => Some("`ls -l /dev` shows the host's devices".to_owned()),
             Self::Store(error) | Self::Files(FilesError::Store(error)) => error.hint(),
             Self::Container(error) | Self::Files(FilesError::Layers(error)) => error.hint(),

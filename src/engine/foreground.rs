@@ -105,7 +105,7 @@ pub fn run(dirs: &Directories, job: &ForegroundJob<'_>, console: &mut dyn Consol
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     dirs.ensure()?;
     let mut run = Run::claim(dirs, job)?;
-    let outcome = run.live(job, &signals, console);
+    let outcome = run.live(job, &signals, console).map_err(|error| error.explained_by(run.cgroup.as_ref()));
     run.end_others(job, console);
     console.disconnect();
     for error in run.clear(job, &signals) {

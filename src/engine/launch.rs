@@ -151,6 +151,7 @@ pub async fn create(
     match outcome {
         Ok(()) => Ok(attempt.finish(cgroup)),
         Err(error) => {
+            let error = error.explained_by(Some(&cgroup));
             attempt.undo(host, job).await;
             discard_cgroup(&cgroup).await;
             Err(error)

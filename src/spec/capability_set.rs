@@ -76,6 +76,11 @@ impl CapabilitySet {
         (bare == "ALL" || names::number(&bare).is_some()).then_some(bare)
     }
 
+    /// Says whether a text stands for all of them, in any form.
+    pub fn is_all(text: &str) -> bool {
+        names::bare(text) == "ALL"
+    }
+
     /// Finds the name most like one that no capability has.
     pub fn nearest_name(text: &str) -> Option<&'static str> {
         names::nearest(text)

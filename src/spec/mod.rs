@@ -3,6 +3,7 @@
 mod bandwidth;
 mod capability_names;
 mod capability_set;
+mod cpu_list;
 mod device;
 mod exit;
 mod ids;
@@ -16,6 +17,7 @@ mod units;
 
 pub use bandwidth::{Bandwidth, BitRate, RateLimit};
 pub use capability_set::CapabilitySet;
+pub use cpu_list::CpuList;
 pub use device::{DeviceAccess, DeviceKind, DeviceRequest, DeviceRule};
 pub use exit::ExitStatus;
 pub use ids::{ContainerId, random_hex};
@@ -37,8 +39,11 @@ pub enum SpecError {
     #[error("`{0}` is not a container id (64 hexadecimal digits)")]
     ContainerId(String),
     /// Not a byte value.
-    #[error("`{0}` is not a size (a number with an optional unit b, k, m, g, t or p: `512m`)")]
+    #[error("`{0}` is not a size (a number below 16 EiB with an optional unit b, k, m, g, t or p: `512m`)")]
     ByteSize(String),
+    /// Not a list of CPUs.
+    #[error("`{0}` is not a list of numbers (`0-3`, `1` or `0,2`)")]
+    CpuList(String),
     /// Not a rate.
     #[error("`{0}` is not a rate (from 8kbit to 1000gbit, with one of the units bit, kbit, mbit, gbit: `10mbit`)")]
     BitRate(String),

@@ -364,7 +364,7 @@ fn working_directory(sandbox: &Sandbox) {
     let project = sandbox.project("dirs", yaml);
     let shown = project.compose(&["up", "--no-color"]).ok().stdout;
     assert!(shown.contains("| /etc\n") && shown.contains("| /srv/new/deep\n"), "B36: made if missing: {shown}");
-    for (dir, code) in [("/etc/passwd", 1), ("/proc/self/fd/7", 1), ("relative", 2)] {
+    for (dir, code) in [("/etc/passwd", 1), ("/proc/self/fd/7", 2), ("relative", 2)] {
         let wrong = sandbox.project(
             "wrong",
             &format!(

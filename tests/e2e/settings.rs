@@ -393,7 +393,8 @@ fn volumes_with_options(sandbox: &Sandbox) {
           unused: {external: true}
     "#;
     let project = sandbox.project("opts", yaml);
-    let missing = project.compose(&["up", "-d"]).refused(1, &["opts_bound", "data", "not there"]);
+    let missing =
+        project.compose(&["up", "-d"]).refused(2, &["volumes.bound.driver_opts.device", "data does not exist"]);
     assert!(!missing.stderr.contains("opts-one-1  Creat"), "{}", missing.describe());
     let data = project.directory().join("data");
     fs::create_dir(&data).expect("our own");

@@ -79,7 +79,7 @@ pub struct RunOptions {
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// `user`, `uid`, `user:group` or `uid:gid`
-    #[arg(short, long, value_name = "USER")]
+    #[arg(short, long, value_name = "USER", allow_hyphen_values = true)]
     pub user: Option<String>,
     /// Supplementary group
     #[arg(long, value_name = "GROUP")]
@@ -97,7 +97,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub read_only: bool,
     /// Size of /dev/shm
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub shm_size: Option<ByteSize>,
     /// `none`, `host`, `bridge`, `container:NAME`, or a network, also more than one: `NAME` or `name=NAME[,alias=…,ip=…,mac-address=…,gw-priority=…]`
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
@@ -154,37 +154,37 @@ pub struct RunOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     pub sysctl: Vec<String>,
     /// Most memory
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<ByteSize>,
     /// Memory protected under pressure
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_reservation: Option<ByteSize>,
     /// Memory and swap together; -1 is unlimited swap
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
     /// Number of CPUs: 0.5
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub cpus: Option<String>,
     /// Relative CPU weight
-    #[arg(short, long, value_name = "SHARES", value_parser = clap::value_parser!(u64).range(2..=262_144))]
+    #[arg(short, long, value_name = "SHARES", allow_hyphen_values = true, value_parser = clap::value_parser!(u64).range(2..=262_144))]
     pub cpu_shares: Option<u64>,
     /// Microseconds of a period
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     pub cpu_quota: Option<i64>,
     /// Length of a period
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     pub cpu_period: Option<u64>,
     /// CPUs that may be used: 0-3,5
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub cpuset_cpus: Option<String>,
     /// Nodes of memory that may be used: 0-1
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub cpuset_mems: Option<String>,
     /// Most processes and threads; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
     /// Relative block I/O weight
-    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000))]
+    #[arg(long, value_name = "WEIGHT", allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(10..=1000))]
     pub blkio_weight: Option<u16>,
     /// Added to the OOM killer's score
     #[arg(long, value_name = "SCORE", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]

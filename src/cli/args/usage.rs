@@ -360,7 +360,7 @@ mod tests {
             `mydocker compose --help` lists what there is
         : a command is missing [Plain]
             `mydocker --help` lists what there is
-        run --memory 6mm root_fs: `--memory` cannot be `6mm`: `6mm` is not a size (a number with an optional unit b, k, m, g, t or p: `512m`) [Container]
+        run --memory 6mm root_fs: `--memory` cannot be `6mm`: `6mm` is not a size (a number below 16 EiB with an optional unit b, k, m, g, t or p: `512m`) [Container]
             `mydocker run --help` lists what there is
         --runn-dir x compose ps: unknown option `--runn-dir` [Plain]
             did you mean `--run-dir`? `mydocker --help` lists what there is

@@ -18,7 +18,7 @@ use crate::supervisor::control::protocol::{Command, Recreate, Up};
 /// # Errors
 /// [`crate::cli::report::CliError`].
 pub fn run(context: &ComposeContext<'_>, args: UpArgs) -> CommandResult {
-    let mut project = context.load(&args.services)?;
+    let mut project = context.load_to_run(&args.services, |project| with_dependencies(project, &args.services))?;
     cni::resolve(&mut project, context.settings)?;
     for service in args.scale.iter().map(|(name, _)| name).chain(&args.exit_code_from) {
         if !project.services.contains_key(service) {

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use super::super::yaml::Node;
 use super::reader::Reader;
-use crate::spec::{CpuWeight, ResourceLimits, Ulimit};
+use crate::spec::{CpuList, CpuWeight, ResourceLimits, Ulimit};
 
 /// Less than this and nothing starts; Docker's bound.
 const LEAST_MEMORY: i64 = 6 << 20;
 /// The greatest number of CPUs a kernel can be built for (CONFIG_NR_CPUS on x86).
 const MOST_CPUS: u32 = 8192;
+/// The kernel has no more process ids than this (PID_MAX_LIMIT), and takes no greater limit (pids.max).
+const MOST_PROCESSES: i64 = 4_194_304;
 
 /// Builds the limits of a service from its own keys and those of `deploy.resources`.
 pub(super) fn limits(reader: &mut Reader<'_>) -> ResourceLimits {
@@ -72,10 +74,14 @@ fn nano_cpus(reader: &mut Reader<'_>, node: &Node) -> Option<u64> {
 fn pids_limit(reader: &mut Reader<'_>, node: &Node) -> Option<i64> {
     match whole(node)? {
         -1 => Some(-1),
-        number if number >= 1 => Some(number),
+        number if (1..=MOST_PROCESSES).contains(&number) => Some(number),
         number => {
-            let help = "write 1 or more, -1 for no limit";
-            reader.fault(node, "pids_limit", format!("{number} processes are too few"), Some(help));
+            let (word, help) = if number < 1 {
+                ("few", "write 1 or more, -1 for no limit")
+            } else {
+                ("many", "the kernel counts to 4194304; -1 is no limit")
+            };
+            reader.fault(node, "pids_limit", format!("{number} processes are too {word}"), Some(help));
             None
         }
     }
@@ -103,12 +109,7 @@ fn io_weight(reader: &mut Reader<'_>) -> Option<u16> {
 fn cpuset(reader: &mut Reader<'_>) -> Option<String> {
     let node = reader.get("cpuset")?;
     let text = node.as_str().filter(|text| !text.is_empty())?;
-    let number = |part: &str| part.trim().parse::<u32>().ok().filter(|cpu| *cpu < MOST_CPUS);
-    let sound = text.split(',').all(|part| match part.split_once('-') {
-        Some((first, last)) => matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b),
-        None => number(part).is_some(),
-    });
-    if sound {
+    if text.parse::<CpuList>().is_ok() {
         return Some(text.to_owned());
     }
     reader.fault(node, "cpuset", format!("`{text}` is not a set of CPUs"), Some("write `0-3`, `1` or `0,2`"));

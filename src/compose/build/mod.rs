@@ -14,4 +14,4 @@ mod service;
 mod volume;
 
 pub use logging::logging_of;
-pub(super) use project::project;
+pub(super) use project::{group, project};

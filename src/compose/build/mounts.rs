@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::super::diagnostic::Finding;
 use super::super::model::{VolumeMount, VolumeMountKind};
 use super::super::yaml::{Node, Value};
 use super::reader::Reader;
@@ -22,9 +23,12 @@ pub(super) fn mounts(reader: &mut Reader<'_>) -> Vec<VolumeMount> {
         let path = format!("{}.tmpfs[{index}]", reader.path);
         let mut below = Reader { node, path, report: reader.report };
         let Some(mount) = short_tmpfs(&mut below) else { continue };
-        if places.contains_key(&mount.target) {
-            let message = format!("{} is a mount of `volumes` already", mount.target.display());
-            below.fault(node, "", message, None);
+        if let Some(first) = places.insert(mount.target.clone(), node) {
+            let key =
+                if reader.items("tmpfs").iter().any(|other| std::ptr::eq(other, first)) { "tmpfs" } else { "volumes" };
+            let finding = Finding::error(format!("{} is a mount of `{key}` already", mount.target.display()));
+            let path = format!("{}.tmpfs[{index}]", reader.path);
+            reader.report.push(finding.at(node.span).path(path).related("first here", first.span));
             continue;
         }
         mounts.push(mount);
@@ -126,6 +130,8 @@ fn target(reader: &mut Reader<'_>, node: &Node) -> Option<PathBuf> {
         "must not be `/`: that is the image's place"
     } else if path.starts_with("/proc") {
         "must not lie in /proc: programs trust what they find there"
+    } else if path == Path::new("/sys") || path == Path::new("/dev") {
+        "is the container's own: only what lies below it can be mounted"
     } else {
         return Some(path);
     };

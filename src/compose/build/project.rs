@@ -65,7 +65,7 @@ pub(in super::super) fn project(
 }
 
 /// The objects of one top-level group.
-pub(super) fn group<'n>(tree: &'n Node, key: &str) -> impl Iterator<Item = (&'n str, &'n Node)> {
+pub(in super::super) fn group<'n>(tree: &'n Node, key: &str) -> impl Iterator<Item = (&'n str, &'n Node)> {
     let map = tree.get(key).and_then(Node::as_map);
     map.into_iter().flatten().map(|(name, entry)| (name.as_str(), &entry.node))
 }

@@ -72,7 +72,7 @@ pub(super) fn service(name: &str, reader: &mut Reader<'_>, dir: &Path) -> Servic
         attach: reader.get("attach").is_none_or(|_| reader.flag("attach")),
         logging: logging(reader),
     };
-    if service.args().is_empty() && reader.get("image").is_some() {
+    if service.args().first().is_none_or(String::is_empty) && reader.get("image").is_some() {
         let at = reader.get("command").unwrap_or(reader.node);
         let key = if reader.get("command").is_some() { "command" } else { "" };
         let message = format!("service `{name}` has nothing to run: neither `command` nor `entrypoint`");
@@ -138,6 +138,11 @@ fn working_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
     if !text.starts_with('/') {
         let message = format!("the working directory `{text}` is not absolute");
         reader.fault(node, "working_dir", message, Some(&format!("write `/{text}`")));
+        return None;
+    }
+    if text == "/proc" || text.starts_with("/proc/") {
+        let message = format!("the working directory `{text}` lies below /proc, where links lead out of the container");
+        reader.fault(node, "working_dir", message, Some("name a directory of the image"));
         return None;
     }
     Some(PathBuf::from(text))

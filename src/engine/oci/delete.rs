@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Container, HostMounts, OciError, OciId, ResctrlRecord, Runtime, Status, hooks};
-use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies};
+use crate::namespaces::cgroup::{Cgroup, CgroupError, CgroupRecord, Hierarchies};
 use crate::store::{ProcessIdentity, StoreError};
 use crate::sys::pidfd::send_signal;
 
@@ -101,7 +101,12 @@ pub(super) fn clear_cgroup(record: &CgroupRecord, cgroup: Option<&Cgroup>) -> Re
         cgroup.kill()?;
         cgroup.remove(KILL_DEADLINE)?;
     }
-    Hierarchies::discover()?.remove_parents(record);
+    match Hierarchies::discover() {
+        Ok(hierarchies) => hierarchies.remove_parents(record),
+        // Where no cgroup file system is mounted nothing of it can be left.
+        Err(CgroupError::NoHierarchy) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 

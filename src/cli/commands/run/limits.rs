@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::request::wrong;
 use crate::cli::args::{AncestorLimits, RunOptions, UsageError, shown};
+use crate::cli::host;
 use crate::spec::{
-    ByteSize, CapabilityBase, CapabilityRequest, CapabilitySet, CpuWeight, IdMap, IdMaps, KernelFiles, ResourceLimits,
-    SeccompRequest, Ulimit,
+    ByteSize, CapabilityBase, CapabilityRequest, CapabilitySet, CpuList, CpuWeight, IdMap, IdMaps, KernelFiles,
+    ResourceLimits, SeccompRequest, SpecError, Ulimit,
 };
 
 /// Reads the limits that cgroups enforce.
@@ -25,8 +27,9 @@ pub(super) fn resources(options: &RunOptions, ancestor: Option<&AncestorLimits>)
         io_weight: options.blkio_weight,
     };
     if limits.nano_cpus.is_some() && (limits.cpu_quota.is_some() || limits.cpu_period.is_some()) {
-        return Err(super::request::wrong("`--cpus` says what `--cpu-quota` and `--cpu-period` say: give one of them"));
+        return Err(wrong("`--cpus` says what `--cpu-quota` and `--cpu-period` say: give one of them"));
     }
+    check(&limits)?;
     if let Some(ancestor) = ancestor.filter(|ancestor| ancestor.limited) {
         // What a long option says counts; the short ones and their defaults fill the rest.
         limits.memory = limits.memory.or(Some(ancestor.memory));
@@ -37,17 +40,69 @@ pub(super) fn resources(options: &RunOptions, ancestor: Option<&AncestorLimits>)
     Ok(limits)
 }
 
+/// Less than this and nothing starts; Docker's bound.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// The kernel has no more process ids than this (PID_MAX_LIMIT), and takes no greater limit (pids.max).
+const MOST_PROCESSES: i64 = 4_194_304;
+
+/// Refuses what the kernel would, in the words of the command line; 0 bytes of memory are no limit, as Docker has it. The ancestor's own
+/// letters have ranges of their own.
+fn check(limits: &ResourceLimits) -> Result<(), UsageError> {
+    let bad = |option: &str, value: &dyn std::fmt::Display, reason: String| {
+        Err(wrong(format!("`{option} {value}`: {reason}")))
+    };
+    let memory = limits.memory.filter(|bytes| *bytes > 0);
+    if let Some(bytes) = memory.filter(|bytes| *bytes < LEAST_MEMORY) {
+        return bad(
+            "--memory",
+            &bytes,
+            "nothing starts in so few bytes; the least is 6m (6291456), 0 is no limit".to_owned(),
+        );
+    }
+    if let (Some(bytes), Some(memory)) = (limits.memory_reservation.filter(|bytes| Some(*bytes) > memory), memory) {
+        return bad("--memory-reservation", &bytes, format!("more is reserved than `--memory {memory}` allows"));
+    }
+    if let Some(number) = limits.pids.filter(|number| *number != -1 && !(1..=MOST_PROCESSES).contains(number)) {
+        return bad("--pids-limit", &number, format!("expected 1 to {MOST_PROCESSES}, or -1 for no limit"));
+    }
+    if let Some(quota) = limits.cpu_quota.filter(|quota| (1..1000).contains(quota)) {
+        return bad("--cpu-quota", &quota, "the least is 1000 microseconds, 0 and -1 are no limit".to_owned());
+    }
+    if let Some(period) = limits.cpu_period.filter(|period| *period != 0 && !(1000..=1_000_000).contains(period)) {
+        return bad("--cpu-period", &period, "expected 1000 to 1000000 microseconds".to_owned());
+    }
+    let cpus = host::online_cpus();
+    if let Some(message) = limits.nano_cpus.zip(cpus.as_ref()).and_then(|(nano, cpus)| host::too_much_cpu(nano, cpus)) {
+        return Err(wrong(format!("`--cpus`: {message}")));
+    }
+    list("--cpuset-cpus", limits.cpuset.as_deref(), cpus)?;
+    list("--cpuset-mems", limits.memory_nodes.as_deref(), host::online_nodes())
+}
+
+/// Refuses a list that is none, or names what this host does not have.
+fn list(option: &str, text: Option<&str>, there: Option<CpuList>) -> Result<(), UsageError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(()) };
+    let asked: CpuList =
+        text.parse().map_err(|error: SpecError| wrong(format!("`{option} {}`: {error}", shown(text))))?;
+    match there.and_then(|there| host::missing_cpus(&asked, &there)) {
+        Some(message) => Err(wrong(format!("`{option}`: {message}"))),
+        None => Ok(()),
+    }
+}
+
 fn memory_swap(text: &str) -> Result<i64, UsageError> {
     let bytes = || i64::try_from(text.parse::<ByteSize>().ok()?.0).ok();
     if text == "-1" { Some(-1) } else { bytes() }
-        .ok_or_else(|| super::request::wrong(format!("`--memory-swap {}` is neither a size nor -1", shown(text))))
+        .ok_or_else(|| wrong(format!("`--memory-swap {}` is neither a size nor -1", shown(text))))
 }
 
 /// `0.5` in thousand-millionths of a CPU.
 fn nano_cpus(text: &str) -> Result<u64, UsageError> {
     let number = text.parse::<f64>().ok().filter(|cpus| (0.01..=8192.0).contains(cpus));
     let nano = number.map(|cpus| (cpus * 1e9).round() as u64);
-    nano.ok_or_else(|| super::request::wrong(format!("`--cpus {}` is not a number of CPUs such as 0.5", shown(text))))
+    nano.ok_or_else(|| {
+        wrong(format!("`--cpus {}` is not a number of CPUs; the least is 0.01, for example 0.5", shown(text)))
+    })
 }
 
 /// Reads `NAME=SOFT[:HARD]`.
@@ -55,7 +110,7 @@ pub(super) fn ulimits(list: &[String]) -> Result<BTreeMap<String, Ulimit>, Usage
     list.iter()
         .map(|text| {
             let bad = || {
-                super::request::wrong(format!("`--ulimit {}` is not NAME=SOFT[:HARD]", shown(text)))
+                wrong(format!("`--ulimit {}` is not NAME=SOFT[:HARD]", shown(text)))
                     .hint("--ulimit nofile=1024:2048; -1 is unlimited")
             };
             let (name, values) = text.split_once('=').ok_or_else(bad)?;
@@ -85,7 +140,7 @@ fn id_map(option: &str, list: &[String]) -> Result<Vec<IdMap>, UsageError> {
             let numbers: Option<Vec<u32>> = text.split(':').map(|part| part.parse().ok()).collect();
             match numbers.as_deref() {
                 Some(&[inside, outside, count]) if count > 0 => Ok(IdMap { inside, outside, count }),
-                _ => Err(super::request::wrong(format!("`{option} {}` is not INSIDE:OUTSIDE:COUNT", shown(text)))
+                _ => Err(wrong(format!("`{option} {}` is not INSIDE:OUTSIDE:COUNT", shown(text)))
                     .hint(format!("{option} 0:100000:65536"))),
             }
         })
@@ -104,7 +159,7 @@ pub(super) fn capabilities(options: &RunOptions, is_ancestor: bool) -> Result<Ca
         add: split(&options.cap_add),
         drop: split(&options.cap_drop),
     };
-    CapabilitySet::resolve(&request).map_err(|error| super::request::wrong(error.to_string()))?;
+    CapabilitySet::resolve(&request).map_err(|error| wrong(error.to_string()))?;
     Ok(request)
 }
 
@@ -144,9 +199,7 @@ pub(super) fn security(options: &RunOptions, is_ancestor: bool) -> Result<Securi
             ("label", Some("disable")) => {}
             _ => {
                 let hint = "no-new-privileges, seccomp=default|ancestor|unconfined|FILE, systempaths=unconfined, apparmor=unconfined|PROFILE, label=disable";
-                return Err(
-                    super::request::wrong(format!("`--security-opt {}` is not supported", shown(text))).hint(hint)
-                );
+                return Err(wrong(format!("`--security-opt {}` is not supported", shown(text))).hint(hint));
             }
         }
     }
@@ -206,9 +259,9 @@ mod tests {
             io_weight: 20,
             ..Default::default()
         };
-        let options = RunOptions { memory: Some(ByteSize(7)), ..RunOptions::default() };
+        let options = RunOptions { memory: Some(ByteSize(7 << 20)), ..RunOptions::default() };
         let limits = resources(&options, Some(&ancestor)).unwrap();
-        assert_eq!((limits.memory, limits.pids, limits.io_weight), (Some(7), Some(333), Some(20)));
+        assert_eq!((limits.memory, limits.pids, limits.io_weight), (Some(7 << 20), Some(333), Some(20)));
         assert_eq!(limits.cpu_weight, Some(CpuWeight::Percent(50)));
         assert_eq!(nano_cpus("0.5").unwrap(), 500_000_000);
         assert!(nano_cpus("0").is_err() && nano_cpus("x").is_err() && nano_cpus("nan").is_err());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::request::{absolute, wrong};
 use crate::cli::args::{RunOptions, UsageError, shown};
+use crate::cli::host;
 use crate::spec::{ByteSize, MountKind, MountRequest, random_hex};
 use crate::store::Directories;
 
@@ -77,8 +78,16 @@ impl Mounts {
             }
         }
         let kind = match source {
-            Some(path) if path.starts_with(['.', '/', '~']) => {
+            Some(path) if path.starts_with('~') => {
+                return Err(bad(
+                    "the shell has not made a home directory of `~`: write it without quotes, or the path",
+                ));
+            }
+            Some(path) if path.starts_with(['.', '/']) => {
                 let source = absolute(Path::new(path))?;
+                if let Some((reason, _)) = host::unusable_source(&source, true) {
+                    return Err(bad(&reason));
+                }
                 self.host_paths.push(source.clone());
                 MountKind::Bind { source, propagation, recursive: true }
             }
@@ -122,8 +131,9 @@ impl Mounts {
             ("bind", None) => return Err(bad("`source` is missing".to_owned())),
             ("bind", Some(path)) => {
                 let source = absolute(Path::new(path))?;
-                if !source.exists() {
-                    return Err(bad(format!("{} does not exist", source.display())));
+                if let Some((reason, hint)) = host::unusable_source(&source, false) {
+                    return Err(wrong(format!("`--mount {}`: {reason}", shown(text)))
+                        .hint(hint.unwrap_or_else(|| "`namei -l PATH` shows what is on the way".to_owned())));
                 }
                 MountKind::Bind { source, propagation, recursive }
             }

@@ -13,7 +13,7 @@ use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::engine::NetworkWish;
 use crate::namespaces::Namespace;
-use crate::spec::{ContainerId, ContainerRequest, ObjectName, SignalNumber};
+use crate::spec::{CapabilitySet, ContainerId, ContainerRequest, ObjectName, SignalNumber};
 
 /// Is everything that a run needs.
 #[derive(Debug)]
@@ -106,8 +106,15 @@ pub(super) fn plan(args: RunArgs, settings: &Settings, variable: Environment<'_>
     };
     let (volumes, own_volumes, host_paths) = (mounts.volumes, mounts.own_volumes, mounts.host_paths);
     let (networks, shared) = (networks.wishes, namespaces.shared);
-    let (id_file, warnings, names) = (options.cidfile.clone(), Vec::new(), known_as);
+    let (id_file, warnings, names) = (options.cidfile.clone(), risks(&options), known_as);
     Ok(Plan { request, networks, names, shared, volumes, own_volumes, host_paths, warnings, id_file, image, life })
+}
+
+/// What is done as asked, and may not be meant.
+fn risks(options: &RunOptions) -> Vec<String> {
+    let all = options.cap_add.iter().any(|text| text.split(',').any(CapabilitySet::is_all));
+    let told = || "`--cap-add ALL`: with all capabilities the container can take over the host".to_owned();
+    all.then(told).into_iter().collect()
 }
 
 fn host_s_name() -> String {
