@@ -20,7 +20,7 @@ pub enum SourceError {
         source: io::Error,
     },
     /// It is a directory, FIFO, socket or device.
-    #[error("{} is {kind}, not a regular file", .path.display())]
+    #[error("{}: it is {kind}, not a regular file", .path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum SourceError {
         kind: &'static str,
     },
     /// It is bigger than any real compose file.
-    #[error("{} is bigger than {} MiB", .path.display(), MAX_FILE_BYTES >> 20)]
+    #[error("{}: it is bigger than {} MiB", .path.display(), MAX_FILE_BYTES >> 20)]
     TooBig {
         /// The file.
         path: PathBuf,
