@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cgroups_that_are_not_mounted: Controllers,
         a_cgroup_that_somebody_removed,
         frozen_and_without_a_supervisor: Controllers,
+        frozen_by_somebody_elsewhere: Controllers,
         frozen_containers_of_the_runtime: Controllers,
         a_frozen_cgroup_in_the_way: Controllers,
     ]
@@ -232,6 +233,36 @@ fn frozen_and_without_a_supervisor(sandbox: &Sandbox) {
         assert!(took < Duration::from_secs(8), "{took:?}");
         crate::expect_nothing(sandbox);
     }
+}
+
+/// Version 1 has a freezer of its own, and whoever is frozen there does not even die. On a host without it there is nothing to look at but the end.
+fn frozen_by_somebody_elsewhere(sandbox: &Sandbox) {
+    let project = sandbox.project("frozen", ONE);
+    project.up();
+    let pid = project.wait_running("web").pid;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let is_freezer = |line: &&str| line.contains(" - cgroup ") && line.rsplit([' ', ',']).any(|word| word == "freezer");
+    let point = mounts.lines().find(is_freezer).and_then(|line| line.split(' ').nth(4));
+    let other = point.map(|point| std::path::Path::new(point).join(sandbox.token()).join("other"));
+    if let Some(other) = &other {
+        fs::create_dir_all(other).expect("root may");
+        for pid in sandbox.pids().into_iter().filter(|one| belongs_to(one.as_raw(), pid)) {
+            fs::write(other.join("cgroup.procs"), pid.to_string()).expect("root may");
+        }
+        fs::write(other.join("freezer.state"), "FROZEN").expect("root may");
+    }
+    let took = project.compose(&["down", "-t", "1"]).ok().took;
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    for dir in other.iter().flat_map(|other| [Some(other.as_path()), other.parent()]).flatten() {
+        fs::remove_dir(dir).expect("nobody is in it");
+    }
+    crate::expect_nothing(sandbox);
+}
+
+/// Says whether a process is `first` or a child of its.
+fn belongs_to(pid: i32, first: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    pid == first || status.contains(&format!("\nPPid:\t{first}\n"))
 }
 
 fn frozen_containers_of_the_runtime(sandbox: &Sandbox) {

@@ -16,11 +16,13 @@ mod identity;
 mod limits;
 mod mounts;
 mod table;
+mod terminal;
 
 use support::{Output, Sandbox, rootfs};
 
 fn main() -> ExitCode {
-    let modules = [cgroups::cases(), identity::cases(), limits::cases(), mounts::cases(), table::cases()];
+    let modules =
+        [cgroups::cases(), identity::cases(), limits::cases(), mounts::cases(), table::cases(), terminal::cases()];
     support::run_all(modules.into_iter().flatten().collect())
 }
 

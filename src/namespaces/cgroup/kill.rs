@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::files::{is_gone, keyed, read, try_write, write};
-use super::{Cgroup, CgroupError};
+use super::{Cgroup, CgroupError, Hierarchies};
 
 /// How long the kernel may take to bring every process to a stop.
 const FREEZING: Duration = Duration::from_secs(2);
@@ -124,6 +124,27 @@ impl Cgroup {
     pub fn take_back(&self, pid: i32) {
         if let Some(dir) = self.v1_with("freezer") {
             let _ = try_write(&dir.join("cgroup.procs"), &pid.to_string());
+        }
+    }
+}
+
+impl Hierarchies {
+    /// Takes processes of a cgroup out of other cgroups of version 1's freezer in which somebody has frozen them: there they do not even
+    /// die of SIGKILL. What cannot be done has no consequence here: the caller sees whether they end.
+    pub fn release_frozen(&self, cgroup: &Cgroup) {
+        let Some(freezer) = self.v1_with("freezer") else { return };
+        for pid in cgroup.processes().unwrap_or_default() {
+            let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { continue };
+            let of_freezer = |line: &'_ str| {
+                let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+                controllers.split(',').any(|name| name == "freezer").then(|| path.trim_start_matches('/').to_owned())
+            };
+            // One above our own root of the hierarchy (`/../x`) is out of reach.
+            let Some(path) = text.lines().find_map(of_freezer).filter(|path| !path.starts_with("..")) else { continue };
+            let state = read(&freezer.point.join(path).join("freezer.state"));
+            if state.is_ok_and(|state| state.trim() != "THAWED") {
+                let _ = try_write(&freezer.point.join("cgroup.procs"), &pid.to_string());
+            }
         }
     }
 }

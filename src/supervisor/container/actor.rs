@@ -307,6 +307,7 @@ impl Container {
         self.stop_deadline = None;
         if let Some(run) = &self.run {
             run.kill();
+            self.links.host.hierarchies.release_frozen(&run.live().cgroup);
         }
     }
 
