@@ -11,6 +11,7 @@ mod support;
 mod polycubed;
 
 mod bad_input;
+mod by_name;
 mod cni;
 mod commands;
 mod container;
@@ -37,6 +38,7 @@ mod single;
 fn main() -> ExitCode {
     let modules = [
         bad_input::cases(),
+        by_name::cases(),
         cni::cases(),
         commands::cases(),
         container::cases(),

@@ -29,6 +29,12 @@ pub enum ContainerCommand {
     Wait(ContainerNames),
     /// Show all that is known of containers
     Inspect(ContainerInspectArgs),
+    /// Show what containers use of CPU and memory
+    Stats(ContainerStatsArgs),
+    /// Show the processes of a container
+    Top(ContainerTopArgs),
+    /// Print where ports of a container are published
+    Port(ContainerPortArgs),
 }
 
 /// `ps`.
@@ -165,4 +171,47 @@ pub struct ContainerInspectArgs {
     /// `json`, or a template: '{{.State.Pid}}'
     #[arg(short, long, value_name = "FORMAT", default_value = "json")]
     pub format: String,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mydocker stats --no-stream web")]
+pub struct ContainerStatsArgs {
+    /// Containers [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+    /// Show those that do not run, too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Show one table and end
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Show ids in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `table`, `json`, or a template: '{{.Name}} {{.CPUPerc}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub format: String,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mydocker top web -o pid,comm")]
+pub struct ContainerTopArgs {
+    /// The container, and options of ps(1).
+    // One list, so that what follows the container's name is never taken for an option of ours.
+    #[arg(value_names = ["CONTAINER", "PS-OPTION"], required = true, num_args = 1.., trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+/// `port`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mydocker port web 80/tcp")]
+pub struct ContainerPortArgs {
+    /// The container
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// The container's port: 80, 53/udp [default: all]
+    #[arg(value_name = "PORT")]
+    pub port: Option<String>,
 }

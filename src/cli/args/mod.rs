@@ -14,7 +14,7 @@ pub use compose::{
 };
 pub use containers::{
     ContainerCommand, ContainerExecArgs, ContainerInspectArgs, ContainerKillArgs, ContainerListArgs, ContainerLogsArgs,
-    ContainerNames, ContainerRemoveArgs, ContainerStopArgs,
+    ContainerNames, ContainerPortArgs, ContainerRemoveArgs, ContainerStatsArgs, ContainerStopArgs, ContainerTopArgs,
 };
 pub use explain::{ExplainArgs, ExplainBundleArgs, ExplainCommand, ExplainFormat, ExplainServiceArgs};
 pub use global::{Cli, Command, Firewall, GlobalArgs, LogLevel};

@@ -1,7 +1,7 @@
 //! From the words of a command to the command's file.
 
 use super::find::Context;
-use super::{exec, inspect, logs, ps, rm, verbs, wait};
+use super::{exec, inspect, logs, port, ps, rm, stats, top, verbs, wait};
 use crate::cli::args::ContainerCommand;
 use crate::cli::exit::Family;
 use crate::cli::project::CommandResult;
@@ -33,5 +33,8 @@ pub(in crate::cli) fn run(command: ContainerCommand, settings: &Settings, palett
         ContainerCommand::Rm(args) => rm::run(context, &args),
         ContainerCommand::Wait(args) => wait::run(context, &args),
         ContainerCommand::Inspect(args) => inspect::run(context, &args),
+        ContainerCommand::Stats(args) => stats::run(context, &args),
+        ContainerCommand::Top(args) => top::run(context, &args),
+        ContainerCommand::Port(args) => port::run(context, &args),
     }
 }

@@ -6,10 +6,13 @@ mod filter;
 mod find;
 mod inspect;
 mod logs;
+mod port;
 mod ps;
 mod requests;
 mod rm;
+mod stats;
 mod template;
+mod top;
 mod verbs;
 mod wait;
 

@@ -269,7 +269,7 @@ impl Container {
         };
         self.waiting_for_stop.push(reply);
         let signal = self.record.desired.request.stop_signal;
-        if self.stop_deadline.is_none() && run.ignores(signal) {
+        if self.stop_deadline.is_none() && timeout != Some(Duration::ZERO) && run.ignores(signal) {
             self.warn(&[format!(
                 "PID 1 of {} has no handler for {signal}, so the kernel keeps that signal from it; it is killed when \
                  its grace period is over (`init: true` puts an init there that passes signals on)",
