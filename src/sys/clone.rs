@@ -99,6 +99,14 @@ impl Fresh {
     }
 }
 
+/// Says whether this process has one thread: one that was joined may still be counted for a moment.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn is_single_threaded() -> io::Result<bool> {
+    read_status().map(|(threads, _)| threads == 1)
+}
+
 /// Clones this single-threaded process and runs `body` in the child, which has a copy of all our memory.
 ///
 /// Signal handlers of ours are reset in the child (CLONE_CLEAR_SIGHAND); ignored signals stay ignored. A `body` that

@@ -12,6 +12,8 @@ use crate::support::{Case, HangingFs, Sandbox, cases, eventually};
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_hook_that_hangs,
+        a_signal_ends_a_create_whose_hook_hangs,
+        a_signal_ends_a_create_whose_source_hangs: Fuse,
         a_source_of_a_bundle_that_hangs: Fuse,
         a_source_of_a_run_that_hangs: Fuse,
         a_source_of_a_service_that_hangs: Fuse,
@@ -42,7 +44,8 @@ fn others_go_on(sandbox: &Sandbox) {
 fn a_hook_that_hangs(sandbox: &Sandbox) {
     let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
     let (script, begun) = (bundle.dir.join("hook"), bundle.dir.join("begun"));
-    fs::write(&script, format!("#!/bin/sh\ntouch {}\nexec sleep 300\n", begun.display())).unwrap();
+    fs::write(&script, format!("#!/bin/sh\nsetsid sleep 301 &\nsleep 302 &\ntouch {}\nsleep 300\n", begun.display()))
+        .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     for kind in ["createRuntime", "createContainer", "poststart", "poststop"] {
         bundle.edit(|config| {
@@ -65,6 +68,64 @@ fn a_hook_that_hangs(sandbox: &Sandbox) {
         oci(sandbox, &["delete", "--force", "web"]).ok();
         expect_nothing(sandbox);
     }
+}
+
+/// The hook ends, and what it started, in a session of its own even; nothing of the container is left.
+fn a_signal_ends_a_create_whose_hook_hangs(sandbox: &Sandbox) {
+    let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
+    let (script, begun) = (bundle.dir.join("hook"), bundle.dir.join("begun"));
+    fs::write(&script, format!("#!/bin/sh\nsetsid sleep 301 &\ntouch {}\nsleep 300\n", begun.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for kind in ["createRuntime", "createContainer"] {
+        bundle.edit(|config| config["hooks"] = json!({ kind: [{ "path": script }] }));
+        for (command, code) in [("create", 1), ("run", 125)] {
+            for signal in [Signal::SIGTERM, Signal::SIGINT] {
+                let running = bundle.spawn(&[command, "web"]);
+                eventually("the hook has begun", || begun.exists().then_some(()));
+                running.signal(signal);
+                running.wait().refused(code, &["a signal ended the making of the container"]);
+                expect_nothing(sandbox);
+                fs::remove_file(&begun).unwrap();
+            }
+        }
+    }
+    // One that is killed has no time to clear up; its hook ends all the same.
+    bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [{ "path": script }] }));
+    let running = bundle.spawn(&["create", "web"]);
+    eventually("the hook has begun", || begun.exists().then_some(()));
+    running.signal(Signal::SIGKILL);
+    drop(running);
+    eventually("no process is left", || sandbox.processes().is_empty().then_some(()));
+    oci(sandbox, &["delete", "--force", "web"]).ok();
+    expect_nothing(sandbox);
+}
+
+/// The caller is free at once. The container's process cannot be killed while it waits in the kernel: that is told.
+fn a_signal_ends_a_create_whose_source_hangs(sandbox: &Sandbox) {
+    let hanging = HangingFs::mount(sandbox);
+    let bundle = Bundle::new(sandbox, "b", "true");
+    let source = hanging.path().join("x");
+    bundle.mount(json!({ "destination": "/tmp/x", "type": "bind", "source": source, "options": ["bind"] }));
+    for (number, (command, signal)) in
+        [("create", Signal::SIGTERM), ("create", Signal::SIGINT), ("run", Signal::SIGTERM)].into_iter().enumerate()
+    {
+        let name = format!("web{number}");
+        let running = bundle.spawn(&[command, &name]);
+        hanging.wait_for_victims(1);
+        eventually("its process is there", || {
+            sandbox.cgroup_file(&name, &["cgroup.procs"]).filter(|pids| !pids.is_empty())
+        });
+        running.signal(signal);
+        let output = running.wait().without_panic();
+        assert!(output.code != 0 && output.took.as_secs() < 20, "{}", output.describe());
+        assert!(output.stderr.contains("a signal ended the making"), "{}", output.describe());
+        let stuck = output.stderr.contains("stuck in the kernel");
+        assert!(!stuck || output.stderr.contains(&format!("delete --force {name}")), "{}", output.describe());
+    }
+    others_go_on(sandbox);
+    drop(hanging);
+    (0..3).for_each(|number| drop(oci(sandbox, &["delete", "--force", &format!("web{number}")]).ok()));
+    expect_nothing(sandbox);
 }
 
 fn a_source_of_a_bundle_that_hangs(sandbox: &Sandbox) {

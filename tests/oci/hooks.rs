@@ -86,7 +86,7 @@ fn a_failing_hook_ends_create_and_leaves_nothing(sandbox: &Sandbox) {
 
 fn a_hook_that_takes_too_long_is_killed_with_its_children(sandbox: &Sandbox) {
     let bundle = Bundle::new(sandbox, "b", "exec sleep 300");
-    let mut slow = hook(sandbox, "slow", "sleep 301 & sleep 302");
+    let mut slow = hook(sandbox, "slow", "setsid sleep 301 & sleep 302");
     slow["timeout"] = 1.into();
     bundle.edit(|config| config["hooks"] = json!({ "createRuntime": [slow] }));
     let output = bundle.oci(&["create", "web"]).expect_code(1);

@@ -32,6 +32,11 @@ impl MainSignals {
 }
 
 impl MainSignals {
+    /// Begins with those alone that want an end; the others do what they do.
+    pub(in crate::engine) fn block_ending() -> Result<Self, LaunchError> {
+        SignalReader::block(ENDING).map(Self).map_err(LaunchError::Signals)
+    }
+
     /// Takes what has been sent; says whether somebody wants an end.
     pub(in crate::engine) fn take_ending(&self) -> bool {
         let mut is_ending = false;

@@ -6,10 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::bundle::Bundle;
 use super::console::ConsoleSocket;
 use super::process::{FirstProcess, FirstStreams, write_pid_file};
+use super::run::signals_failed;
 use super::state::file;
 use super::{
     CgroupDriver, Container, ContainerDirectory, ContainerRecord, HostMounts, OciError, OciId, ResctrlRecord, Runtime,
@@ -19,6 +22,7 @@ use crate::container::{
     BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
 };
 use crate::engine::explain::{LaunchExplanation, Subject, is_root};
+use crate::engine::foreground::MainSignals;
 use crate::engine::host::{cgroup_view, seen_cgroups};
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
 use crate::namespaces::{Namespace, NamespaceSet};
@@ -26,6 +30,7 @@ use crate::network::MovedDevices;
 use crate::seccomp::{self, SpecFilter};
 use crate::store::{FileLock, ProcessIdentity};
 use crate::sys::Child;
+use crate::sys::process::unblock_signals;
 
 /// The annotation, as in crun, by which a name in the filter that nobody knows is an error.
 const STRICT_SECCOMP: &str = "run.oci.seccomp_fail_unknown_syscall";
@@ -89,6 +94,19 @@ pub struct CreatedContainer {
 /// # Errors
 /// [`OciError`].
 pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer, OciError> {
+    let signals = MainSignals::block_ending().map_err(|error| signals_failed(&error))?;
+    let created = create_watching(runtime, job, &signals);
+    // What the caller waits for next ends by a signal as ever.
+    unblock_signals();
+    created
+}
+
+/// The same; `signals` bring those that want an end.
+pub(super) fn create_watching(
+    runtime: &Runtime,
+    job: &CreateJob<'_>,
+    signals: &MainSignals,
+) -> Result<CreatedContainer, OciError> {
     let socket = check_terminal(job)?;
     let (directory, lock) = runtime.root.claim(job.id)?;
     let mut making = Making {
@@ -101,7 +119,7 @@ pub fn create(runtime: &Runtime, job: &CreateJob<'_>) -> Result<CreatedContainer
         resctrl: None,
         process: None,
     };
-    let first = match making.create(runtime, job, socket.as_ref()) {
+    let first = match making.create(runtime, job, socket.as_ref(), signals) {
         Ok(created) => return Ok(created),
         Err(error) => error,
     };
@@ -148,6 +166,7 @@ impl Making {
         runtime: &Runtime,
         job: &CreateJob<'_>,
         console: Option<&ConsoleSocket>,
+        signals: &MainSignals,
     ) -> Result<CreatedContainer, OciError> {
         let spec = &job.bundle.spec;
         let mut record = new_record(runtime, job)?;
@@ -179,7 +198,7 @@ impl Making {
             // A hook may ask for the state by the container's id.
             self.directory.write_record(&record)?;
         }
-        let terminal = self.follow(&mut init, job, &record, &mut warnings)?;
+        let terminal = self.follow(&mut init, job, &record, &mut warnings, signals)?;
         if let (Some(console), Some(master)) = (console, &terminal) {
             console.send(master)?;
         }
@@ -264,11 +283,12 @@ impl Making {
         job: &CreateJob<'_>,
         record: &ContainerRecord,
         warnings: &mut Vec<String>,
+        signals: &MainSignals,
     ) -> Result<Option<OwnedFd>, OciError> {
         loop {
-            match init.recv().map_err(OciError::kernel("hear from the new process"))? {
+            match hear(init, signals)? {
                 InitEvent::HooksDue => {
-                    run_hooks(job, record)?;
+                    run_hooks(job, record, signals)?;
                     init.hooks_done().map_err(OciError::kernel("let the new process go on"))?;
                 }
                 InitEvent::Created { warnings: more, terminal } => {
@@ -296,7 +316,10 @@ impl Making {
     fn undo(self) -> Result<(), OciError> {
         // While somebody has its namespace open: with that the kernel removes a device.
         let devices = self.net_devices.map_or(Ok(()), MovedDevices::put_back).map_err(OciError::NetDevices);
-        drop(self.process);
+        if self.process.is_some_and(|process| !process.end()) {
+            // It has what it was given until it ends; with the record `delete --force` clears that then.
+            return Err(OciError::Stuck(self.directory.id().to_string()));
+        }
         if let Some(record) = &self.cgroup_record {
             delete::clear_cgroup(record, self.cgroup.as_ref())?;
         }
@@ -317,12 +340,30 @@ fn network_namespace(prepared: &Prepared, joins: Vec<OwnedFd>, pid: i32) -> Resu
     File::open(&path).map(OwnedFd::from).map_err(file("open", &path))
 }
 
-fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord) -> Result<(), OciError> {
+/// Waits for the new process's next word, or for a signal that wants an end: it may be stuck in a file system that does not answer.
+fn hear(init: &mut InitChannel, signals: &MainSignals) -> Result<InitEvent, OciError> {
+    let failed = || OciError::kernel("hear from the new process");
+    loop {
+        if let Some(event) = init.try_recv().map_err(failed())? {
+            return Ok(event);
+        }
+        let mut fds = [PollFd::new(init, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(failed()(errno.into())),
+        }
+        if signals.take_ending() {
+            return Err(OciError::Interrupted);
+        }
+    }
+}
+
+fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord, signals: &MainSignals) -> Result<(), OciError> {
     let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
     // Its environment stands, its program does not run: what the specification calls created, though `create` goes on.
     let state = record.report(Status::Created);
-    hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state)?;
-    hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state)
+    hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state, Some(signals))?;
+    hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state, Some(signals))
 }
 
 fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord, OciError> {

@@ -70,7 +70,8 @@ fn ends_within(container: &Container, patience: Duration) -> Result<bool, OciErr
     Ok(wait_for_end(&pidfd, patience))
 }
 
-fn wait_for_end(pidfd: &OwnedFd, patience: Duration) -> bool {
+/// Waits until a process has ended; says whether it has.
+pub(super) fn wait_for_end(pidfd: &OwnedFd, patience: Duration) -> bool {
     let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) != Ok(0)
 }
@@ -115,6 +116,6 @@ fn poststop(container: &Container) -> Vec<String> {
     let hooks = container.directory.config().ok().and_then(|spec| spec.hooks().clone());
     let Some(hooks) = hooks.and_then(|hooks| hooks.poststop().clone()) else { return Vec::new() };
     let report = container.record.report(Status::Stopped);
-    let run = |hook| hooks::run("poststop", hook, &container.record.bundle, &report);
+    let run = |hook| hooks::run("poststop", hook, &container.record.bundle, &report, None);
     hooks.iter().filter_map(|hook| run(hook).err()).map(|error| error.line()).collect()
 }

@@ -129,6 +129,9 @@ pub enum OciError {
         /// What could not be cleared.
         then: Box<Self>,
     },
+    /// A signal asked for an end before the container was made.
+    #[error("a signal ended the making of the container")]
+    Interrupted,
     /// Processes do not end.
     #[error("the processes of container `{0}` do not end: one is stuck in the kernel")]
     Stuck(String),
@@ -177,6 +180,10 @@ impl OciError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Init(failure) => failure.hint.clone(),
+            Self::Stuck(id) => Some(format!(
+                "it waits for a file system that does not answer, perhaps; when it does, `delete --force {id}` clears what is left"
+            )),
+            Self::NotCleared { then, .. } => then.hint(),
             Self::Container(error) => error.hint(),
             Self::NetDevices(error) => error.hint(),
             Self::Mount(error) => error.hint(),

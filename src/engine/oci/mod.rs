@@ -7,6 +7,7 @@ mod delete;
 mod error;
 mod events;
 mod exec;
+mod hook_guard;
 mod hooks;
 mod host_mounts;
 mod id;

@@ -3,15 +3,20 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Pid;
 
 use super::OciError;
+use super::delete::wait_for_end;
 use super::state::file;
 use crate::store::ProcessIdentity;
 use crate::sys::Child;
 use crate::sys::pidfd::send_signal;
 use crate::sys::wait::{Children, reap_blocking};
+
+/// So long the kernel may take to end one that has SIGKILL.
+const KILL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Is a process that is killed and reaped with whoever makes it, until it is let go.
 #[derive(Debug)]
@@ -47,13 +52,26 @@ impl FirstProcess {
     }
 }
 
-impl Drop for FirstProcess {
-    fn drop(&mut self) {
-        if let Some(pidfd) = &self.pidfd {
-            let _ = send_signal(pidfd.as_fd(), libc::SIGKILL);
-            // One that is stuck in the kernel holds us up, and whoever waits for us sees that something is wrong.
+impl FirstProcess {
+    /// Kills it; says whether it has ended. One that is stuck in the kernel is left to whoever adopts it.
+    pub(super) fn end(self) -> bool {
+        self.kill()
+    }
+
+    fn kill(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else { return true };
+        let _ = send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let ended = wait_for_end(pidfd, KILL_DEADLINE);
+        if ended {
             let _ = reap_blocking(Children::PidFd(pidfd.as_fd()));
         }
+        ended
+    }
+}
+
+impl Drop for FirstProcess {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

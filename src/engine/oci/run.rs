@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::create::{CreateJob, CreatedContainer, create};
+use super::create::{CreateJob, CreatedContainer, create, create_watching};
 use super::notify::Notify;
 use super::{OciError, OciId, Runtime, delete, start};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
@@ -18,7 +18,7 @@ use crate::spec::ExitStatus;
 pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String>, OciError> {
     let CreatedContainer { container, init, mut warnings, process, .. } = create(runtime, job)?;
     let notify = start::notify(runtime, &container, &mut warnings);
-    match init.map_or(Ok(()), |init| start::execute(&container, init)) {
+    match init.map_or(Ok(()), |init| start::execute(&container, init, None)) {
         Ok(()) => {
             notify.map_or(Ok(()), |notify| notify.wait(process.pidfd.as_fd(), process.pid.as_raw_nonzero().get()))?;
             Ok(warnings)
@@ -42,7 +42,7 @@ pub fn run(
     console: &mut dyn Console,
 ) -> Result<(ExitStatus, Vec<String>), OciError> {
     let signals = MainSignals::block().map_err(|error| signals_failed(&error))?;
-    let mut created = create(runtime, job)?;
+    let mut created = create_watching(runtime, job, &signals)?;
     let notify = start::notify(runtime, &created.container, &mut created.warnings);
     created.warnings.iter().for_each(|warning| console.warn(warning));
     let outcome = live(created, notify, &signals, console);
@@ -70,7 +70,7 @@ fn live(
         console.connect(ends).map_err(OciError::kernel("connect the container's terminal"))?;
     }
     if let Some(init) = init {
-        start::execute(&container, init)?;
+        start::execute(&container, init, Some(signals))?;
     }
     attend(process, notify, signals, console)
 }

@@ -7,6 +7,7 @@ use oci_spec::runtime::Spec;
 use super::notify::Notify;
 use super::{Container, OciError, OciId, Runtime, Status, delete, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
+use crate::engine::foreground::MainSignals;
 use crate::store::ProcessIdentity;
 
 /// Starts a created container: its program runs when this returns.
@@ -23,7 +24,7 @@ pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
     let Some(connection) = connection else { return Err(refusal(&container, status)) };
     let mut warnings = Vec::new();
     let notify = notify(runtime, &container, &mut warnings);
-    match execute(&container, InitChannel::at_start_socket(connection)) {
+    match execute(&container, InitChannel::at_start_socket(connection), None) {
         // The specification's step 9 goes on at its step 12, where the container is destroyed.
         Err(first @ OciError::Hook { .. }) => {
             return Err(match delete::destroy(&container) {
@@ -53,7 +54,11 @@ pub(super) fn notify(runtime: &Runtime, container: &Container, warnings: &mut Ve
 }
 
 /// Lets the container's process go on to its program, and runs the hooks that come after.
-pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<(), OciError> {
+pub(super) fn execute(
+    container: &Container,
+    mut init: InitChannel,
+    signals: Option<&MainSignals>,
+) -> Result<(), OciError> {
     let spec = container.directory.config()?;
     if spec.process().is_none() {
         return Err(container.refuse("start", "its configuration has no `process`, there is nothing to run"));
@@ -71,7 +76,7 @@ pub(super) fn execute(container: &Container, mut init: InitChannel) -> Result<()
                 let pid = container.record.init.as_ref().map_or(0, |init| init.pid);
                 listener::hand_over(container, Status::Created, pid, &listener)?;
             }
-            InitEvent::Executed => return poststart(container, &spec),
+            InitEvent::Executed => return poststart(container, &spec, signals),
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
             InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
@@ -92,8 +97,8 @@ fn refusal(container: &Container, status: Status) -> OciError {
     )
 }
 
-fn poststart(container: &Container, spec: &Spec) -> Result<(), OciError> {
+fn poststart(container: &Container, spec: &Spec, signals: Option<&MainSignals>) -> Result<(), OciError> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     let report = container.record.report(Status::Running);
-    hooks::run_all("poststart", hooks, &container.record.bundle, &report)
+    hooks::run_all("poststart", hooks, &container.record.bundle, &report, signals)
 }

@@ -126,6 +126,11 @@ impl StateRoot {
 }
 
 impl ContainerDirectory {
+    /// Returns the container's id.
+    pub fn id(&self) -> &OciId {
+        &self.id
+    }
+
     /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
