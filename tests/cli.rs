@@ -153,3 +153,112 @@ Z       false                      alt${W-w}
     let (code, text, _) = config(&["--environment"]);
     assert_eq!((code, &text[..]), (0, "COMPOSE_PROJECT_NAME=v\nY=yes\n"));
 }
+
+/// Runs a command of `compose` on files of the current directory, in an environment of its own.
+fn on_files(files: &[(&str, &str)], words: &[&str], policy: &str) -> (i32, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc", directory.path().join("link")).unwrap();
+    let run = directory.path().join("run");
+    let output = Command::new(BINARY)
+        .args(["compose", "-p", "risky"])
+        .args(words)
+        .current_dir(directory.path())
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("MYDOCKER_POLICY", policy)])
+        .env("MYDOCKER_RUN_DIR", &run)
+        .env("MYDOCKER_DATA_DIR", directory.path().join("state"))
+        .output()
+        .unwrap();
+    assert!(!run.exists() && !directory.path().join("state").exists(), "nothing is made");
+    let (code, errors) = told(&output);
+    (code, String::from_utf8(output.stdout).unwrap(), errors)
+}
+
+const RISKY: &str = "services:
+  web: {image: root_fs, command: [x], privileged: true, depends_on: [db]}
+  db:
+    image: root_fs
+    command: [x]
+    volumes: [\"./link/cron.d:/c\", \"./data:/d\"]
+  plain: {image: root_fs, command: [x], ports: [\"8080:80\"]}
+";
+const SOUND: &str = "services: {web: {image: root_fs, command: [x], volumes: [\"./data:/d\"]}}\n";
+
+#[test]
+fn config_lists_risks() {
+    let files = [("compose.yaml", RISKY)];
+    let (code, text, errors) = on_files(&files, &["config", "--risks"], "");
+    assert_eq!((code, &errors[..]), (0, ""));
+    let first: Vec<&str> = text.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(first.len(), 3, "{text}");
+    assert_eq!(first[0], "high: compose.yaml:2:51: web: privileged");
+    assert!(
+        first[1].starts_with("high: compose.yaml:6:15: db: bind of ")
+            && first[1].contains("a link to /etc/cron.d, writable")
+    );
+    assert_eq!(first[2], "low: compose.yaml:7:49: plain: port 8080 for 80 on all addresses");
+    let (code, text, _) = on_files(&files, &["config", "--risks", "--format", "json", "web"], "");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let services: Vec<&str> = json.as_array().unwrap().iter().map(|risk| risk["service"].as_str().unwrap()).collect();
+    assert_eq!((code, &services[..]), (0, &["web", "db"][..]), "what is named, with all it depends on");
+    assert_eq!((&json[0]["line"], &json[0]["key"]), (&2.into(), &"services.web.privileged".into()));
+    let none = on_files(&[("compose.yaml", SOUND)], &["config", "--risks"], "strict");
+    assert_eq!(none, (0, String::new(), "no risks found\n".to_owned()));
+    // The list is for those who are refused, too.
+    let (code, text, errors) = on_files(&files, &["config", "--risks", "--policy", "strict"], "");
+    assert!(
+        code == 2 && text.contains("low: ") && errors.contains("compose.yaml:2:51: error: the policy `strict`"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_strict_policy_refuses_what_takes_over_the_host() {
+    let own = format!("x-mydocker: {{policy: strict}}\n{RISKY}");
+    let loose = "x-mydocker: {policy: warn}\nservices: {db: {tty: true}}\n";
+    let risky = [("compose.yaml", RISKY)];
+    let strict = [("compose.yaml", &own[..]), ("compose.override.yaml", loose)];
+    for (files, words, policy) in [
+        (&risky[..], &["up", "-d", "--policy", "strict"][..], ""),
+        (&risky, &["up", "-d", "--policy", "strict"], "warn"),
+        (&risky, &["up", "-d"], "strict"),
+        (&risky, &["up", "-d", "--policy", "warn"], "STRICT"),
+        (&risky, &["up", "--no-start", "web"], "strict"),
+        (&risky, &["config", "--policy", "strict"], ""),
+        (&risky, &["config", "-q"], "strict"),
+        (&strict, &["up", "-d"], "warn"),
+        (&strict, &["config"], ""),
+    ] {
+        let (code, text, errors) = on_files(files, words, policy);
+        assert_eq!((code, &text[..]), (2, ""), "{words:?} {errors}");
+        assert_eq!(errors.matches(": error: the policy `strict` refuses ").count(), 2, "{words:?} {errors}");
+        assert!(errors.contains("services.web.privileged") && errors.contains("services.db.volumes[0]"), "{errors}");
+    }
+    let (code, text, errors) = on_files(&[("compose.yaml", SOUND)], &["config", "--policy", "strict"], "strict");
+    assert!(code == 0 && text.contains("services:"), "{errors}");
+    assert_eq!(on_files(&risky, &["config", "plain"], "strict").0, 0, "what is not meant is not made");
+    assert_eq!(on_files(&risky, &["config"], "").0, 0);
+    // A policy that cannot be read is no policy that is passed over.
+    for (files, words, policy, word) in [
+        (&risky[..], &["config"][..], "strickt", "MYDOCKER_POLICY cannot be `strickt`"),
+        (&risky, &["config", "--policy", "lax"], "", "lax"),
+        (
+            &[("compose.yaml", "x-mydocker: {polcy: strict}\nservices: {web: {image: x}}")],
+            &["config"],
+            "",
+            "did you mean `policy`?",
+        ),
+        (
+            &[("compose.yaml", "x-mydocker: {policy: none}\nservices: {web: {image: x}}")],
+            &["config"],
+            "",
+            "`strict` and `warn`",
+        ),
+    ] {
+        let (code, _, errors) = on_files(files, words, policy);
+        assert!(code == 2 && errors.contains(word), "{errors}");
+    }
+}

@@ -436,3 +436,30 @@ fn a_project_that_nobody_works_on_is_only_looked_at() {
     }
     assert!(!run.exists());
 }
+
+#[test]
+fn up_says_who_can_take_over_the_host() {
+    let stage = Stage::new();
+    let file = "services:\n  web: {image: root_fs, command: [x], privileged: true, depends_on: [db]}\n  \
+                db: {image: root_fs, command: [x], volumes: [\"/etc:/e\"]}\n  other: {image: root_fs, command: [x], pid: host}\n";
+    fs::write(stage.base.path().join("compose.yaml"), file).unwrap();
+    let said = |words: &[&str]| {
+        let child = stage.start(words);
+        let mut peer = stage.accept();
+        let up = peer.hear();
+        assert!(matches!(up.command, Asked::Up(_)), "{up:?}");
+        peer.say(up.number, ReplyBody::Done);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let line = "warning: 2 services can take over this host (db: bind of /etc, writable; web: privileged): \
+                mydocker compose config --risks tells more\n";
+    assert_eq!(said(&["up", "-d", "web"]), line);
+    fs::write(
+        stage.base.path().join("compose.yaml"),
+        "services: {web: {image: root_fs, command: [x], ports: [\"80\"]}}",
+    )
+    .unwrap();
+    assert_eq!(said(&["up", "-d"]), "");
+}

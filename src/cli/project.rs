@@ -13,7 +13,8 @@ use super::report::{CliError, say, warn};
 use super::settings::Settings;
 use super::style::Palette;
 use crate::compose::model::Project;
-use crate::compose::{self, Diagnostic, Document, LoadErrors, LoadRequest, Loaded, Severity, Skip, Variable};
+use crate::compose::risks::{Host, Judgement};
+use crate::compose::{self, Config, Diagnostic, LoadErrors, LoadRequest, Severity, Skip, Variable};
 
 /// A compose file is not bigger than this; what comes after it on standard input is not read.
 const MAX_STDIN: u64 = 64 << 20;
@@ -73,28 +74,31 @@ impl<'a> ComposeContext<'a> {
     /// # Errors
     /// [`CliError::File`], and [`CliError::NoSuch`] for a service that the file does not have.
     pub fn load(&self, selected: &[String]) -> Result<Project, CliError> {
-        Ok(self.loaded(selected)?.project)
-    }
-
-    fn loaded(&self, selected: &[String]) -> Result<Loaded, CliError> {
         let request = LoadRequest { selected: selected.to_vec(), ..self.request.clone() };
         let loaded = compose::load(&request).map_err(file_error)?;
         tell(&loaded.warnings);
         check_services(&loaded.project, selected)?;
-        Ok(loaded)
+        Ok(loaded.project)
     }
 
-    /// Loads the project to be run here: what its services want of the host has to be there. `chosen` picks those that are meant.
+    /// Loads the project to be run here: what its services want of the host has to be there, and what they can do to it is told to
+    /// `told`, which may refuse. `chosen` picks the services that are meant.
     ///
     /// # Errors
-    /// As [`ComposeContext::load`].
+    /// As [`ComposeContext::load`], and those of `told`.
     pub fn load_to_run(
         &self,
         selected: &[String],
+        known: &Host<'_>,
         chosen: impl FnOnce(&Project) -> BTreeSet<String>,
+        told: impl FnOnce(Judgement, &BTreeSet<String>) -> Result<(), CliError>,
     ) -> Result<Project, CliError> {
-        let loaded = self.loaded(selected)?;
+        let request = LoadRequest { selected: selected.to_vec(), ..self.request.clone() };
+        let (loaded, judgement) = compose::load_judged(&request, known).map_err(file_error)?;
+        tell(&loaded.warnings);
+        check_services(&loaded.project, selected)?;
         let meant = chosen(&loaded.project);
+        told(judgement, &meant)?;
         let found = host::answer(loaded.wishes.iter().filter(|wish| meant.contains(&wish.service)));
         let (errors, warnings): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -105,15 +109,24 @@ impl<'a> ComposeContext<'a> {
         Err(file_error(LoadErrors { errors, warnings }))
     }
 
+    /// Says what the services can do to the host. Warnings are not printed: [`ComposeContext::config`] does that.
+    ///
+    /// # Errors
+    /// [`CliError::File`].
+    pub fn judge(&self, selected: &[String], skip: Skip, host: &Host<'_>) -> Result<Judgement, CliError> {
+        let request = LoadRequest { selected: selected.to_vec(), skip, ..self.request.clone() };
+        compose::judge(&request, host).map(|(judgement, _)| judgement).map_err(file_error)
+    }
+
     /// Loads the project to be printed: what mydocker cannot run is no error here.
     ///
     /// # Errors
     /// [`CliError::File`].
-    pub fn config(&self, selected: &[String], skip: Skip) -> Result<Document, CliError> {
+    pub fn config(&self, selected: &[String], skip: Skip) -> Result<Config, CliError> {
         let request = LoadRequest { selected: selected.to_vec(), skip, ..self.request.clone() };
         let config = compose::config(&request).map_err(file_error)?;
         tell(&config.warnings);
-        Ok(config.document)
+        Ok(config)
     }
 
     /// Lists the variables that the files use.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::args::{Firewall, GlobalArgs, LogLevel, UsageError, shown};
+use super::args::{Firewall, GlobalArgs, LogLevel, Policy, UsageError, shown};
 use crate::network::cni::CONFIGURATIONS;
 use crate::network::{FirewallChoice, FirewallOptions};
 use crate::store::Directories;
@@ -23,6 +23,8 @@ pub struct Settings {
     pub cni_path: Option<String>,
     /// How much is told.
     pub log_level: LogLevel,
+    /// What happens to a compose file whose services can take over the host, as the environment has it.
+    pub policy: Policy,
     /// What `--rootfs` said, absolute: in `run` there is no IMAGE then.
     pub rootfs: Option<PathBuf>,
     /// What `image: root_fs` was said to mean, absolute.
@@ -80,6 +82,7 @@ impl Settings {
                 Some(level) => level,
                 None => log_level(variable("MYDOCKER_LOG_LEVEL"))?,
             },
+            policy: policy(variable("MYDOCKER_POLICY"))?,
             directories: Directories::new(run, data),
         })
     }
@@ -134,6 +137,15 @@ fn checked_cni_path(path: &str) -> Result<String, UsageError> {
         return Ok(path.to_owned());
     }
     Err(UsageError::new(format!("`--cni-path {}` names a directory that is not absolute", shown(path))))
+}
+
+fn policy(value: Option<OsString>) -> Result<Policy, UsageError> {
+    use clap::ValueEnum;
+    let Some(value) = value else { return Ok(Policy::Warn) };
+    Policy::from_str(&value.to_string_lossy(), true).map_err(|_| {
+        let message = format!("MYDOCKER_POLICY cannot be `{}`", shown(&value.to_string_lossy()));
+        UsageError::new(message).hint("it can be warn, strict")
+    })
 }
 
 fn log_level(value: Option<OsString>) -> Result<LogLevel, UsageError> {

@@ -9,6 +9,7 @@ use super::load::{LoadRequest, Loader, Merged, Skip, merged};
 use super::model::Project;
 use super::normalize::normalize;
 use super::render::{self, Document};
+use super::risks::{Host, Judgement, risks_of};
 use super::wishes::{HostWish, wishes};
 
 /// Is a loaded project and what is to be said about it.
@@ -27,6 +28,8 @@ pub struct Loaded {
 pub struct Config {
     /// The whole project in its canonical form.
     pub document: Document,
+    /// One of the files says `x-mydocker: {policy: strict}`.
+    pub is_strict: bool,
     /// What is not as it seems.
     pub warnings: Vec<Diagnostic>,
 }
@@ -47,14 +50,43 @@ fn render_all(diagnostics: &[Diagnostic]) -> String {
 
 /// Loads a project that mydocker can run: what it cannot do is an error or a warning.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadErrors> {
+    load_and(request, |_, _| ()).map(|(loaded, ())| loaded)
+}
+
+/// Loads a project as [`load`] does, and says what its services can do to the host.
+///
+/// # Errors
+/// [`LoadErrors`] as [`load`].
+pub fn load_judged(request: &LoadRequest, host: &Host<'_>) -> Result<(Loaded, Judgement), LoadErrors> {
+    load_and(request, |merged, loader| judgement(merged, loader, host))
+}
+
+fn load_and<T>(request: &LoadRequest, look: impl FnOnce(&Merged, &Loader) -> T) -> Result<(Loaded, T), LoadErrors> {
     let mut loader = Loader::new(request);
     let (merged, inactive) = meaning(request, &mut loader)?;
     let repeated = std::mem::take(&mut loader.repeated);
     repeated.into_iter().for_each(|finding| loader.report.push(finding));
     let project = super::build::project(&merged, inactive, &mut loader);
     let wishes = wishes(&merged.tree, &project, &loader.sources);
+    let seen = look(&merged, &loader);
     let warnings = finish(loader)?;
-    Ok(Loaded { project, warnings, wishes })
+    Ok((Loaded { project, warnings, wishes }, seen))
+}
+
+/// Says what the services of a project can do to the host; anything that the compose-spec knows is taken. The warnings are those of
+/// [`config`].
+///
+/// # Errors
+/// [`LoadErrors`] for files that [`config`] refuses, too.
+pub fn judge(request: &LoadRequest, host: &Host<'_>) -> Result<(Judgement, Vec<Diagnostic>), LoadErrors> {
+    let mut loader = Loader::new(request);
+    let (merged, _) = meaning(request, &mut loader)?;
+    let judgement = judgement(&merged, &loader, host);
+    Ok((judgement, finish(loader)?))
+}
+
+fn judgement(merged: &Merged, loader: &Loader, host: &Host<'_>) -> Judgement {
+    Judgement { risks: risks_of(merged, &loader.sources, host), is_strict: loader.strict.is_some() }
 }
 
 /// Loads a project to print it: anything that the compose-spec knows is taken.
@@ -62,8 +94,9 @@ pub fn config(request: &LoadRequest) -> Result<Config, LoadErrors> {
     let mut loader = Loader::new(request);
     let (merged, _) = meaning(request, &mut loader)?;
     let document = render::document(&merged);
+    let is_strict = loader.strict.is_some();
     let warnings = finish(loader)?;
-    Ok(Config { document, warnings })
+    Ok(Config { document, is_strict, warnings })
 }
 
 /// Lists the variables that the files of a project use, by name.
@@ -98,6 +131,7 @@ fn as_written(request: &LoadRequest) -> Result<Merged, LoadErrors> {
 /// The phases that both ways share.
 fn meaning(request: &LoadRequest, loader: &mut Loader) -> Result<(Merged, BTreeMap<String, Vec<String>>), LoadErrors> {
     let mut merged = merged(request, loader);
+    loader.keep_strict(&mut merged.tree);
     if loader.broken {
         // What the rest means together nobody can say; the faults found so far are all there is to tell.
         let mut loader = std::mem::replace(loader, Loader::new(request));

@@ -10,7 +10,7 @@ use super::key_path::KeyPath;
 use super::paths::Paths;
 use super::schema::{Conform, ROOT};
 use super::source::{self, FileId, SourceError, Sources, Span};
-use super::yaml::{self, Map, Node, NodeTag, Value};
+use super::yaml::{self, Entry, Map, Node, NodeTag, Value};
 use super::{dotenv, files, merge};
 
 /// Says what to load.
@@ -64,6 +64,8 @@ pub(super) struct Loader {
     pub(super) unset: BTreeMap<String, Span>,
     /// A file could not be read or parsed: nothing can be said about what the others mean together.
     pub(super) broken: bool,
+    /// Where a file says `x-mydocker: {policy: strict}`.
+    pub(super) strict: Option<Span>,
     working_dir: PathBuf,
     stdin: Option<Vec<u8>>,
     skip: Skip,
@@ -98,6 +100,7 @@ impl Loader {
             report: Report::default(),
             unset: BTreeMap::new(),
             broken: false,
+            strict: None,
             working_dir: request.working_dir.clone(),
             stdin: request.stdin.clone(),
             skip: request.skip,
@@ -227,10 +230,20 @@ impl Loader {
             .run(node, &mut path);
         }
         Conform { report: &mut self.report, path, takes_variables: self.skip.interpolation }.check(node, &ROOT);
+        self.strict = self.strict.or_else(|| strict_policy(node));
         if !self.skip.paths {
             Paths { dir: context.dir, environment: context.environment }.resolve_file(node);
         }
         self.repeated.extend(repeated_targets(node));
+    }
+
+    /// Puts the strict policy of any file of the load into what all of them say together: a later file cannot loosen it, not even
+    /// with `!reset`, and what `config` prints says it again.
+    pub(super) fn keep_strict(&self, tree: &mut Node) {
+        let (Some(span), Some(root)) = (self.strict, tree.as_map_mut()) else { return };
+        let entry = |value| Entry { key: span, node: Node::new(value, span) };
+        let policy = [("policy".to_owned(), entry(Value::Str("strict".into())))];
+        root.insert("x-mydocker".into(), entry(Value::Map(policy.into_iter().collect())));
     }
 
     /// Loads several files over one another. `chain` holds the files that are being included, outermost first.
@@ -315,6 +328,11 @@ fn repeated_targets(document: &Node) -> Vec<Finding> {
         }
     }
     found
+}
+
+fn strict_policy(document: &Node) -> Option<Span> {
+    let policy = document.get("x-mydocker")?.get("policy")?;
+    (policy.as_str() == Some("strict")).then_some(policy.span)
 }
 
 /// Lays one set of variables over another.

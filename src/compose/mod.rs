@@ -18,6 +18,7 @@ pub mod model;
 mod normalize;
 mod paths;
 mod render;
+pub mod risks;
 mod schema;
 mod source;
 #[cfg(test)]
@@ -25,7 +26,7 @@ mod tests;
 mod wishes;
 mod yaml;
 
-pub use api::{Config, LoadErrors, Loaded, config, environment, load, variables};
+pub use api::{Config, LoadErrors, Loaded, config, environment, judge, load, load_judged, variables};
 pub use build::logging_of;
 pub use diagnostic::{Diagnostic, Place, Severity, escape};
 pub use interpolate::Variable;

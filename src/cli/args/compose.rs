@@ -146,6 +146,18 @@ pub struct UpArgs {
     /// Exit with the status of this service; implies --abort-on-container-exit
     #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
     pub exit_code_from: Option<String>,
+    /// What happens when a service can take over this host [env: MYDOCKER_POLICY] [default: warn]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub policy: Option<Policy>,
+}
+
+/// What happens when a service can take over the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// It is told.
+    Warn,
+    /// It is refused.
+    Strict,
 }
 
 /// `compose down`.
@@ -343,7 +355,7 @@ pub struct ConfigArgs {
     /// Services [default: all]
     #[arg(value_name = "SERVICE")]
     pub service_names: Vec<String>,
-    /// YAML or JSON
+    /// YAML or JSON; with --risks lines or JSON
     #[arg(long, value_enum, default_value_t)]
     pub format: ConfigFormat,
     /// Check only
@@ -373,6 +385,12 @@ pub struct ConfigArgs {
     /// Print the variables that the files may use, with their values
     #[arg(long, group = "what")]
     pub environment: bool,
+    /// Print what the services can do to this host, and what to write instead
+    #[arg(long, group = "what", conflicts_with_all = ["no_interpolate", "no_normalize", "no_path_resolution"])]
+    pub risks: bool,
+    /// Refuse a file with a service that can take over this host [env: MYDOCKER_POLICY] [default: warn]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub policy: Option<Policy>,
     /// Leave variables as they are written
     #[arg(long)]
     pub no_interpolate: bool,

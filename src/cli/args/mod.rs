@@ -9,8 +9,8 @@ mod run;
 mod usage;
 
 pub use compose::{
-    AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs, PortArgs,
-    ProgressMode, ProjectArgs, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
+    AnsiMode, ComposeArgs, ComposeCommand, ConfigArgs, ConfigFormat, DownArgs, ExecArgs, KillArgs, LogsArgs, Policy,
+    PortArgs, ProgressMode, ProjectArgs, PsArgs, PsFormat, ServicesArgs, StopArgs, TailCount, UpArgs, VersionArgs,
 };
 pub use containers::{
     ContainerCommand, ContainerExecArgs, ContainerInspectArgs, ContainerKillArgs, ContainerListArgs, ContainerLogsArgs,

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
-use crate::cli::args::{ConfigArgs, ConfigFormat};
+use super::policy;
+use crate::cli::args::{ConfigArgs, ConfigFormat, Policy};
 use crate::cli::project::{CommandResult, ComposeContext, no_such_service};
-use crate::cli::report::{CliError, print};
+use crate::cli::report::{CliError, print, say};
 use crate::cli::table::columns;
+use crate::compose::risks::Judgement;
 use crate::compose::{Document, Skip, Variable};
 
 /// Checks the file and prints it as it is understood.
@@ -17,14 +19,20 @@ use crate::compose::{Document, Skip, Variable};
 /// # Errors
 /// [`CliError`].
 pub fn run(context: &ComposeContext<'_>, args: &ConfigArgs) -> CommandResult {
-    let text = text(context, args)?;
-    match &args.output {
-        _ if args.quiet => {}
-        None => print(&text)?,
-        Some(path) => fs::write(path, text)
-            .map_err(|source| CliError::Write { file: path.to_string_lossy().into_owned(), source })?,
+    if args.risks {
+        return risks(context, args);
     }
+    write(args, text(context, args)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write(args: &ConfigArgs, text: String) -> Result<(), CliError> {
+    match &args.output {
+        _ if args.quiet => Ok(()),
+        None => print(&text),
+        Some(path) => fs::write(path, text)
+            .map_err(|source| CliError::Write { file: path.to_string_lossy().into_owned(), source }),
+    }
 }
 
 fn text(context: &ComposeContext<'_>, args: &ConfigArgs) -> Result<String, CliError> {
@@ -43,9 +51,43 @@ fn text(context: &ComposeContext<'_>, args: &ConfigArgs) -> Result<String, CliEr
         normalization: args.no_normalize,
         consistency: args.no_consistency,
     };
-    let document = context.config(&args.service_names, skip)?;
-    let document = only(document.value(), &args.service_names)?;
+    let config = context.config(&args.service_names, skip)?;
+    if config.is_strict || policy::is_strict(context, args.policy) {
+        let skip = Skip { consistency: args.no_consistency, ..Skip::default() };
+        policy::enforce(context, &judged(context, args, config.document.value(), skip)?, Some(Policy::Strict))?;
+    }
+    let document = only(config.document.value(), &args.service_names)?;
     Ok(render(&document, args))
+}
+
+/// Judges the services that are named, with all they depend on.
+fn judged(
+    context: &ComposeContext<'_>,
+    args: &ConfigArgs,
+    document: &Value,
+    skip: Skip,
+) -> Result<Judgement, CliError> {
+    let document = only(document, &args.service_names)?;
+    let meant = object(&document, "services").into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let judgement = policy::with_host(context, |host| context.judge(&args.service_names, skip, host))?;
+    Ok(judgement.of_services(&meant))
+}
+
+/// Prints what the services can do to the host; where the policy is strict the list comes first, and then the refusal.
+fn risks(context: &ComposeContext<'_>, args: &ConfigArgs) -> CommandResult {
+    let skip = Skip { consistency: args.no_consistency, ..Skip::default() };
+    let config = context.config(&args.service_names, skip)?;
+    let judgement = judged(context, args, config.document.value(), skip)?;
+    let text = match args.format {
+        ConfigFormat::Json => judgement.to_json() + "\n",
+        ConfigFormat::Yaml => judgement.to_text(),
+    };
+    if judgement.risks.is_empty() {
+        say("no risks found\n");
+    }
+    write(args, text)?;
+    policy::enforce(context, &judgement, args.policy)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Renders the variables as Compose does.

@@ -7,6 +7,7 @@ pub mod exec;
 mod foreground;
 pub mod kill;
 pub mod logs;
+mod policy;
 pub mod port;
 pub mod ps;
 mod requests;

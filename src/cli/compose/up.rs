@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use super::foreground::{self, Attached};
+use super::policy;
 use super::requests::carry_out;
 use crate::cli::args::UpArgs;
 use crate::cli::cni;
@@ -18,7 +19,9 @@ use crate::supervisor::control::protocol::{Command, Recreate, Up};
 /// # Errors
 /// [`crate::cli::report::CliError`].
 pub fn run(context: &ComposeContext<'_>, args: UpArgs) -> CommandResult {
-    let mut project = context.load_to_run(&args.services, |project| with_dependencies(project, &args.services))?;
+    let meant = |project: &Project| with_dependencies(project, &args.services);
+    let told = |judgement, meant: &BTreeSet<String>| policy::tell(context, judgement, meant, args.policy);
+    let mut project = policy::with_host(context, |host| context.load_to_run(&args.services, host, meant, told))?;
     cni::resolve(&mut project, context.settings)?;
     for service in args.scale.iter().map(|(name, _)| name).chain(&args.exit_code_from) {
         if !project.services.contains_key(service) {

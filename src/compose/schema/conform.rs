@@ -181,7 +181,7 @@ impl Conform<'_> {
 
     fn object(&mut self, map: &mut Map, table: &'static Table) {
         for (key, entry) in map.iter_mut() {
-            if table.extensions && key.starts_with("x-") {
+            if table.extensions && key.starts_with("x-") && table.field(key).is_none() {
                 continue;
             }
             self.path.key(key);

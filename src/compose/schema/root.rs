@@ -92,6 +92,10 @@ static INCLUDE_TABLE: Table = table(
 )
 .closed();
 
+static OURS: Table =
+    table("`x-mydocker`", &[field("policy", &Kind::Word(&["strict", "warn"])).example("x-mydocker: {policy: strict}")])
+        .closed();
+
 static ROOT_TABLE: Table = table(
     "the file",
     &[
@@ -104,6 +108,7 @@ static ROOT_TABLE: Table = table(
         field("secrets", &Kind::Named("secret", &Kind::Object(&SECRET_TABLE))).silent(),
         field("configs", &Kind::Named("config", &Kind::Object(&CONFIG_TABLE))).silent(),
         field("models", &Kind::Named("model", &Kind::Object(&MODEL_TABLE))).silent(),
+        field("x-mydocker", &Kind::Object(&OURS)).example("x-mydocker: {policy: strict}"),
     ],
 );
 /// A whole file.

@@ -82,6 +82,8 @@ fn every_key_has_its_class() {
 `volume`
   acts: nocopy subpath
   warns: labels
+`x-mydocker`
+  acts: policy
 a dependency
   acts: condition required restart
 a device
@@ -126,7 +128,7 @@ reservations
 resources
   acts: limits reservations
 the file
-  acts: name include services networks volumes
+  acts: name include services networks volumes x-mydocker
   nothing to do: version secrets configs models
 "#);
 }
