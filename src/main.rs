@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
     if cli::may_start_containers(&words) {
         // Mostly done already, before the C library started. Where it fails, what makes a container's process refuses to.
-        let _ = run_sealed();
+        let _ = run_sealed(cli::measures(&words));
     }
     if let Some(role) = words.first().and_then(|word| Role::from_argument(word)) {
         return play(role);

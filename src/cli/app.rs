@@ -50,7 +50,12 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
 /// the program anew costs no second look at the words.
 pub fn may_start_containers(words: &[OsString]) -> bool {
     let is_ancestor_form = words.first().is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
-    is_ancestor_form || words.iter().any(|word| word == "run" || word == "create" || word == "exec")
+    is_ancestor_form || words.iter().any(|word| word == "run" || word == "create" || word == "exec" || word == "--run")
+}
+
+/// Says whether a command line may be one that tells how long everything takes.
+pub fn measures(words: &[OsString]) -> bool {
+    words.iter().any(|word| word == "--run") && words.iter().any(|word| word == "explain")
 }
 
 fn dispatch(cli: Cli, palette: Palette) -> Result<ExitCode, CliError> {

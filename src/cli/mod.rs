@@ -27,4 +27,4 @@ pub mod style;
 mod table;
 pub mod terminal;
 
-pub use app::{may_start_containers, run, start_tracing};
+pub use app::{may_start_containers, measures, run, start_tracing};

@@ -170,7 +170,8 @@ impl CliError {
         }
     }
 
-    fn code(&self, family: Family) -> u8 {
+    /// Returns the exit code of a command of this family.
+    pub fn code(&self, family: Family) -> u8 {
         match self {
             Self::Usage(error) => error.family.usage(),
             Self::File { .. } => family.usage(),

@@ -8,7 +8,7 @@ use rustix::process::Pid;
 use super::Prepared;
 use crate::namespaces::mount::{Overlay, make_detached};
 use crate::namespaces::user::{MappedTree, SetGroups, UserNamespaceError, map_layers, mapped_layers, write_maps};
-use crate::spec::IdMaps;
+use crate::spec::{IdMaps, Mark, Stopwatch};
 
 /// Is the parent's part of a user namespace: write the maps, map the layers, send those with the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +42,17 @@ impl Prepared {
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    pub fn set_up(&self, pid: Pid) -> Result<SetUp, UserNamespaceError> {
-        let mut done = self.user_namespace.as_ref().map_or(Ok(SetUp::default()), |namespace| namespace.set_up(pid))?;
-        for source in &self.mapped_sources {
+    pub fn set_up(&self, pid: Pid, watch: &Stopwatch) -> Result<SetUp, UserNamespaceError> {
+        let namespace = self.user_namespace.as_ref();
+        let mut done = namespace.map_or(Ok(SetUp::default()), |namespace| namespace.set_up(pid, watch))?;
+        for (number, source) in self.mapped_sources.iter().enumerate() {
             let tree =
                 MappedTree { path: &source.path, recursive: source.recursive, map_recursive: source.map_recursive };
-            done.fds.push(tree.clone_mapped(pid, source.maps.as_ref())?);
+            let mapped = watch.time(Mark::MapSource(number), || tree.clone_mapped(pid, source.maps.as_ref()))?;
+            done.fds.push(mapped);
         }
         if !self.devices.is_empty() {
-            done.fds.append(&mut make_detached(&self.devices)?);
+            done.fds.append(&mut watch.time(Mark::MakeNodes, || make_detached(&self.devices))?);
         }
         Ok(done)
     }
@@ -66,10 +68,10 @@ impl UserNamespacePlan {
     ///
     /// # Errors
     /// [`UserNamespaceError`], with a hint where the file system cannot be id-mapped.
-    fn set_up(&self, pid: Pid) -> Result<SetUp, UserNamespaceError> {
-        write_maps(pid, &self.maps, self.groups)?;
+    fn set_up(&self, pid: Pid, watch: &Stopwatch) -> Result<SetUp, UserNamespaceError> {
+        watch.time(Mark::WriteIdMaps, || write_maps(pid, &self.maps, self.groups))?;
         let Some(overlay) = &self.overlay else { return Ok(SetUp::default()) };
-        let layers = map_layers(pid, overlay, &self.maps)?;
+        let layers = map_layers(pid, overlay, &self.maps, watch)?;
         let warning = layers.is_copy.then(|| {
             let image = overlay.lower.first().map(|path| path.display().to_string()).unwrap_or_default();
             format!("ids cannot be mapped on this kernel or this file system: the container runs on a copy of {image}")

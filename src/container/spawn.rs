@@ -10,6 +10,7 @@ use super::init;
 use super::{LaunchPlan, SpawnError};
 use crate::namespaces::mount::change_root;
 use crate::namespaces::{Namespace, NamespaceSet};
+use crate::spec::{Mark, Moment, Stopwatch};
 use crate::sys::clone::exit_now;
 use crate::sys::executable;
 use crate::sys::process::{join_namespaces, place_descriptors, reset_signals, unshare};
@@ -72,6 +73,14 @@ pub struct SpawnFds<'a> {
     pub joins: Vec<BorrowedFd<'a>>,
     /// What becomes 3, 4, … and is kept over execve(2), as many as [`LaunchPlan::preserved`] says; a number with `None` is not open.
     pub preserved: Vec<Option<BorrowedFd<'a>>>,
+    /// What the new process notes its steps in.
+    pub watch: Stopwatch,
+}
+
+impl<'a> SpawnFds<'a> {
+    fn inherited(&self) -> Vec<Option<BorrowedFd<'a>>> {
+        inherited(self.stdin, self.stdout, self.stderr, &self.preserved)
+    }
 }
 
 /// Makes a container's first process: one clone3(2) with all its namespaces. It closes every descriptor but its own,
@@ -119,13 +128,16 @@ fn spawn(
         return spawn_through(request, fds, plan);
     }
     let clone = CloneRequest { namespaces: request.cloned(), cgroup: fds.cgroup, sibling: false };
-    Ok(clone_process(&clone, |fresh| {
-        init::hide_memory();
-        if let Err((step, error)) = join_all(&request.join, &fds.joins) {
-            init::fail_on(fds.channel, &step, &error);
-        }
-        become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
-    })?)
+    fds.watch.time(Mark::Clone, || {
+        Ok(clone_process(&clone, |fresh| {
+            fds.watch.begin(Mark::Begin).leave_open();
+            init::hide_memory();
+            if let Err((step, error)) = join_all(&request.join, &fds.joins) {
+                init::fail_on(fds.channel, &step, &error);
+            }
+            become_init(fresh, fds.channel, &fds.inherited(), plan, &fds.watch)
+        })?)
+    })
 }
 
 /// Sees to it that no new process is a fork of a file that a container could write to.
@@ -140,20 +152,46 @@ fn spawn_through(
     fds: &SpawnFds<'_>,
     plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
 ) -> Result<Child, SpawnError> {
+    let between = fds.watch.begin(Mark::CloneBetween);
     let pending = spawn_between(|fresh| {
-        join_all(&request.join, &fds.joins)?;
-        if request.create.contains(Namespace::Time) {
-            make_time_namespace(request.time_offsets.as_deref())?;
-        }
+        fds.watch.note(Moment::BetweenBegan);
+        fds.watch.time(Mark::Join, || enter_for_children(request, fds))?;
         let clone = CloneRequest { namespaces: request.cloned(), cgroup: fds.cgroup, sibling: true };
-        fresh
-            .clone_process(&clone, |fresh| {
+        let cloned = fds.watch.time(Mark::Clone, || {
+            let made = fresh.clone_process(&clone, |fresh| {
+                // A time namespace holds for it, whatever our own clock shows.
+                keep_host_time(request, &fds.watch);
+                fds.watch.begin(Mark::Begin).leave_open();
                 init::hide_memory();
-                become_init(fresh, fds.channel, &inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved), plan)
-            })
-            .map_err(clone_failed)
+                become_init(fresh, fds.channel, &fds.inherited(), plan, &fds.watch)
+            });
+            made.map_err(clone_failed)
+        });
+        fds.watch.note(Moment::BetweenEnded);
+        cloned
     })?;
-    pending.finish()
+    between.done();
+    fds.watch.wait(Mark::AwaitProgram, || pending.finish())
+}
+
+/// Joins and makes what holds for children.
+fn enter_for_children(request: &SpawnRequest, fds: &SpawnFds<'_>) -> Result<(), (String, std::io::Error)> {
+    join_all(&request.join, &fds.joins)?;
+    if request.join.contains(&Namespace::Time) {
+        keep_host_time(request, &fds.watch);
+    }
+    if request.create.contains(Namespace::Time) {
+        make_time_namespace(request.time_offsets.as_deref())?;
+    }
+    Ok(())
+}
+
+/// What is measured is to be on one clock.
+fn keep_host_time(request: &SpawnRequest, watch: &Stopwatch) {
+    if watch.is_on() && request.namespaces().contains(Namespace::Time) {
+        // Without it the times of this process alone are wrong.
+        let _ = std::fs::read_to_string("/proc/self/timens_offsets").map(|offsets| watch.set_offsets(&offsets));
+    }
 }
 
 /// Joins namespaces in an order in which each may be joined. Who enters a user namespace has no right to another's any more, and
@@ -207,6 +245,7 @@ fn become_init(
     channel: BorrowedFd<'_>,
     inherited: &[Option<BorrowedFd<'_>>],
     plan: Option<(&LaunchPlan, &[BorrowedFd<'_>])>,
+    watch: &Stopwatch,
 ) -> Infallible {
     reset_signals(fresh.ignored_signals());
     let mut fds = [inherited, &[Some(channel)]].concat();
@@ -215,8 +254,10 @@ fn become_init(
         Ok(placed) => {
             let mut placed = placed.into_iter();
             match (placed.next(), plan) {
-                (Some(socket), None) => init::wait_and_run(Channel::new(socket), fresh),
-                (Some(socket), Some((plan, _))) => init::run(Channel::new(socket), fresh, plan, placed.collect()),
+                (Some(socket), None) => init::wait_and_run(Channel::new(socket), fresh, watch),
+                (Some(socket), Some((plan, _))) => {
+                    init::run(Channel::new(socket), fresh, plan, placed.collect(), watch)
+                }
                 (None, _) => exit_now(125),
             }
         }
@@ -329,7 +370,7 @@ fn enter(fresh: Fresh, request: &ExecRequest, fds: &ExecFds<'_>) -> Result<Child
                 init::fail_on(fds.channel, "join the cgroup namespace", &error);
             }
             let inherited = inherited(fds.stdin, fds.stdout, fds.stderr, &fds.preserved);
-            become_init(fresh, fds.channel, &inherited, None)
+            become_init(fresh, fds.channel, &inherited, None, &Stopwatch::default())
         })
         .map_err(clone_failed)
 }

@@ -2,21 +2,21 @@
 
 mod claim;
 mod explain;
+mod launch;
 mod network;
 mod process;
 mod spare;
 mod streams;
 
+use std::cell::OnceCell;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use std::time::Duration;
 
 pub use self::claim::running;
 use self::claim::{Claim, Stale};
-pub use self::explain::explain;
+pub use self::explain::Outlook;
+use self::launch::Launch;
 use self::network::{Attaching, NetworkThread, NetworkWork};
 pub(super) use self::process::{MainProcess, MainSignals};
 use self::spare::Spares;
@@ -31,14 +31,14 @@ use super::passing::PassingNetworks;
 use super::running::SharedNamespaces;
 use crate::capabilities;
 use crate::container::{
-    CgroupView, Confinement, ContainerPaths, HostDevice, InitChannel, InitEvent, Prepared, Role, SpawnFds,
-    StartOptions, prepare, spawn_init, spawn_init_with_plan,
+    CgroupView, Confinement, ContainerPaths, HostDevice, InitChannel, Prepared, Role, SpawnFds, StartOptions, prepare,
+    spawn_init, spawn_init_with_plan,
 };
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
 use crate::network::dns::NameTable;
 use crate::network::{FirewallOptions, NetworkConfig};
 use crate::seccomp;
-use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, NamespaceSource};
+use crate::spec::{CapabilitySet, ContainerRequest, ExitStatus, Mark, NamespaceSource, Stopwatch};
 use crate::store::Directories;
 
 /// The network of `run` where none is named.
@@ -72,6 +72,10 @@ pub struct ForegroundJob<'a> {
     pub own_volumes: &'a [String],
     /// What went worse than asked so far.
     pub warnings: &'a [String],
+    /// What its steps are noted in.
+    pub watch: Stopwatch,
+    /// Takes a copy of the plan that is carried out.
+    pub carried_out: Option<&'a OnceCell<Prepared>>,
 }
 
 /// Is who stands at the other end of the container's streams, and hears what there is to tell.
@@ -128,8 +132,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn claim(dirs: &'a Directories, job: &ForegroundJob<'_>) -> Result<Self, LaunchError> {
         let path = CgroupPath::new(&format!("{}/{}", job.cgroup_parent, job.request.id.as_str()))?;
-        let hierarchies = Hierarchies::discover()?;
-        let claim = Claim::take(dirs.run(), &job.request.id, path.as_str())?;
+        let hierarchies = Hierarchies::discover()?.measured_by(&job.watch);
+        let claim = job.watch.time(Mark::Claim, || Claim::take(dirs.run(), &job.request.id, path.as_str()))?;
         let stale = claim::stale(dirs.run(), job.cgroup_parent, Some(&job.request.id));
         Ok(Self { dirs, claim, stale, hierarchies, path, cgroup: None, network: None })
     }
@@ -147,8 +151,10 @@ impl<'a> Run<'a> {
             None => Resolver::Embedded,
         };
         let spares = Spares::of(self.dirs);
-        spares.take(&ContainerFiles::of(self.dirs, &job.request.id), &job.request.rootfs);
-        let files = ContainerFiles::create(self.dirs, job.request, resolver)?;
+        let files = job.watch.time(Mark::MakeFiles, || {
+            spares.take(&ContainerFiles::of(self.dirs, &job.request.id), &job.request.rootfs);
+            ContainerFiles::create(self.dirs, job.request, resolver)
+        })?;
         let devices = HostDevices::find(job.request)?;
         let cgroup = self.hierarchies.create(&self.path, &job.request.limits)?;
         let cgroup = self.cgroup.insert(cgroup);
@@ -166,19 +172,26 @@ impl<'a> Run<'a> {
             cgroup: cgroup.clone_into(),
             joins: job.shared.joins(&prepared.spawn.join),
             preserved: Vec::new(),
+            watch: job.watch.clone(),
         };
+        if let Some(cell) = job.carried_out {
+            let _ = cell.set(prepared.clone());
+        }
         let process = spawn(&prepared, &fds, cgroup, job.shared, &mut init, console)?;
         self.claim.tell(job.request, &files, process.pid());
         // From here on there may be threads.
         drop((theirs, streams));
         let mut launch = Launch::new(job, init, ends);
+        launch.note_end_of_channel();
         self.network = match start_network(self.dirs, job, &mut self.stale, &process) {
             // It has ended already: its last words say why.
             Err(error) if error.is_gone() => return Err(launch.hear(console, true).err().unwrap_or(error)),
             network => network?,
         };
         // The new process has its hands full for a while.
+        let judge = job.watch.begin(Mark::JudgeDevices);
         cgroup.confine_devices(&devices.rules).iter().for_each(|warning| console.warn(warning));
+        judge.done();
         launch.start_when_due()?;
         spares.clean_one(&files);
         let status = launch.wait(job, &files, process, self.network.as_ref(), signals, console)?;
@@ -196,7 +209,7 @@ impl<'a> Run<'a> {
         else {
             return;
         };
-        if let Err(error) = cgroup.kill() {
+        if let Err(error) = job.watch.time(Mark::RemoveCgroup, || cgroup.kill()) {
             console.warn(&LaunchError::from(error).chain().join(": "));
         }
     }
@@ -205,22 +218,30 @@ impl<'a> Run<'a> {
     fn clear(self, job: &ForegroundJob<'_>, signals: &MainSignals) -> Vec<LaunchError> {
         let mut errors = Vec::new();
         if let Some(network) = self.network {
+            let step = job.watch.begin(Mark::DetachNetworks);
             errors.extend(network.finish(signals.as_fd(), || signals.take_ending()));
+            step.waited();
         }
         if let Some(cgroup) = &self.cgroup {
-            errors.extend(cgroup.remove(KILL_DEADLINE).map_err(LaunchError::from).err());
-            cgroup.remove_empty_parents();
+            let removed = job.watch.time(Mark::RemoveCgroup, || {
+                let removed = cgroup.remove(KILL_DEADLINE);
+                cgroup.remove_empty_parents();
+                removed
+            });
+            errors.extend(removed.map_err(LaunchError::from).err());
         }
         let files = ContainerFiles::of(self.dirs, &job.request.id);
-        if !Spares::of(self.dirs).keep(&files, job.request) {
-            errors.extend(files.remove(self.dirs, &job.request.id).map_err(LaunchError::from).err());
-        }
+        let removed = job.watch.time(Mark::RemoveFiles, || match Spares::of(self.dirs).keep(&files, job.request) {
+            true => Ok(()),
+            false => files.remove(self.dirs, &job.request.id),
+        });
+        errors.extend(removed.map_err(LaunchError::from).err());
         for volume in job.own_volumes {
             errors.extend(self.dirs.remove_volume(volume).map_err(LaunchError::from).err());
         }
         // With an error there is something left: it stays claimed by nobody, and the next start tries again.
         if errors.is_empty() {
-            errors.extend(self.claim.release().map_err(LaunchError::Channel).err());
+            errors.extend(job.watch.time(Mark::GiveUp, || self.claim.release()).map_err(LaunchError::Channel).err());
         }
         errors
     }
@@ -270,10 +291,11 @@ fn spawn(
     }
     // Maps are written into a process that is there, and layers are mapped by its namespace.
     let process = MainProcess::new(spawn_init(&prepared.spawn, fds)?);
-    let mapped = prepared.set_up(process.raw_pid())?;
+    let mapped = prepared.set_up(process.raw_pid(), &fds.watch)?;
     mapped.warnings.iter().for_each(|warning| console.warn(warning));
     plan_fds.extend(mapped.fds.iter().map(AsFd::as_fd).chain(shared_memory));
-    init.send_plan(&prepared.plan, &plan_fds).map_err(LaunchError::Channel)?;
+    let send = || init.send_plan(&prepared.plan, &plan_fds);
+    fds.watch.time(Mark::SendPlan, send).map_err(LaunchError::Channel)?;
     Ok(process)
 }
 
@@ -308,157 +330,7 @@ fn start_network(
         stale: std::mem::take(stale),
         passing: PassingNetworks::of(job.passing_networks),
         container,
+        watch: job.watch.clone(),
     };
     NetworkThread::start(work).map(Some)
-}
-
-/// How far the container is on its way to its program.
-struct Launch {
-    /// Until the program runs.
-    init: Option<InitChannel>,
-    /// Until somebody carries them.
-    ends: Option<StreamEnds>,
-    created: bool,
-    attached: bool,
-    /// Its terminal is to have a size before its program runs.
-    has_terminal: bool,
-    started: bool,
-    deadline: Instant,
-}
-
-/// Says which descriptors are ready.
-struct Ready {
-    ended: bool,
-    signals: bool,
-    init: bool,
-    network: bool,
-}
-
-impl Launch {
-    fn new(job: &ForegroundJob<'_>, init: InitChannel, ends: StreamEnds) -> Self {
-        let deadline = Instant::now() + CREATE_DEADLINE;
-        Self {
-            init: Some(init),
-            ends: Some(ends),
-            created: false,
-            attached: job.networks.is_empty(),
-            has_terminal: job.request.tty,
-            started: false,
-            deadline,
-        }
-    }
-
-    /// Waits for the container's end.
-    fn wait(
-        &mut self,
-        job: &ForegroundJob<'_>,
-        files: &ContainerFiles,
-        mut process: MainProcess,
-        network: Option<&NetworkThread>,
-        signals: &MainSignals,
-        console: &mut dyn Console,
-    ) -> Result<ExitStatus, LaunchError> {
-        loop {
-            let ready = self.poll(&process, signals, network.filter(|_| !self.attached))?;
-            if let Some(network) = network.filter(|_| ready.network) {
-                self.write_addresses(job, files, &network.outcome()?)?;
-            }
-            if ready.init || ready.ended {
-                // Of a process that has ended its last words are there, or the end of the channel is.
-                match self.hear(console, ready.ended) {
-                    Err(LaunchError::Died) if process.is_ended_by_signal() => {}
-                    outcome => outcome?,
-                }
-            }
-            self.start_when_due()?;
-            if ready.signals {
-                process.take_signals(signals, self.init.is_none(), console)?;
-            }
-            if ready.ended {
-                return process.reap().map_err(LaunchError::Channel);
-            }
-        }
-    }
-
-    /// Says that the program may run, as soon as nothing is missing but what the process does itself: it need not wait for us.
-    fn start_when_due(&mut self) -> Result<(), LaunchError> {
-        if self.started || !self.attached || self.has_terminal && !self.created {
-            return Ok(());
-        }
-        self.started = true;
-        match self.init.as_mut().map_or(Ok(()), InitChannel::send_start) {
-            // It has ended: its last words say why.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            sent => sent.map_err(LaunchError::Channel),
-        }
-    }
-
-    fn poll(
-        &self,
-        process: &MainProcess,
-        signals: &MainSignals,
-        network: Option<&NetworkThread>,
-    ) -> Result<Ready, LaunchError> {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(process.pidfd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-        ];
-        fds.extend(self.init.iter().map(|init| PollFd::from_borrowed_fd(init.as_fd(), PollFlags::IN)));
-        fds.extend(network.map(|network| PollFd::from_borrowed_fd(network.ready(), PollFlags::IN)));
-        let left = self.init.as_ref().map(|_| self.deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) => return Err(LaunchError::Deadline(CREATE_DEADLINE)),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(LaunchError::Channel(errno.into())),
-        }
-        let mut is_ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        let mut next = |there: bool| there && is_ready.next().unwrap_or(false);
-        Ok(Ready {
-            ended: next(true),
-            signals: next(true),
-            init: next(self.init.is_some()),
-            network: next(network.is_some()),
-        })
-    }
-
-    fn write_addresses(
-        &mut self,
-        job: &ForegroundJob<'_>,
-        files: &ContainerFiles,
-        addresses: &Addresses,
-    ) -> Result<(), LaunchError> {
-        self.attached = true;
-        if job.networks.is_empty() || job.request.namespaces.network != NamespaceSource::Private {
-            return Ok(());
-        }
-        Ok(files.write_hosts(job.request, addresses)?)
-    }
-
-    /// Takes what the new process says: one event, or all of them where it has ended.
-    fn hear(&mut self, console: &mut dyn Console, to_the_end: bool) -> Result<(), LaunchError> {
-        while let Some(init) = &mut self.init {
-            match init.recv().map_err(LaunchError::Channel)? {
-                InitEvent::Created { warnings, terminal } => {
-                    self.created = true;
-                    warnings.iter().for_each(|warning| console.warn(warning));
-                    let ends = StreamEnds { terminal, ..self.ends.take().unwrap_or_default() };
-                    if !ends.is_empty() {
-                        console.connect(ends).map_err(LaunchError::Console)?;
-                    }
-                }
-                // A request has no hooks.
-                InitEvent::HooksDue | InitEvent::SeccompListener(_) => {
-                    return Err(LaunchError::Channel(std::io::ErrorKind::InvalidData.into()));
-                }
-                InitEvent::Executed => self.init = None,
-                InitEvent::Failed(failure) => return Err(LaunchError::Init(failure)),
-                InitEvent::Died => return Err(LaunchError::Died),
-            }
-            if !to_the_end {
-                break;
-            }
-        }
-        Ok(())
-    }
 }

@@ -23,7 +23,7 @@ use crate::logs::make_stdio_pipe;
 use crate::namespaces::cgroup::Cgroup;
 use crate::network::watch;
 use crate::seccomp;
-use crate::spec::{CapabilitySet, ContainerId, ContainerRequest, DeviceRule, NamespaceSource};
+use crate::spec::{CapabilitySet, ContainerId, ContainerRequest, DeviceRule, NamespaceSource, Stopwatch};
 use crate::store::{ProcessIdentity, StoreError};
 
 /// Within this time a container is created, or the attempt is given up and reported.
@@ -323,7 +323,7 @@ impl Attempt {
             return Ok(Vec::new());
         };
         let prepared = self.prepared.clone();
-        let done = tokio::task::spawn_blocking(move || prepared.set_up(pid)).await;
+        let done = tokio::task::spawn_blocking(move || prepared.set_up(pid, &Stopwatch::default())).await;
         let done = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         self.warnings.extend(done.warnings);
         Ok(done.fds)

@@ -17,7 +17,7 @@ use crate::network::{
     AttachRequest, Attachment, PortMapping, PortReservation, Protocol, PublishedPort, Targets, serve_proxy,
     serve_udp_proxy,
 };
-use crate::spec::{Bandwidth, ContainerId, DnsRequest, InterfaceName, MacAddress};
+use crate::spec::{Bandwidth, ContainerId, DnsRequest, InterfaceName, MacAddress, Mark, Stopwatch};
 
 /// Names what is kept for a successor.
 const NETNS: &str = "netns";
@@ -95,12 +95,24 @@ pub struct Networking {
     servers: JoinSet<()>,
     /// Whether an attachment was begun: who stops waiting in the middle of one has not heard of it.
     is_begun: bool,
+    /// What its steps are noted in.
+    watch: Stopwatch,
 }
 
 impl Networking {
     /// Begins with a namespace that is on no network yet.
     pub fn of(netns: OwnedFd) -> Self {
         Self { netns: Some(netns), ..Self::default() }
+    }
+
+    pub(super) fn watch(&self) -> &Stopwatch {
+        &self.watch
+    }
+
+    /// Notes in `watch` how long each attachment takes.
+    #[must_use]
+    pub fn measured_by(self, watch: &Stopwatch) -> Self {
+        Self { watch: watch.clone(), ..self }
     }
 
     /// Attaches the namespace to every network that is wished for, in order, and gives the container its names there.
@@ -110,7 +122,9 @@ impl Networking {
     pub async fn attach(&mut self, host: &Host, guest: Guest<'_>) -> Result<(), LaunchError> {
         let Some(netns) = &self.netns else { return Ok(()) };
         host.detacher.comes_back(guest.id);
-        for wish in guest.wishes {
+        let watch = self.watch.clone();
+        for (number, wish) in guest.wishes.iter().enumerate() {
+            let step = watch.begin(Mark::AttachNetwork(number));
             let mut ports = Vec::new();
             for mapping in &wish.ports {
                 let mapping = host.networks.at_its_address(&wish.network, *mapping);
@@ -142,11 +156,15 @@ impl Networking {
                 })
                 .await?;
             self.attachments.push(attachment);
+            step.done();
         }
+        let step = watch.begin(Mark::AttachNetwork(guest.wishes.len().saturating_sub(1)));
         if !self.attachments.is_empty() {
             self.name_server = Some(open_dns_sockets(netns.as_fd())?);
         }
-        self.serve(host, guest)
+        self.serve(host, guest)?;
+        step.done();
+        Ok(())
     }
 
     /// Takes over from an earlier supervisor: the places from their records, the descriptors from what was kept.
@@ -182,7 +200,15 @@ impl Networking {
             ports.push((*port, Arc::new(socket)));
         }
         let is_begun = !attachments.is_empty();
-        let mut networking = Self { netns, attachments, name_server, ports, servers: JoinSet::new(), is_begun };
+        let mut networking = Self {
+            netns,
+            attachments,
+            name_server,
+            ports,
+            servers: JoinSet::new(),
+            is_begun,
+            watch: Stopwatch::default(),
+        };
         networking.serve(host, guest)?;
         Ok(networking)
     }

@@ -10,6 +10,7 @@ use super::foreground::{DEFAULT_NETWORK, PASSING};
 use super::host::Host;
 use super::networking::{Guest, Networking};
 use crate::network::{NetworkConfig, NetworkError, NetworkRecord};
+use crate::spec::Mark;
 
 /// The bridge of [`DEFAULT_NETWORK`].
 const DEFAULT_BRIDGE: &str = "brg0";
@@ -35,9 +36,12 @@ impl PassingNetworks {
         let mut attempt = 1;
         loop {
             let is_needed = |network: &&NetworkConfig| guest.wishes.iter().any(|wish| wish.network == network.name);
+            let watch = networking.watch().clone();
+            let making = watch.begin(Mark::MakeNetworks);
             for network in self.0.iter().filter(is_needed) {
                 host.networks.ensure(network).await?;
             }
+            making.done();
             let Err(error) = networking.attach(host, guest).await else { return Ok(()) };
             let removed = matches!(&error, LaunchError::Network(NetworkError::UnknownNetwork(name))
                 if self.0.iter().any(|network| network.name == *name));

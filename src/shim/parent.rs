@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::protocol::{ShimChild, ShimReply, ShimRequest};
 use crate::container::{ExecFds, ExecPending, ExecRequest, SpawnError, SpawnFds, SpawnRequest, spawn_exec, spawn_init};
 use crate::keeper::{Role, ToShim, become_role};
-use crate::spec::ExitStatus;
+use crate::spec::{ExitStatus, Stopwatch};
 use crate::sys::wait::{Children, peek, reap};
 use crate::sys::{Channel, Child, Frame, Received, parse_message, send_message};
 
@@ -237,7 +237,16 @@ fn spawn(request: &SpawnRequest, cgroup: bool, fds: &[OwnedFd]) -> Result<Child,
     let cgroup = if cgroup { Some(next()?) } else { None };
     spawn_init(
         request,
-        &SpawnFds { channel, stdin, stdout, stderr, cgroup, joins: rest.collect(), preserved: Vec::new() },
+        &SpawnFds {
+            channel,
+            stdin,
+            stdout,
+            stderr,
+            cgroup,
+            joins: rest.collect(),
+            preserved: Vec::new(),
+            watch: Stopwatch::default(),
+        },
     )
 }
 

@@ -13,6 +13,7 @@ mod net_device;
 mod policy;
 mod request;
 mod signal;
+mod stopwatch;
 mod units;
 
 pub use bandwidth::{Bandwidth, BitRate, RateLimit};
@@ -30,6 +31,7 @@ pub use request::{
     KernelFiles, MountKind, MountRequest, NamespaceRequest, NamespaceSource, ResourceLimits, SeccompRequest, Ulimit,
 };
 pub use signal::SignalNumber;
+pub use stopwatch::{Mark, Moment, RunningStep, StepState, StepTime, Stopwatch};
 pub use units::{ByteSize, parse_duration};
 
 /// Says why a text is not a value of one of these types.

@@ -19,7 +19,7 @@ mod sharing;
 
 pub use config::BootConfig;
 pub use desired::Desired;
-pub use explain::{ExplainError, explain};
+pub use explain::{ExplainError, OneOff, explain, one_off};
 pub use record::{ContainerRecord, Intent, Phase, ProjectRecord, Records};
 pub use serve::run;
 pub use sharing::{NetworkOwner, find_running};

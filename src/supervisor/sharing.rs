@@ -31,6 +31,15 @@ pub enum NetworkOwner {
     Container(String),
 }
 
+impl std::fmt::Display for NetworkOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service `{name}`"),
+            Self::Container(name) => write!(f, "container `{name}`"),
+        }
+    }
+}
+
 impl NetworkOwner {
     fn is(&self, id: &ContainerId, name: &str, first_of: Option<&str>) -> bool {
         match self {
@@ -40,11 +49,7 @@ impl NetworkOwner {
     }
 
     fn error(&self, reason: &'static str) -> LaunchError {
-        let owner = match self {
-            Self::Service(name) => format!("service `{name}`"),
-            Self::Container(name) => format!("container `{name}`"),
-        };
-        LaunchError::Share { what: "network", owner, reason }
+        LaunchError::Share { what: "network", owner: self.to_string(), reason }
     }
 }
 

@@ -17,10 +17,13 @@ use rustix::fs::{AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMount
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::monotonic_nanoseconds;
 use super::mount::{MountChange, RDONLY, change_mount};
 use super::process::execute_file;
 
 const OWN: &str = "/proc/self/exe";
+/// Tells the new program when the old one began.
+const BEGAN: &str = "MYDOCKER_BEGAN";
 
 /// Says whether nobody can write to the file through what this process runs from.
 ///
@@ -51,11 +54,11 @@ fn look_whether_sealed() -> io::Result<bool> {
 }
 
 /// Executes this program anew, with the same arguments and environment, from a form of its file that nobody can write to; returns
-/// where it runs from one already.
+/// where it runs from one already. With `tells_time` the new program can ask [`take_beginning`].
 ///
 /// # Errors
 /// What open_tree(2), memfd_create(2), execve(2) and the like say.
-pub fn run_sealed() -> io::Result<()> {
+pub fn run_sealed(tells_time: bool) -> io::Result<()> {
     if is_sealed()? {
         // The kernel took the number of a descriptor for its name.
         let name = env::args_os().next().unwrap_or_default();
@@ -70,8 +73,22 @@ pub fn run_sealed() -> io::Result<()> {
         entry.push(value);
         text(entry)
     });
-    let env: Vec<_> = env.collect::<Result<_, _>>()?;
+    let began = tells_time.then(|| text(format!("{BEGAN}={}", monotonic_nanoseconds()).into()));
+    let env: Vec<_> = env.chain(began).collect::<Result<_, _>>()?;
     Err(execute_file(seal()?.as_fd(), &args, &env))
+}
+
+/// Returns when [`run_sealed`] was called, in nanoseconds of CLOCK_MONOTONIC, where this program is what came of that, and takes it out of the
+/// environment: nobody whom we start is told. Only a process with one thread is answered.
+pub fn take_beginning() -> Option<u64> {
+    let began = env::var(BEGAN).ok()?.parse().ok()?;
+    let threads = std::fs::read_dir("/proc/self/task").ok()?.count();
+    if threads != 1 {
+        return None;
+    }
+    // SAFETY: no other thread can read the environment meanwhile; there is none.
+    unsafe { env::remove_var(BEGAN) };
+    Some(began)
 }
 
 /// Opens the program that this process runs from, in a form that nobody can write to: `/proc/self/fd/N` can be executed.
@@ -138,7 +155,7 @@ mod tests {
     fn seen_from_inside() {
         assert!(is_sealed().unwrap());
         // What is sealed need not be made so again.
-        run_sealed().unwrap();
+        run_sealed(false).unwrap();
         open_executable().unwrap();
     }
 

@@ -8,6 +8,7 @@ use mydocker::container::{
     BundleOptions, ExecFds, ExecRequest, InitChannel, InitEvent, Join, SpawnFds, parse_config, parse_process,
     plan_exec_process, prepare_bundle, spawn_exec, spawn_init,
 };
+use mydocker::spec::Stopwatch;
 use mydocker::sys::Child;
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +57,12 @@ fn run(job: &BundleJob) -> Result<i32, String> {
         cgroup: None,
         joins: joins.iter().map(AsFd::as_fd).collect(),
         preserved: Vec::new(),
+        watch: Stopwatch::default(),
     };
     let child = spawn_init(&prepared.spawn, &fds).map_err(|e| chain(&e))?;
     drop(theirs);
-    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
+    let mapped =
+        prepared.set_up(child.pid, &Stopwatch::default()).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
     let fds: Vec<_> = mapped.iter().map(AsFd::as_fd).collect();
     channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))?;
     let copier = follow(&mut channel)?.map(copy_terminal);

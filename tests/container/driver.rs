@@ -8,7 +8,7 @@ use mydocker::container::{
     CgroupView, Confinement, ContainerPaths, ExecFds, ExecRequest, InitChannel, InitEvent, Prepared, SpawnFds,
     StartOptions, plan_exec, prepare, spawn_exec, spawn_init,
 };
-use mydocker::spec::{CapabilitySet, ContainerRequest, NamespaceSource};
+use mydocker::spec::{CapabilitySet, ContainerRequest, NamespaceSource, Stopwatch};
 use mydocker::sys::Child;
 use mydocker::sys::wait::{Children, reap_blocking};
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,7 @@ fn run(job: &Job) -> Result<i32, String> {
         cgroup: None,
         joins: joins.iter().map(AsFd::as_fd).collect(),
         preserved: Vec::new(),
+        watch: Stopwatch::default(),
     };
     let child = spawn_init(&prepared.spawn, &fds).map_err(|e| chain(&e))?;
     drop(theirs);
@@ -159,7 +160,8 @@ pub(crate) fn wait(child: &Child) -> Result<i32, String> {
 
 fn send_plan(prepared: &Prepared, child: &Child, channel: &mut InitChannel, cgroups: &Cgroups) -> Result<(), String> {
     let tasks = cgroups.tasks()?;
-    let mapped = prepared.set_up(child.pid).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
+    let mapped =
+        prepared.set_up(child.pid, &Stopwatch::default()).map_err(|e| format!("{} {:?}", chain(&e), e.hint()))?.fds;
     let fds: Vec<_> = tasks.iter().map(AsFd::as_fd).chain(mapped.iter().map(AsFd::as_fd)).collect();
     channel.send_plan(&prepared.plan, &fds).map_err(|e| chain(&e))
 }

@@ -18,7 +18,7 @@ fn main() -> std::process::ExitCode {
     let mut args = std::env::args();
     let mode = args.nth(1);
     if mode.as_deref().is_some_and(|mode| mode.starts_with("--drive")) {
-        mydocker::sys::executable::run_sealed().unwrap();
+        mydocker::sys::executable::run_sealed(false).unwrap();
     }
     match mode.as_deref() {
         Some("--drive") => return driver::main(&args.next().unwrap_or_default()),

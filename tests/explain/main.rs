@@ -11,12 +11,18 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 mod compare;
+mod measured;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "other test programs use the rest of it")]
 mod support;
 mod trace;
 
 use compare::{Comparison, told};
+use measured::{
+    a_run_is_measured_step_by_step, a_service_runs_by_itself, a_slow_step_shows_in_its_time,
+    a_time_namespace_does_not_change_times, a_user_namespace_and_networks_are_measured, people_can_read_times,
+    what_is_not_measured_costs_nothing, what_was_not_reached_is_said,
+};
 use support::{Case, MYDOCKER, Sandbox, cases, rootfs};
 use trace::Trace;
 
@@ -37,6 +43,14 @@ fn all_cases() -> Vec<Case> {
         telling_makes_and_changes_nothing,
         the_form_of_json_is_stable,
         people_can_read_it,
+        a_run_is_measured_step_by_step: Controllers,
+        a_user_namespace_and_networks_are_measured: Bridge,
+        a_slow_step_shows_in_its_time,
+        a_time_namespace_does_not_change_times,
+        what_was_not_reached_is_said,
+        a_service_runs_by_itself: Bridge,
+        people_can_read_times,
+        what_is_not_measured_costs_nothing: Strace,
     ]
 }
 

@@ -39,11 +39,9 @@ impl Trace {
         Self { processes, parent: parent.expect("the program was traced") }
     }
 
-    /// The calls of mydocker itself, after its own execve(2), up to its last word to the container.
+    /// The calls of mydocker itself, after its own execve(2).
     pub(crate) fn parent(&self) -> &[Seen] {
-        let calls = &self.processes[&self.parent][1..];
-        let is_start = |seen: &Seen| seen.text.starts_with("sendmsg(") && seen.text.contains(r#"iov_base="\"start\"""#);
-        &calls[..calls.iter().position(is_start).map_or(calls.len(), |at| at + 1)]
+        &self.processes[&self.parent][1..]
     }
 
     /// The calls of what the parent cloned with `flag` among the flags, up to its execve(2).

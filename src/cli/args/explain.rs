@@ -7,11 +7,17 @@ use crate::engine::oci::OciId;
 /// `explain`: the launch plan in words.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, disable_help_subcommand = true)]
-#[command(after_help = "Example: mydocker explain run --rootfs root_fs/rootfs --memory 64m /bin/true")]
+#[command(
+    after_help = "Examples:\n  mydocker explain run --rootfs root_fs/rootfs --memory 64m /bin/true\n  mydocker explain --run --format json run --rootfs root_fs/rootfs /bin/true"
+)]
 pub struct ExplainArgs {
     /// How it is written
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: ExplainFormat,
+    /// Carry it out, and tell how long each step took when the container has ended; what the container writes goes to standard
+    /// error, its exit code is the command's
+    #[arg(long, global = true)]
+    pub run: bool,
     /// What is explained.
     #[command(subcommand)]
     pub command: ExplainCommand,
@@ -32,7 +38,8 @@ pub enum ExplainFormat {
 pub enum ExplainCommand {
     /// What `run` would do, with its options
     Run(Box<RunArgs>),
-    /// What `compose up` would do for a container of a service
+    /// What `compose up` would do for a container of a service; with `--run`, one of its own is run in the foreground: without
+    /// what the service depends on, its published ports and its name
     Compose(ExplainServiceArgs),
     /// What the OCI runtime would do with a bundle
     Oci(ExplainBundleArgs),

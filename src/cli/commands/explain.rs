@@ -1,13 +1,16 @@
 #![doc = include_str!("explain/README.md")]
 
+mod run;
 mod text;
+mod times;
 
 use std::env;
 use std::io;
 use std::process::ExitCode;
 
+pub(in crate::cli) use self::run::{Run, Told};
 use crate::cli::args::{AnsiMode, ExplainArgs, ExplainCommand, ExplainFormat, ExplainServiceArgs};
-use crate::cli::exit::Family;
+use crate::cli::exit::{self, Family};
 use crate::cli::project::ComposeContext;
 use crate::cli::report::{CliError, print, warn};
 use crate::cli::settings::Settings;
@@ -16,29 +19,62 @@ use crate::cli::{compose, oci};
 use crate::engine::explain::LaunchExplanation;
 use crate::supervisor;
 
-/// Tells what a launch would do.
+/// Tells what a launch would do; with `--run` does it, and tells how long everything took.
 ///
 /// # Errors
 /// [`CliError`], with the codes of the family of `run`.
 pub fn run(args: ExplainArgs, settings: &Settings, palette: Palette) -> Result<ExitCode, CliError> {
-    let explanation = match args.command {
-        ExplainCommand::Run(args) => super::run::explain(*args, settings)?,
-        ExplainCommand::Compose(args) => service(&args, settings, palette)?,
-        ExplainCommand::Oci(args) => oci::explain(&args, settings)?,
+    let format = args.format;
+    let run = args.run.then(|| Run::begin(palette)).transpose()?;
+    let told = tell(args, settings, palette, run.as_ref());
+    let run = run.map(Run::end).transpose()?;
+    let Told { mut explanation, outcome } = told?;
+    let (Some(watch), Some(outcome)) = (run, outcome) else {
+        explanation.warnings.iter().for_each(|warning| warn(warning, palette));
+        print(&written(&explanation, format))?;
+        return Ok(ExitCode::SUCCESS);
     };
-    explanation.warnings.iter().for_each(|warning| warn(warning, palette));
-    print(&written(&explanation, args.format))?;
-    Ok(ExitCode::SUCCESS)
+    let code = match &outcome {
+        // Nobody saw how it ended: that is our failure, not a status of the command's.
+        Ok(status) => status.code().map_or(exit::OURS, |code| u8::try_from(code).unwrap_or(exit::FAILED)),
+        Err(error) => error.code(Family::Container),
+    };
+    explanation.measure(&watch, code);
+    let printed = print(&written(&explanation, format));
+    outcome.map(|_| ())?;
+    printed.map(|()| ExitCode::from(code))
 }
 
-/// Explains the first container of a service.
-fn service(args: &ExplainServiceArgs, settings: &Settings, palette: Palette) -> Result<LaunchExplanation, CliError> {
+fn tell(args: ExplainArgs, settings: &Settings, palette: Palette, run: Option<&Run>) -> Result<Told, CliError> {
+    match args.command {
+        ExplainCommand::Run(args) => super::run::explain(*args, settings, run),
+        ExplainCommand::Compose(args) => service(&args, settings, palette, run),
+        ExplainCommand::Oci(args) => oci::explain(&args, settings, run),
+    }
+}
+
+/// Explains the first container of a service; with `run`, one of its own that runs besides.
+fn service(
+    args: &ExplainServiceArgs,
+    settings: &Settings,
+    palette: Palette,
+    run: Option<&Run>,
+) -> Result<Told, CliError> {
     let context = ComposeContext::of(&args.project, settings, palette)?;
     let up = compose::up::request_for(&context, &args.service).map_err(|error| match error {
         CliError::Usage(error) => error.of(Family::Container).into(),
         other => other,
     })?;
-    Ok(supervisor::explain(&up, &args.service, &settings.directories, &settings.cgroup_parent)?)
+    match run {
+        Some(run) => {
+            let one_off = supervisor::one_off(&up, &args.service, &settings.directories)?;
+            super::run::explain_one_off(one_off, settings, run)
+        }
+        None => {
+            let explained = supervisor::explain(&up, &args.service, &settings.directories, &settings.cgroup_parent);
+            Ok(Told { explanation: explained?, outcome: None })
+        }
+    }
 }
 
 fn written(explanation: &LaunchExplanation, format: ExplainFormat) -> String {

@@ -12,22 +12,25 @@ mod network;
 mod publish;
 mod request;
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 pub(in crate::cli) use self::console::TerminalConsole;
-use self::request::{Plan, plan};
+use self::request::{Plan, plan, wrong};
+use super::explain::{Run, Told};
 use crate::cli::args::RunArgs;
 use crate::cli::exit;
 use crate::cli::report::CliError;
 use crate::cli::settings::Settings;
 use crate::cli::style::Palette;
 use crate::engine::SharedNamespaces;
-use crate::engine::explain::LaunchExplanation;
-use crate::engine::foreground::{self, ForegroundJob};
-use crate::network::NetworkConfig;
+use crate::engine::foreground::{self, ForegroundJob, Outlook, PASSING};
+use crate::network::{NetworkConfig, Networks};
+use crate::spec::{ExitStatus, Mark, Stopwatch};
+use crate::supervisor::OneOff;
 
 /// Runs a command in a new container, with its exit code as ours, or leaves it running and prints its id.
 ///
@@ -38,12 +41,7 @@ pub fn run(args: RunArgs, settings: &Settings, palette: Palette) -> Result<ExitC
         return detached::run(args, settings, palette);
     }
     let prepared = Prepared::of(args, settings)?;
-    prepare_volumes(&prepared.plan, settings)?;
-    if let Some(file) = &prepared.plan.id_file {
-        write_id(file, prepared.plan.request.id.as_str())?;
-    }
-    let mut console = TerminalConsole::new(prepared.plan.request.stdin_open, palette);
-    let status = foreground::run(&settings.directories, &prepared.job(settings), &mut console)?;
+    let status = prepared.carry_out(&prepared.job(settings), settings, palette)?;
     // Nobody saw how it ended: that is our failure, not a status of the command's.
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }
@@ -54,16 +52,43 @@ fn write_id(file: &Path, id: &str) -> Result<(), CliError> {
     written.map_err(|source| CliError::Write { file: file.display().to_string(), source })
 }
 
-/// Tells what [`run`] would do, and does nothing.
+/// Tells what [`run`] would do; does it only with `run`.
 ///
 /// # Errors
 /// As [`run`], as far as they are known before.
-pub(super) fn explain(args: RunArgs, settings: &Settings) -> Result<LaunchExplanation, CliError> {
-    let prepared = Prepared::of(args, settings)?;
-    let volumes = prepared.plan.volumes.iter().map(|volume| settings.directories.volume(volume));
-    let sources: Vec<_> =
-        volumes.chain(prepared.plan.host_paths.iter().cloned()).filter(|path| !path.exists()).collect();
-    Ok(foreground::explain(&settings.directories, &prepared.job(settings), &sources)?)
+pub(super) fn explain(args: RunArgs, settings: &Settings, run: Option<&Run>) -> Result<Told, CliError> {
+    if run.is_some() && args.options.detach {
+        let error = wrong("`explain --run` waits for the container's end, and `--detach` does not");
+        return Err(error.hint("leave one of the two out").into());
+    }
+    Prepared::of(args, settings)?.tell(settings, run)
+}
+
+/// Runs a container of a service, and tells how.
+///
+/// # Errors
+/// As [`run`], as far as they are known before.
+pub(super) fn explain_one_off(one_off: OneOff, settings: &Settings, run: &Run) -> Result<Told, CliError> {
+    let OneOff { request, networks, mut made, volumes, host_paths } = one_off;
+    let known = Networks::open(settings.directories.run())?;
+    // One that is there is the project's own, and stays.
+    made.retain(|config| known.find(&config.name).map_or(true, |found| found.config.labels.contains_key(PASSING)));
+    let names = vec![request.name.clone(), request.id.short().to_owned()];
+    let plan = Plan {
+        request,
+        networks,
+        names,
+        volumes,
+        host_paths,
+        shared: Vec::new(),
+        own_volumes: Vec::new(),
+        warnings: Vec::new(),
+        id_file: None,
+        image: String::new(),
+        life: life::Life::default(),
+    };
+    let prepared = Prepared { plan, passing_networks: made, shared: SharedNamespaces::default() };
+    prepared.tell(settings, Some(run))
 }
 
 /// Is a command line that was understood.
@@ -83,6 +108,34 @@ impl Prepared {
         Ok(Self { plan, passing_networks, shared })
     }
 
+    fn tell(&self, settings: &Settings, run: Option<&Run>) -> Result<Told, CliError> {
+        let volumes = self.plan.volumes.iter().map(|volume| settings.directories.volume(volume));
+        let sources: Vec<_> =
+            volumes.chain(self.plan.host_paths.iter().cloned()).filter(|path| !path.exists()).collect();
+        let carried_out = OnceCell::new();
+        let mut job = self.job(settings);
+        if let Some(run) = run {
+            (job.watch, job.carried_out) = (run.watch.clone(), Some(&carried_out));
+        }
+        let outlook = Outlook::of(&settings.directories, &job, &sources)?;
+        let outcome = run.map(|run| self.carry_out(&job, settings, run.palette));
+        Ok(Told { explanation: outlook.explain(), outcome })
+    }
+
+    fn carry_out(
+        &self,
+        job: &ForegroundJob<'_>,
+        settings: &Settings,
+        palette: Palette,
+    ) -> Result<ExitStatus, CliError> {
+        job.watch.time(Mark::MakeSources, || prepare_volumes(&self.plan, settings))?;
+        if let Some(file) = &self.plan.id_file {
+            write_id(file, self.plan.request.id.as_str())?;
+        }
+        let mut console = TerminalConsole::new(self.plan.request.stdin_open, palette);
+        Ok(foreground::run(&settings.directories, job, &mut console)?)
+    }
+
     fn job<'a>(&'a self, settings: &'a Settings) -> ForegroundJob<'a> {
         let Self { plan, passing_networks, shared } = self;
         ForegroundJob {
@@ -95,6 +148,8 @@ impl Prepared {
             shared,
             own_volumes: &plan.own_volumes,
             warnings: &plan.warnings,
+            watch: Stopwatch::default(),
+            carried_out: None,
         }
     }
 }

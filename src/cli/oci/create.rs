@@ -1,17 +1,20 @@
 //! `create` and `run`.
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use super::Context;
 use super::args::{BundleArgs, CreateArgs, RunBundleArgs};
 use super::console::LoggedConsole;
 use crate::cli::args::ExplainBundleArgs;
+use crate::cli::commands::explain::{Run, Told};
+use crate::cli::commands::run::TerminalConsole;
 use crate::cli::exit;
-use crate::cli::report::CliError;
-use crate::engine::explain::LaunchExplanation;
+use crate::cli::report::{CliError, warn};
 use crate::engine::oci::{
-    self, Bundle, CreateJob, OciError, OciId, Runtime, TerminalTaker, Trace, create, run, run_detached,
+    Bundle, CreateJob, OciError, OciId, Outlook, Runtime, TerminalTaker, Trace, create, run, run_detached,
 };
+use crate::spec::ExitStatus;
 
 /// Creates a container.
 pub(super) fn create_only(args: &CreateArgs, context: &Context<'_>) -> Result<ExitCode, CliError> {
@@ -44,13 +47,14 @@ pub(super) fn create_and_start(args: &RunBundleArgs, context: &Context<'_>) -> R
     Ok(status.code().map_or_else(|| ExitCode::from(exit::OURS), |code| exit::from_status(Some(code))))
 }
 
-/// Tells what [`create_and_start`] would do in the foreground, and does nothing.
-pub(super) fn explain(args: &ExplainBundleArgs, runtime: &Runtime) -> Result<LaunchExplanation, CliError> {
+/// Tells what [`create_and_start`] would do in the foreground; does it only with `run`.
+pub(super) fn explain(args: &ExplainBundleArgs, runtime: &Runtime, measured: Option<&Run>) -> Result<Told, CliError> {
     let bundle = Bundle::read(&args.bundle.bundle, args.bundle.config.as_deref())?;
     let id = match &args.id {
         Some(id) => id.clone(),
         None => bundle.path.file_name().unwrap_or_default().to_string_lossy().parse::<OciId>()?,
     };
+    let carried_out = OnceCell::new();
     let job = CreateJob {
         id: &id,
         bundle: &bundle,
@@ -62,8 +66,17 @@ pub(super) fn explain(args: &ExplainBundleArgs, runtime: &Runtime) -> Result<Lau
         starts_here: true,
         die_with_parent: true,
         trace: Trace::default(),
+        carried_out: measured.map(|_| &carried_out),
     };
-    Ok(oci::explain(runtime, &job)?)
+    let outlook = Outlook::of(runtime, &job)?;
+    let outcome = measured.map(|measured| -> Result<ExitStatus, CliError> {
+        bundle.warnings.iter().for_each(|warning| warn(warning, measured.palette));
+        let mut console = TerminalConsole::new(true, measured.palette);
+        let (status, warnings) = run(runtime, &job, false, &mut console)?;
+        warnings.iter().for_each(|warning| warn(warning, measured.palette));
+        Ok(status)
+    });
+    Ok(Told { explanation: outlook.explain(), outcome })
 }
 
 fn read(args: &BundleArgs, context: &Context<'_>) -> Result<Bundle, OciError> {
@@ -85,5 +98,6 @@ fn job<'a>(id: &'a OciId, args: &'a BundleArgs, bundle: &'a Bundle, context: &'a
         starts_here: false,
         die_with_parent: false,
         trace: Trace::default(),
+        carried_out: None,
     }
 }

@@ -23,13 +23,14 @@ use clap::{CommandFactory, FromArgMatches};
 use self::args::{CgroupManager, OciArgs, OciCli, OciCommand, RuntimeArgs};
 use self::log::Log;
 use super::args::{ExplainBundleArgs, Meant, Parsed, usage_error};
+use super::commands::explain::{Run, Told};
 use super::exit::{self, Family};
 use super::report::{self, CliError};
 use super::settings::Settings;
 use super::style::Palette;
-use crate::engine::explain::LaunchExplanation;
 use crate::engine::oci::{CgroupDriver, OciError, Runtime, StateRoot};
 use crate::namespaces::cgroup::CgroupPath;
+use crate::spec::Stopwatch;
 
 /// The name under which the binary is the runtime.
 const NAME: &str = "mydocker-oci";
@@ -94,12 +95,17 @@ pub fn run_parsed(args: OciArgs, settings: &Settings) -> ExitCode {
     }
 }
 
-/// Tells what the runtime would do with a bundle.
+/// Tells what the runtime would do with a bundle; does it only with `run`.
 ///
 /// # Errors
 /// [`CliError`].
-pub(in crate::cli) fn explain(args: &ExplainBundleArgs, settings: &Settings) -> Result<LaunchExplanation, CliError> {
-    create::explain(args, &runtime(&RuntimeArgs::default(), settings)?)
+pub(in crate::cli) fn explain(
+    args: &ExplainBundleArgs,
+    settings: &Settings,
+    run: Option<&Run>,
+) -> Result<Told, CliError> {
+    let watch = run.map(|run| run.watch.clone()).unwrap_or_default();
+    create::explain(args, &Runtime { watch, ..runtime(&RuntimeArgs::default(), settings)? }, run)
 }
 
 /// Is what a command works with.
@@ -173,6 +179,7 @@ fn runtime(args: &RuntimeArgs, settings: &Settings) -> Result<Runtime, OciError>
         cgroups,
         notify_socket: None,
         filter_cache: settings.directories.data().join("cache/seccomp"),
+        watch: Stopwatch::default(),
     })
 }
 

@@ -5,7 +5,7 @@ use super::{Explanation, Process};
 use crate::container::{Prepared, SpawnRequest};
 use crate::namespaces::user::SetGroups;
 use crate::namespaces::{Namespace, NamespaceSet};
-use crate::spec::IdMap;
+use crate::spec::{IdMap, Mark};
 use crate::sys::mount::MountChange;
 
 /// The order in which strace(1) writes the flags of clone3(2).
@@ -41,7 +41,8 @@ pub(super) fn clone(spawn: &SpawnRequest, into_cgroup: bool) -> Vec<Explanation>
         reason: "one call makes the process, its namespaces and a descriptor of it (pidfd), in its cgroup from its first instruction".to_owned(),
         without: "the program would be a process of the host like any other".to_owned(),
         manual: ["clone3(2)", "namespaces(7)", "pidfd_open(2)"].map(str::to_owned).to_vec(),
-        nanoseconds: None,
+        mark: Some(Mark::Clone),
+        becomes_program: false,
     };
     if !spawn.needs_one_between() {
         return vec![Explanation { calls: Calls::one(clone3(made, into_cgroup, false)).0, ..container }];
@@ -62,6 +63,7 @@ pub(super) fn clone(spawn: &SpawnRequest, into_cgroup: bool) -> Vec<Explanation>
             calls: Calls::one(clone3(NamespaceSet::default(), false, false)).0,
             reason: "some namespaces hold for children alone, or have to own what is made after them".to_owned(),
             without: "mydocker itself would have to leave its namespaces".to_owned(),
+            mark: Some(Mark::CloneBetween),
             ..container.clone()
         },
         Explanation {
@@ -71,6 +73,7 @@ pub(super) fn clone(spawn: &SpawnRequest, into_cgroup: bool) -> Vec<Explanation>
             calls: joined.0,
             reason: "in an order in which each may still be joined".to_owned(),
             without: "the container would not share what it is to share".to_owned(),
+            mark: Some(Mark::Join),
             manual: ["setns(2)", "unshare(2)", "time_namespaces(7)"].map(str::to_owned).to_vec(),
             ..container.clone()
         },
@@ -109,21 +112,23 @@ pub(super) fn set_up(prepared: &Prepared) -> Vec<Explanation> {
         calls.add(strace::write("…<…/uid_map>", &lines(&namespace.maps.uid)));
         calls.add(strace::write("…<…/gid_map>", &lines(&namespace.maps.gid)));
         let manual = &["user_namespaces(7)"];
-        steps.push(step("write_id_maps", "write the id maps of its user namespace", calls, manual).because(
-            "nobody inside may map ids that are not its own",
-            "all ids in the container would be nobody's, and it could not change to any",
-        ));
-        for layer in namespace.layers() {
+        steps.push(
+            step(Mark::WriteIdMaps, "write_id_maps", "write the id maps of its user namespace", calls, manual).because(
+                "nobody inside may map ids that are not its own",
+                "all ids in the container would be nobody's, and it could not change to any",
+            ),
+        );
+        for (number, layer) in namespace.layers().into_iter().enumerate() {
             let mut calls = Calls::one(strace::open_tree("AT_FDCWD", &path(layer), false));
             calls.add(map_ids(&MountChange { propagation: libc::MS_PRIVATE, ..MountChange::default() }));
             let words = format!("clone the layer {} with its ids mapped", layer.display());
-            steps.push(step("map_layer", &words, calls, &["mount_setattr(2)"]).because(
+            steps.push(step(Mark::MapLayer(number), "map_layer", &words, calls, &["mount_setattr(2)"]).because(
                 "the image belongs to ids that the namespace does not have; the mount shows them as those that it has",
                 "root in the container could neither own nor change the files of its image",
             ));
         }
     }
-    for source in &prepared.mapped_sources {
+    for (number, source) in prepared.mapped_sources.iter().enumerate() {
         let recursive = source.recursive && source.map_recursive;
         let mut calls = Calls::default();
         if source.maps.is_some() {
@@ -134,7 +139,7 @@ pub(super) fn set_up(prepared: &Prepared) -> Vec<Explanation> {
         calls.add(strace::open_tree("AT_FDCWD", &path(&source.path), source.recursive));
         calls.add(map_ids(&MountChange { recursive, ..MountChange::default() }));
         let words = format!("clone the source {} with its ids mapped", source.path.display());
-        steps.push(step("map_source", &words, calls, &["mount_setattr(2)"]).because(
+        steps.push(step(Mark::MapSource(number), "map_source", &words, calls, &["mount_setattr(2)"]).because(
             "who is inside the user namespace may not map the ids of the host's mounts",
             "its files would show with the owners they have on the host",
         ));
@@ -143,7 +148,7 @@ pub(super) fn set_up(prepared: &Prepared) -> Vec<Explanation> {
         let calls = Calls::one(clone3(NamespaceSet::default().with(Namespace::Mount), false, false));
         let words = format!("have a process make {} device nodes, each a mount of its own", prepared.devices.len());
         steps.push(
-            step("make_nodes", &words, calls, &["mknod(2)", "user_namespaces(7)"])
+            step(Mark::MakeNodes, "make_nodes", &words, calls, &["mknod(2)", "user_namespaces(7)"])
                 .because("a user namespace may not make device nodes", "the container would have no devices"),
         );
     }
@@ -155,8 +160,8 @@ fn lines(maps: &[IdMap]) -> String {
 }
 
 /// Begins a step of the parent.
-fn step(kind: &str, words: &str, calls: Calls, manual: &[&str]) -> Explanation {
-    Explanation::new(Process::Parent, kind, words).with(calls, manual)
+fn step(mark: Mark, kind: &str, words: &str, calls: Calls, manual: &[&str]) -> Explanation {
+    Explanation::new(Process::Parent, kind, words).marked(mark).with(calls, manual)
 }
 
 /// Explains what the new process does before its plan.
@@ -174,7 +179,7 @@ pub(super) fn begin(spawn: &SpawnRequest) -> Explanation {
         }
     };
     let manual = &["PR_SET_DUMPABLE(2const)", "setns(2)", "close_range(2)", "umask(2)"];
-    Explanation::new(Process::Child, "begin", &words).with(calls, manual).because(
+    Explanation::new(Process::Child, "begin", &words).marked(Mark::Begin).with(calls, manual).because(
         "until execve(2) this process has a copy of its parent's memory and descriptors, which are nothing for others in the container",
         "who is in the container already could read secrets of the parent's through /proc",
     )
@@ -193,7 +198,7 @@ pub(super) fn created(start_at_once: bool) -> Explanation {
     }
     calls.add("close_range(…, 4294967295, CLOSE_RANGE_CLOEXEC)");
     let manual = &["unix(7)", "close_range(2)", "runtime-spec: runtime.md, Lifecycle"];
-    Explanation::new(Process::Child, "created", words).with(calls, manual).because(
+    Explanation::new(Process::Child, "created", words).marked(Mark::Created).with(calls, manual).because(
         "everything but the program is in place; networks and hooks come before its first instruction",
         "nobody would know that it may be started, or when it cannot be",
     )
@@ -208,7 +213,7 @@ fn created_message() -> String {
 /// Explains what the parent says to the process.
 pub(super) fn say_start() -> Explanation {
     let calls = Calls::one(r#"sendmsg(…{iov_base="\"start\"", iov_len=7}…, MSG_NOSIGNAL)"#);
-    step("send_start", "tell the process to go on to its program", calls, &["unix(7)"]).because(
+    step(Mark::SendStart, "send_start", "tell the process to go on to its program", calls, &["unix(7)"]).because(
         "its networks are there, and whoever carries its streams is ready",
         "the program would run before it can be reached, or heard",
     )
@@ -217,7 +222,14 @@ pub(super) fn say_start() -> Explanation {
 /// Explains how the plan comes to the process, where it does not have it from its parent's memory.
 pub(super) fn send_plan(steps: usize) -> Explanation {
     let words = format!("send the plan, {steps} steps, with the descriptors that it needs");
-    step("send_plan", &words, Calls::one("sendmsg(…{\\\"plan\\\":…, MSG_NOSIGNAL)"), &["unix(7)", "cmsg(3)"]).because(
+    step(
+        Mark::SendPlan,
+        "send_plan",
+        &words,
+        Calls::one("sendmsg(…{\\\"plan\\\":…, MSG_NOSIGNAL)"),
+        &["unix(7)", "cmsg(3)"],
+    )
+    .because(
         "what the process needs of the host's was opened by who may; it closed all else",
         "the process would wait for its plan",
     )

@@ -14,6 +14,7 @@ pub use self::strace::Call;
 use self::strace::Calls;
 use super::Prepared;
 use super::plan::{Action, LaunchPlan};
+use crate::spec::Mark;
 
 /// Says which process makes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,9 +49,12 @@ pub struct Explanation {
     pub without: String,
     /// Manual pages and specifications to read on in.
     pub manual: Vec<String>,
-    /// How long it took, where it was carried out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nanoseconds: Option<u64>,
+    /// What its time is noted under.
+    #[serde(skip)]
+    pub mark: Option<Mark>,
+    /// In it a process becomes the program: it can begin the step and not end it.
+    #[serde(skip)]
+    pub becomes_program: bool,
 }
 
 impl Explanation {
@@ -64,8 +68,20 @@ impl Explanation {
             reason: String::new(),
             without: String::new(),
             manual: Vec::new(),
-            nanoseconds: None,
+            mark: None,
+            becomes_program: false,
         }
+    }
+
+    /// Says what its time is noted under.
+    #[must_use]
+    pub fn marked(self, mark: Mark) -> Self {
+        Self { mark: Some(mark), ..self }
+    }
+
+    /// Returns the mark of the step in which a process becomes the program.
+    pub fn becomes_program(&self) -> Option<Mark> {
+        self.mark.filter(|_| self.becomes_program)
     }
 
     /// Adds a call as strace(1) writes it, and when it is made: always where there is nothing.
@@ -118,8 +134,12 @@ pub struct Launch {
 pub fn explain(prepared: &Prepared, into_cgroup: bool, sent: bool) -> Launch {
     let plan = &prepared.plan;
     let mut scene = Scene::of(plan);
-    let create = plan.create.iter().map(|action| explain_action(action, &mut scene)).collect();
-    let start = plan.start.iter().map(|action| explain_action(action, &mut scene)).collect();
+    let mut explain_all = |actions: &[Action], mark: fn(usize) -> Mark| -> Vec<_> {
+        let numbered = actions.iter().enumerate();
+        numbered.map(|(number, action)| explain_action(action, &mut scene).marked(mark(number))).collect()
+    };
+    let create = explain_all(&plan.create, Mark::Create);
+    let start = explain_all(&plan.start, Mark::Start);
     let mut set_up = launch::set_up(prepared);
     set_up.extend(sent.then(|| launch::send_plan(plan.create.len() + plan.start.len())));
     Launch {
@@ -138,9 +158,10 @@ fn explain_action(action: &Action, scene: &mut Scene<'_>) -> Explanation {
     let calls = calls(action, scene);
     scene.after(action);
     let (without, manual) = words::of(action);
-    Explanation::new(Process::Child, &kind(action), &action.to_string())
+    let explanation = Explanation::new(Process::Child, &kind(action), &action.to_string())
         .with(calls, manual)
-        .because(action.reason(), without)
+        .because(action.reason(), without);
+    Explanation { becomes_program: matches!(action, Action::Execute { init: false, .. }), ..explanation }
 }
 
 /// The name that a step has in a plan.
@@ -160,6 +181,7 @@ fn program(plan: &LaunchPlan, scene: &Scene<'_>) -> Option<Explanation> {
     let mut calls = process::start_session(scene);
     calls.append(process::execute(args));
     let explanation = Explanation::new(Process::Program, "program", &format!("start a session and execute {args:?}"));
+    let explanation = Explanation { becomes_program: true, ..explanation.marked(Mark::Program) };
     Some(explanation.with(calls, &["setsid(2)", "execve(2)"]).because(
         "a child of the init, which reaps it and whatever is left without a parent",
         "the init would have nothing to wait for",

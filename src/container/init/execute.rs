@@ -15,6 +15,7 @@ use super::stage::Stage;
 use super::{fail, process};
 use crate::container::describe::PATH;
 use crate::namespaces::pid::serve;
+use crate::spec::{Mark, Stopwatch};
 use crate::sys::process::{block_signals, execute as execve, unblock_signals};
 use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now};
@@ -43,19 +44,30 @@ pub(super) fn execute(args: &[String], env: &[String], stage: &Stage) -> StepErr
     refused.unwrap_or_else(|| not_found(&name))
 }
 
+/// Is what the built-in init is made of, besides the stage.
+pub(super) struct InitProcess<'a> {
+    pub(super) channel: Channel,
+    pub(super) fresh: Fresh,
+    pub(super) watch: &'a Stopwatch,
+    /// Its step.
+    pub(super) mark: Mark,
+}
+
 /// Stays as PID 1 and runs the program in a child, which reports by itself if it cannot.
 pub(super) fn execute_under_init(
     args: &[String],
     env: &[String],
     mut stage: Stage,
-    channel: Channel,
-    fresh: Fresh,
+    process: InitProcess<'_>,
 ) -> Infallible {
+    let InitProcess { channel, fresh, watch, mark } = process;
+    let step_time = watch.begin(mark);
     let title = stage.title.take();
     // Before the fork, so that no signal is lost between it and the first wait.
     block_signals();
     let step = || format!("execute {args:?}");
     let forked = fresh.fork_process(|| {
+        watch.begin(Mark::Program).leave_open();
         unblock_signals();
         if let Err(error) = process::start_session(stage.terminal.as_ref()) {
             return fail(&channel, "start a session".to_owned(), error);
@@ -70,6 +82,7 @@ pub(super) fn execute_under_init(
             drop(stage);
             super::hide_memory();
             become_visible_as_init(title, args);
+            step_time.done();
             exit_now(serve(child))
         }
     }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::protocol::{InitMessage, LaunchFailure, Order};
+use crate::spec::{Mark, Stopwatch};
 use crate::sys::process::close_on_exec_from;
 use crate::sys::title::TitleMemory;
 use crate::sys::{Channel, Fresh, exit_now, parse_message, send_message};
@@ -46,11 +47,11 @@ fn fail(channel: &Channel, step: String, error: StepError) -> Infallible {
 }
 
 /// Waits for the plan and carries it out; ends quietly where the parent is gone before it sent one.
-pub(super) fn wait_and_run(mut channel: Channel, fresh: Fresh) -> Infallible {
-    let Ok(Some(mut frame)) = channel.recv() else { exit_now(125) };
+pub(super) fn wait_and_run(mut channel: Channel, fresh: Fresh, watch: &Stopwatch) -> Infallible {
+    let Ok(Some(mut frame)) = watch.wait(Mark::Begin, || channel.recv()) else { exit_now(125) };
     let fds = std::mem::take(&mut frame.fds);
     match parse_message(&frame) {
-        Ok(Order::Plan(plan)) => run(channel, fresh, &plan, fds),
+        Ok(Order::Plan(plan)) => run(channel, fresh, &plan, fds, watch),
         Ok(other) => {
             let error = StepError::unexpected(&format!("expected a plan, got {other:?}"));
             fail(&channel, "wait for the plan".to_owned(), error)
@@ -60,7 +61,13 @@ pub(super) fn wait_and_run(mut channel: Channel, fresh: Fresh) -> Infallible {
 }
 
 /// Carries the plan out. `fds` are the descriptors it names, in its order.
-pub(super) fn run(mut channel: Channel, fresh: Fresh, plan: &LaunchPlan, fds: Vec<OwnedFd>) -> Infallible {
+pub(super) fn run(
+    mut channel: Channel,
+    fresh: Fresh,
+    plan: &LaunchPlan,
+    fds: Vec<OwnedFd>,
+    watch: &Stopwatch,
+) -> Infallible {
     let mut stage = Stage::new(plan, fds);
     if plan.start.iter().any(|action| matches!(action, Action::Execute { init: true, .. })) {
         // The container's /proc may be another, or none.
@@ -68,31 +75,49 @@ pub(super) fn run(mut channel: Channel, fresh: Fresh, plan: &LaunchPlan, fds: Ve
     }
     // Modes come out as written, whatever umask we were started with.
     rustix::process::umask(rustix::fs::Mode::empty());
-    if let Err((action, error)) = carry_out(&plan.create, &mut stage, &mut channel) {
+    watch.finish(Mark::Begin);
+    if let Err((action, error)) = carry_out(&plan.create, &mut stage, &mut channel, watch) {
         return fail(&channel, action.to_string(), error);
     }
-    if report(&channel, &mut stage).is_err() {
+    if watch.time(Mark::Created, || report(&channel, &mut stage)).is_err() {
         exit_now(125);
     }
-    match wait_for_start(channel, plan, &mut stage) {
-        Some(channel) => start(channel, fresh, plan, stage),
+    match watch.wait(Mark::Created, || wait_for_start(channel, plan, &mut stage)) {
+        Some(channel) => start(channel, fresh, plan, stage, watch),
         None => exit_now(125),
     }
 }
 
-fn carry_out<'a>(steps: &'a [Action], stage: &mut Stage, channel: &mut Channel) -> Result<(), (&'a Action, StepError)> {
-    steps.iter().try_for_each(|action| match action {
+fn carry_out<'a>(
+    steps: &'a [Action],
+    stage: &mut Stage,
+    channel: &mut Channel,
+    watch: &Stopwatch,
+) -> Result<(), (&'a Action, StepError)> {
+    steps.iter().enumerate().try_for_each(|(number, action)| match action {
         Action::AwaitHooks => {
-            await_hooks(channel);
+            watch.wait(Mark::Create(number), || await_hooks(channel));
             Ok(())
         }
         Action::InstallSeccompWith { .. } => {
-            mark_descriptors(stage).and_then(|()| stage.apply(action)).map_err(|error| (action, error))?;
+            mark_descriptors(stage).map_err(|error| (action, error))?;
+            apply(action, Mark::Create(number), stage, watch).map_err(|error| (action, error))?;
             hand_listener(channel, stage);
             Ok(())
         }
-        other => stage.apply(other).map_err(|error| (action, error)),
+        other => apply(other, Mark::Create(number), stage, watch).map_err(|error| (action, error)),
     })
+}
+
+fn apply(action: &Action, mark: Mark, stage: &mut Stage, watch: &Stopwatch) -> Result<(), StepError> {
+    let step = watch.begin(mark);
+    stage.apply(action)?;
+    if std::mem::take(&mut stage.was_idle) {
+        step.nothing_to_do();
+    } else {
+        step.done();
+    }
+    Ok(())
 }
 
 /// Makes all descriptors close-on-exec that the program is not to have, whatever a library opened behind our back. A seccomp filter that
@@ -160,18 +185,23 @@ fn wait_for_start(mut channel: Channel, plan: &LaunchPlan, stage: &mut Stage) ->
     }
 }
 
-fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage) -> Infallible {
+fn start(channel: Channel, fresh: Fresh, plan: &LaunchPlan, mut stage: Stage, watch: &Stopwatch) -> Infallible {
     if let Err(error) = mark_descriptors(&mut stage) {
         return fail(&channel, "mark descriptors as close-on-exec".to_owned(), error);
     }
-    for action in &plan.start {
+    for (number, action) in plan.start.iter().enumerate() {
+        let mark = Mark::Start(number);
         let result = match action {
-            Action::DieWithParent => process::die_with_parent(channel.as_fd()),
-            Action::Execute { args, env, init: false } => Err(execute::execute(args, env, &stage)),
-            Action::Execute { args, env, init: true } => {
-                return execute::execute_under_init(args, env, stage, channel, fresh);
+            Action::DieWithParent => watch.time(mark, || process::die_with_parent(channel.as_fd())),
+            Action::Execute { args, env, init: false } => {
+                watch.begin(mark).leave_open();
+                Err(execute::execute(args, env, &stage))
             }
-            other => stage.apply(other),
+            Action::Execute { args, env, init: true } => {
+                let init = execute::InitProcess { channel, fresh, watch, mark };
+                return execute::execute_under_init(args, env, stage, init);
+            }
+            other => apply(other, mark, &mut stage, watch),
         };
         if let Err(error) = result {
             return fail(&channel, action.to_string(), error);

@@ -70,16 +70,16 @@ fn is_refused(error: &crate::namespaces::mount::MountError) -> bool {
     error.cause().and_then(std::io::Error::raw_os_error) == Some(libc::EPERM)
 }
 
-/// Writes one file below /sys of a proc file system.
-pub(super) fn write_sysctl(proc: BorrowedFd<'_>, key: &str, value: &str, optional: bool) -> Result<(), StepError> {
+/// Writes one file below /sys of a proc file system; says whether it is there.
+pub(super) fn write_sysctl(proc: BorrowedFd<'_>, key: &str, value: &str, optional: bool) -> Result<bool, StepError> {
     let path = Path::new("sys").join(sysctl_path(key));
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let written = rustix::fs::openat2(proc, &path, flags, Mode::empty(), resolve)
         .and_then(|file| rustix::io::write(file, value.as_bytes()));
     match written {
-        Ok(_) => Ok(()),
-        Err(Errno::NOENT) if optional => Ok(()),
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) if optional => Ok(false),
         Err(Errno::NOENT) => Err(StepError::from(Errno::NOENT).with_hint("this kernel has no such setting")),
         Err(errno) => Err(errno.into()),
     }

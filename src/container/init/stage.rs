@@ -38,6 +38,8 @@ pub(super) struct Stage {
     pub(super) groups_denied: bool,
     pub(super) directory: Option<OwnedFd>,
     pub(super) warnings: Vec<String>,
+    /// The last step had nothing to do: what it is about is not there.
+    pub(super) was_idle: bool,
     /// For a process that stays as PID 1.
     pub(super) title: Option<TitleMemory>,
 }
@@ -82,7 +84,9 @@ impl Stage {
             Action::SetHostname(name) => set_hostname(name)?,
             Action::SetDomainname(name) => set_domainname(name)?,
             Action::RaiseLoopback => sys::netdevice::raise("lo")?,
-            Action::WriteSysctl { key, value, optional } => mounts::write_sysctl(self.proc()?, key, value, *optional)?,
+            Action::WriteSysctl { key, value, optional } => {
+                self.was_idle = !mounts::write_sysctl(self.proc()?, key, value, *optional)?;
+            }
             Action::SetLabel(label) => mounts::write_label(self.proc()?, label)?,
             Action::SetUmask(mask) => {
                 rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
@@ -198,10 +202,10 @@ impl Stage {
             Action::FindProgram { name, path } => {
                 execute::find_program(self.directory.as_ref().map(AsFd::as_fd), name, path.as_deref())?
             }
-            Action::ProtectPath(path) => protect_path(self.root()?, path)?,
+            Action::ProtectPath(path) => self.was_idle = !protect_path(self.root()?, path)?,
             Action::MaskPath(path) => {
                 let mut masks = std::mem::take(&mut self.masks);
-                masks.hide(self.root()?, path)?;
+                self.was_idle = !masks.hide(self.root()?, path)?;
                 self.masks = masks;
             }
             Action::ProtectRoot => protect_root(self.root()?)?,

@@ -7,9 +7,9 @@ use oci_spec::runtime::Hook;
 use crate::container::explain::{Explanation, Process};
 use crate::engine::{ContainerFiles, NetworkWish};
 use crate::namespaces::cgroup::{CgroupPlan, PlannedDirectory, PlannedWrite};
-use crate::spec::NetDeviceMove;
+use crate::spec::{Mark, NetDeviceMove};
 
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())
 }
 
@@ -17,7 +17,8 @@ fn quoted(path: &Path) -> String {
 pub(super) fn sources(paths: &[PathBuf]) -> Option<Explanation> {
     let words: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     let step =
-        Explanation::new(Process::Parent, "make_sources", &format!("make what is missing of {}", words.join(", ")));
+        Explanation::new(Process::Parent, "make_sources", &format!("make what is missing of {}", words.join(", ")))
+            .marked(Mark::MakeSources);
     let made =
         paths.iter().fold(step, |step, path| step.call(format!("mkdir({}, …)", quoted(path)), Some("it is missing")));
     let (reason, without) =
@@ -26,11 +27,9 @@ pub(super) fn sources(paths: &[PathBuf]) -> Option<Explanation> {
 }
 
 /// Explains a hook that the parent runs.
-pub(super) fn hook(hook: &Hook) -> Explanation {
-    let path = hook.path().display();
-    Explanation::new(Process::Parent, "runtime_hook", &format!("run the runtime's hook {path}, and wait for it"))
-        .call("clone…(…)", None)
-        .call(format!("execve({}, …)", quoted(hook.path())), Some("in the hook's own process"))
+pub(super) fn hook(hook: &Hook, number: usize) -> Explanation {
+    let words = format!("run the runtime's hook {}, and wait for it", hook.path().display());
+    call_of(Explanation::new(Process::Parent, "runtime_hook", &words).marked(Mark::Hook(number)), hook)
         .because(
             "when the namespaces are there and the old root still is: the process waits for it",
             "who asked for the hook would find the container without what it does: networks, for one",
@@ -43,6 +42,7 @@ pub(super) fn net_device(device: &NetDeviceMove) -> Explanation {
     let NetDeviceMove { name, becomes } = device;
     let words = format!("move the interface {name} into the container as {becomes}, with its addresses, and raise it");
     Explanation::new(Process::Parent, "move_net_device", &words)
+        .marked(Mark::MoveDevices)
         .call("sendto(…, [{…nlmsg_type=RTM_NEWLINK, …}, {…}, […IFLA_NET_NS_FD…]…)", None)
         .call("setns(…, CLONE_NEWNET)", None)
         .because(
@@ -52,10 +52,16 @@ pub(super) fn net_device(device: &NetDeviceMove) -> Explanation {
         .read(&["runtime-spec: config-linux.md, Network Devices", "rtnetlink(7)", "network_namespaces(7)"])
 }
 
+/// Adds the calls by which a hook runs.
+pub(super) fn call_of(step: Explanation, hook: &Hook) -> Explanation {
+    step.call("clone…(…)", None).call(format!("execve({}, …)", quoted(hook.path())), Some("in the hook's own process"))
+}
+
 /// Explains the directory of a bundle's container.
 pub(super) fn state(directory: &Path) -> Explanation {
     let words = format!("make the container's state {}: locked, and on record", directory.display());
     Explanation::new(Process::Parent, "make_state", &words)
+        .marked(Mark::MakeState)
         .call(format!("mkdir({}, 0700)", quoted(directory)), None)
         .call(format!("flock(…<{}>, LOCK_EX|LOCK_NB)", directory.join("lock").display()), None)
         .because(
@@ -68,6 +74,7 @@ pub(super) fn state(directory: &Path) -> Explanation {
 /// Explains the file by which a run in the foreground is known to be alive.
 pub(super) fn claim(new: &Path, file: &Path) -> Explanation {
     Explanation::new(Process::Parent, "claim", &format!("claim the container: a locked file {}", file.display()))
+        .marked(Mark::Claim)
         .call(format!("flock(…<{}>, LOCK_EX)", new.display()), None)
         .call(format!("rename({}, {})", quoted(new), quoted(file)), None)
         .because(
@@ -82,7 +89,7 @@ pub(super) fn files(files: &ContainerFiles, spares: bool) -> Explanation {
     let directory = quoted(files.directory());
     let at = files.directory().display();
     let words = format!("make the container's directory {at}: writable layer, hosts, hostname, resolv.conf");
-    let mut step = Explanation::new(Process::Parent, "make_files", &words);
+    let mut step = Explanation::new(Process::Parent, "make_files", &words).marked(Mark::MakeFiles);
     let (none, some) = ("none is there", "a directory is there that a container left unused");
     if spares {
         let call = format!("renameat2(AT_FDCWD, \"…\", AT_FDCWD, {directory}, RENAME_NOREPLACE)");
@@ -106,7 +113,7 @@ pub(super) fn files(files: &ContainerFiles, spares: bool) -> Explanation {
 /// Explains that we execute ourselves anew.
 pub(super) fn seal() -> Explanation {
     const MOUNTS: Option<&str> = Some("mounts are allowed");
-    Explanation::new(Process::Parent, "seal", "execute ourselves anew, from a file that nobody can write to")
+    Explanation::new(Process::Parent, "seal", "execute ourselves anew, from a file that nobody can write to").marked(Mark::Seal)
         .call("open_tree(AT_FDCWD, \"/proc/self/exe\", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)", MOUNTS)
         .call(
             "mount_setattr(…, \"\", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY, attr_clr=0, propagation=0, userns_fd=0}, 32)",
@@ -129,7 +136,9 @@ pub(super) fn devices(plan: &CgroupPlan) -> Option<Explanation> {
         return Some(device_program());
     }
     let words = "tell version 1 which devices may be used";
-    let tell = Explanation::new(Process::Parent, "judge_devices", words).because(DEVICES_REASON, DEVICES_WITHOUT);
+    let tell = Explanation::new(Process::Parent, "judge_devices", words)
+        .marked(Mark::JudgeDevices)
+        .because(DEVICES_REASON, DEVICES_WITHOUT);
     let tell = plan.device_writes.iter().fold(tell, |step, write| step.call(written(write), None));
     (!plan.device_writes.is_empty()).then(|| tell.read(&["kernel: admin-guide/cgroup-v1/devices", "mknod(2)"]))
 }
@@ -141,6 +150,7 @@ fn device_program() -> Explanation {
     let allowed = Some("the kernel allows it");
     let words = "attach a program to the cgroup that judges each use of a device";
     Explanation::new(Process::Parent, "judge_devices", words)
+        .marked(Mark::JudgeDevices)
         .call("bpf(BPF_PROG_LOAD, {prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, …}, …)", allowed)
         .call("bpf(BPF_PROG_ATTACH, {…attach_type=BPF_CGROUP_DEVICE…}, …)", allowed)
         .because(DEVICES_REASON, DEVICES_WITHOUT)
@@ -149,7 +159,7 @@ fn device_program() -> Explanation {
 
 /// Explains a cgroup.
 pub(super) fn cgroup(plan: &CgroupPlan) -> Vec<Explanation> {
-    let mut make = Explanation::new(Process::Parent, "make_cgroup", &cgroup_words(plan));
+    let mut make = Explanation::new(Process::Parent, "make_cgroup", &cgroup_words(plan)).marked(Mark::MakeCgroup);
     for directory in &plan.directories {
         make = make_directory(make, directory);
         if directory.controllers.is_none() {
@@ -166,7 +176,8 @@ pub(super) fn cgroup(plan: &CgroupPlan) -> Vec<Explanation> {
     let mut steps = vec![make.read(&["cgroups(7)", "mkdir(2)"])];
     if !plan.writes.is_empty() {
         let shown: Vec<_> = plan.writes.iter().map(|write| format!("{}={}", name(&write.file), write.value)).collect();
-        let mut limit = Explanation::new(Process::Parent, "set_limits", &format!("set {}", shown.join(", ")));
+        let mut limit = Explanation::new(Process::Parent, "set_limits", &format!("set {}", shown.join(", ")))
+            .marked(Mark::SetLimits);
         for write in &plan.writes {
             limit = limit.call(written(write), (!write.certain).then_some("the kernel has it"));
         }
@@ -213,8 +224,26 @@ fn name(file: &Path) -> String {
     file.components().next_back().map(Component::as_os_str).unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Explains the making of networks that go with their last container.
+pub(super) fn make_networks() -> Explanation {
+    let missing = Some("it is missing");
+    Explanation::new(
+        Process::Networks,
+        "make_networks",
+        "make the networks that are not there: a bridge each, with its address",
+    )
+    .marked(Mark::MakeNetworks)
+    .call("sendto(…RTM_NEWLINK…\"bridge\"…)", missing)
+    .call("sendto(…RTM_NEWADDR…)", missing)
+    .because(
+        "the first container that needs such a network makes it, and the last that leaves removes it",
+        "there would be nothing to attach the container to",
+    )
+    .read(&["bridge(8)", "rtnetlink(7)"])
+}
+
 /// Explains the place in a network.
-pub(super) fn network(wish: &NetworkWish) -> Explanation {
+pub(super) fn network(wish: &NetworkWish, number: usize) -> Explanation {
     let NetworkWish { network, ifname, ipv4, ipv6, mac, default_route, ports, .. } = wish;
     let mut words = format!("attach the container to the network {network} as {}", ifname.as_str());
     let address = ipv4.map(|address| address.to_string()).into_iter();
@@ -228,7 +257,7 @@ pub(super) fn network(wish: &NetworkWish) -> Explanation {
         words += &format!(", and publish {} of its ports", ports.len());
     }
     let bridge = Some("the network is a bridge");
-    let mut step = Explanation::new(Process::Networks, "attach_network", &words);
+    let mut step = Explanation::new(Process::Networks, "attach_network", &words).marked(Mark::AttachNetwork(number));
     for port in ports.iter().filter_map(|port| port.host_port) {
         step = step.call(format!("bind(…, {{…htons({port})…}}, …)"), Some("nobody listens there yet"));
     }

@@ -1,6 +1,8 @@
 #![doc = include_str!("README.md")]
 
+mod ending;
 mod host;
+mod measured;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Hook;
 use serde::Serialize;
 
+pub use self::measured::{MeasuredProcess, MeasuredRun, MeasuredStep, Outcome};
 pub use self::service::explain_job;
 use super::devices::HostDevices;
 use super::{ContainerFiles, LaunchError, NetworkWish};
@@ -29,6 +32,9 @@ pub struct LaunchExplanation {
     pub steps: Vec<Step>,
     /// What the host lacks, or is not as it will be.
     pub warnings: Vec<String>,
+    /// What was measured, where it was carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<MeasuredRun>,
 }
 
 /// Is one step, with its place.
@@ -39,6 +45,9 @@ pub struct Step {
     /// What it is.
     #[serde(flatten)]
     pub explanation: Explanation,
+    /// What was measured of it, where the launch was carried out.
+    #[serde(flatten)]
+    pub measured: Option<MeasuredStep>,
 }
 
 /// Is what a launch is explained from: what it is carried out from.
@@ -56,8 +65,14 @@ pub(super) struct Subject<'a> {
     pub(super) files: Option<(&'a ContainerFiles, bool)>,
     pub(super) cgroup: Option<&'a CgroupPlan>,
     pub(super) networks: &'a [NetworkWish],
-    /// The hooks of a bundle that the parent runs.
+    /// The hooks of a bundle that the parent runs before the program, when it runs, and after the end.
     pub(super) hooks: &'a [Hook],
+    pub(super) hooks_after_start: &'a [Hook],
+    pub(super) hooks_after_end: &'a [Hook],
+    /// Whoever launches it waits for its end, and clears up.
+    pub(super) ends: bool,
+    /// Its cgroup is told to end whoever is left.
+    pub(super) kills: bool,
     /// The plan travels to the process over the channel.
     pub(super) sent: bool,
 }
@@ -75,6 +90,10 @@ impl<'a> Subject<'a> {
             cgroup: None,
             networks: &[],
             hooks: &[],
+            hooks_after_start: &[],
+            hooks_after_end: &[],
+            ends: false,
+            kills: false,
             sent: true,
         }
     }
@@ -86,7 +105,7 @@ impl<'a> Subject<'a> {
         let claim = self.claim.as_ref().map(|(new, path)| host::claim(new, path));
         let files = self.files.map(|(files, spares)| host::files(files, spares));
         let sources = host::sources(self.sources);
-        let hooks = self.hooks.iter().map(host::hook);
+        let hooks = self.hooks.iter().enumerate().map(|(number, each)| host::hook(each, number));
         // A bundle's are set with its cgroup.
         let (early, late) = match self.cgroup.and_then(host::devices) {
             devices if self.state.is_some() => (devices, None),
@@ -101,7 +120,9 @@ impl<'a> Subject<'a> {
             .chain(claim)
             .chain(files);
         let cgroup = self.cgroup.map(host::cgroup).unwrap_or_default();
-        let networks = self.networks.iter().map(host::network);
+        let made = (self.ends && !self.networks.is_empty()).then(host::make_networks);
+        let places = self.networks.iter().enumerate().map(|(number, wish)| host::network(wish, number));
+        let networks = made.into_iter().chain(places);
         let net_devices = self.prepared.net_devices.iter().map(host::net_device);
         let parent = before
             .chain(cgroup)
@@ -113,10 +134,10 @@ impl<'a> Subject<'a> {
             .chain(late)
             .chain(hooks);
         let child = std::iter::once(begin).chain(create).chain([created]);
-        let steps = parent.chain(child).chain(say_start).chain(start).chain(program);
-        let number = |(at, explanation)| Step { number: at + 1, explanation };
+        let steps = parent.chain(child).chain(say_start).chain(start).chain(program).chain(self.ending());
+        let number = |(at, explanation)| Step { number: at + 1, explanation, measured: None };
         let steps = steps.enumerate().map(number).collect();
-        LaunchExplanation { version: 1, container: self.prepared.plan.id.clone(), steps, warnings }
+        LaunchExplanation { version: 1, container: self.prepared.plan.id.clone(), steps, warnings, run: None }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::engine::files::Addresses;
 use crate::engine::launch::clear_remains;
 use crate::engine::{Guest, Host, LaunchError, NetworkWish, Networking, PassingNetworks};
 use crate::namespaces::cgroup::CgroupPath;
-use crate::spec::{ContainerId, DnsRequest};
+use crate::spec::{ContainerId, DnsRequest, Moment, Stopwatch};
 
 /// A wish to leave counts after this time of waiting: what takes as long as it always does is not left half-done.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,6 +29,8 @@ pub(super) struct NetworkWork {
     /// Networks that are made when the first container needs them and removed when the last has left.
     pub(super) passing: PassingNetworks,
     pub(super) container: Option<Attaching>,
+    /// What its steps are noted in.
+    pub(super) watch: Stopwatch,
 }
 
 /// Is the container that is to be attached.
@@ -79,7 +81,10 @@ impl NetworkThread {
             drop(writer);
         };
         let body = move || {
+            let watch = work.watch.clone();
+            watch.note(Moment::NetworksBegan);
             let errors = carry_out(work, tell, heard);
+            watch.note(Moment::NetworksEnded);
             drop(running);
             errors
         };
@@ -209,7 +214,7 @@ impl NetworkWork {
             dns: &container.dns,
         };
         let netns = container.netns.try_clone().map_err(LaunchError::Channel)?;
-        let mut networking = Networking::of(netns);
+        let mut networking = Networking::of(netns).measured_by(&self.watch);
         match self.passing.attach(&mut networking, &self.host, guest).await {
             Ok(()) => Ok(networking),
             Err(error) => {

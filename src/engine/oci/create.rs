@@ -1,6 +1,7 @@
 //! `create`: everything but the program.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 
 use super::bundle::Bundle;
 use super::console::ConsoleSocket;
+use super::hooks::HookTimes;
 use super::process::{FirstProcess, FirstStreams, write_pid_file};
 use super::run::signals_failed;
 use super::state::file;
@@ -21,13 +23,13 @@ use super::{
 use crate::container::{
     BundleOptions, CgroupView, InitChannel, InitEvent, Prepared, Role, SpawnFds, prepare_bundle, spawn_init,
 };
-use crate::engine::explain::{LaunchExplanation, Subject, is_root};
 use crate::engine::foreground::MainSignals;
-use crate::engine::host::{cgroup_view, seen_cgroups};
+use crate::engine::host::cgroup_view;
 use crate::namespaces::cgroup::{Cgroup, CgroupRecord, Hierarchies, bundle_path};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::network::MovedDevices;
 use crate::seccomp::{self, SpecFilter};
+use crate::spec::{Mark, Stopwatch};
 use crate::store::{FileLock, ProcessIdentity};
 use crate::sys::Child;
 use crate::sys::process::unblock_signals;
@@ -58,6 +60,8 @@ pub struct CreateJob<'a> {
     pub die_with_parent: bool,
     /// Hears the plan.
     pub trace: Trace<'a>,
+    /// Takes a copy of the plan that is carried out.
+    pub carried_out: Option<&'a OnceCell<Prepared>>,
 }
 
 /// Says who takes the master of a container's terminal.
@@ -108,7 +112,7 @@ pub(super) fn create_watching(
     signals: &MainSignals,
 ) -> Result<CreatedContainer, OciError> {
     let socket = check_terminal(job)?;
-    let (directory, lock) = runtime.root.claim(job.id)?;
+    let (directory, lock) = runtime.watch.time(Mark::MakeState, || runtime.root.claim(job.id))?;
     let mut making = Making {
         directory,
         lock,
@@ -181,7 +185,7 @@ impl Making {
         }
         self.cgroup_record.clone_from(&record.cgroup);
         self.host_mounts.clone_from(&record.host_mounts);
-        self.make_cgroup(&mut record, spec)?;
+        self.make_cgroup(&mut record, spec, &runtime.watch)?;
         let seen = self.cgroup.as_ref().map(|cgroup| view(cgroup, spec)).unwrap_or_default();
         let mut notifying = Cow::Borrowed(spec);
         if runtime.notify_socket.is_some() {
@@ -191,14 +195,14 @@ impl Making {
         record.namespaces = prepared.spawn.join.iter().copied().collect::<NamespaceSet>().union(prepared.spawn.create);
         let mut warnings = std::mem::take(&mut prepared.warnings);
         warnings.extend(self.cgroup.iter().flat_map(|cgroup| cgroup.warnings().to_vec()));
-        let mut init = self.spawn(&mut prepared, job)?;
+        let mut init = self.spawn(&mut prepared, job, &runtime.watch)?;
         let process = self.process.as_ref().ok_or(OciError::Died { during: "created", out_of_memory: false })?;
         record.init = Some(process.identity()?);
         if spec.hooks().is_some() {
             // A hook may ask for the state by the container's id.
             self.directory.write_record(&record)?;
         }
-        let terminal = self.follow(&mut init, job, &record, &mut warnings, signals)?;
+        let terminal = self.follow(&mut init, job, &record, &mut warnings, (signals, &runtime.watch))?;
         if let (Some(console), Some(master)) = (console, &terminal) {
             console.send(master)?;
         }
@@ -220,10 +224,10 @@ impl Making {
     }
 
     /// Makes the cgroup with its limits.
-    fn make_cgroup(&mut self, record: &mut ContainerRecord, spec: &Spec) -> Result<(), OciError> {
+    fn make_cgroup(&mut self, record: &mut ContainerRecord, spec: &Spec, watch: &Stopwatch) -> Result<(), OciError> {
         let Some(asked) = &mut record.cgroup else { return Ok(()) };
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-        let hierarchies = Hierarchies::discover()?;
+        let hierarchies = Hierarchies::discover()?.measured_by(watch);
         // On record before it is made: whoever kills us leaves it for `delete` to find.
         let missing = hierarchies.missing_parents(&asked.path);
         if missing > asked.parents {
@@ -237,7 +241,12 @@ impl Making {
     }
 
     /// Clones the first process and gives it its plan.
-    fn spawn(&mut self, prepared: &mut Prepared, job: &CreateJob<'_>) -> Result<InitChannel, OciError> {
+    fn spawn(
+        &mut self,
+        prepared: &mut Prepared,
+        job: &CreateJob<'_>,
+        watch: &Stopwatch,
+    ) -> Result<InitChannel, OciError> {
         let joins = prepared.joins.iter().map(crate::container::Join::open).collect::<Result<Vec<_>, _>>()?;
         let socket = (!job.starts_here).then(|| self.directory.listen()).transpose()?;
         prepared.plan.descriptors.extend(socket.as_ref().map(|_| Role::StartSocket));
@@ -254,21 +263,26 @@ impl Making {
             cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into),
             joins: joins.iter().map(AsFd::as_fd).collect(),
             preserved: job.preserved.iter().map(|fd| fd.as_ref().map(AsFd::as_fd)).collect(),
+            watch: watch.clone(),
         };
         let process = self.process.insert(FirstProcess::new(spawn_init(&prepared.spawn, &fds)?));
         drop(theirs);
         job.trace.tell(&prepared.plan);
+        if let Some(cell) = job.carried_out {
+            let _ = cell.set(prepared.clone());
+        }
         self.resctrl.as_ref().map_or(Ok(()), |class| class.join(process.pid()))?;
-        let mapped = prepared.set_up(process.raw_pid())?.fds;
+        let mapped = prepared.set_up(process.raw_pid(), watch)?.fds;
         if !prepared.net_devices.is_empty() {
             let netns = network_namespace(prepared, joins, process.pid())?;
-            let moved = MovedDevices::move_into(netns, &prepared.net_devices).map_err(OciError::NetDevices)?;
+            let moved = watch.time(Mark::MoveDevices, || MovedDevices::move_into(netns, &prepared.net_devices));
+            let moved = moved.map_err(OciError::NetDevices)?;
             self.net_devices = Some(moved);
         }
         let tasks = self.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?;
         let files = outputs.iter().map(|(_, file)| file.as_fd());
         let all: Vec<_> = tasks.iter().chain(&mapped).chain(&socket).map(AsFd::as_fd).chain(files).collect();
-        match init.send_plan(&prepared.plan, &all) {
+        match watch.time(Mark::SendPlan, || init.send_plan(&prepared.plan, &all)) {
             // It has said why it is gone.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             sent => sent.map_err(OciError::kernel("send the plan to the new process"))?,
@@ -283,12 +297,12 @@ impl Making {
         job: &CreateJob<'_>,
         record: &ContainerRecord,
         warnings: &mut Vec<String>,
-        signals: &MainSignals,
+        (signals, watch): (&MainSignals, &Stopwatch),
     ) -> Result<Option<OwnedFd>, OciError> {
         loop {
-            match hear(init, signals)? {
+            match watch.wait(Mark::AwaitProgram, || hear(init, signals))? {
                 InitEvent::HooksDue => {
-                    run_hooks(job, record, signals)?;
+                    run_hooks(job, record, signals, watch)?;
                     init.hooks_done().map_err(OciError::kernel("let the new process go on"))?;
                 }
                 InitEvent::Created { warnings: more, terminal } => {
@@ -358,12 +372,19 @@ fn hear(init: &mut InitChannel, signals: &MainSignals) -> Result<InitEvent, OciE
     }
 }
 
-fn run_hooks(job: &CreateJob<'_>, record: &ContainerRecord, signals: &MainSignals) -> Result<(), OciError> {
+fn run_hooks(
+    job: &CreateJob<'_>,
+    record: &ContainerRecord,
+    signals: &MainSignals,
+    watch: &Stopwatch,
+) -> Result<(), OciError> {
     let Some(all) = job.bundle.spec.hooks() else { return Ok(()) };
     // Its environment stands, its program does not run: what the specification calls created, though `create` goes on.
     let state = record.report(Status::Created);
-    hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state, Some(signals))?;
-    hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state, Some(signals))
+    let times = HookTimes { watch, mark: Mark::Hook, first: 0 };
+    hooks::run_all("prestart", all.prestart().as_ref(), &job.bundle.path, &state, times, Some(signals))?;
+    let times = HookTimes { first: all.prestart().as_ref().map_or(0, Vec::len), ..times };
+    hooks::run_all("createRuntime", all.create_runtime().as_ref(), &job.bundle.path, &state, times, Some(signals))
 }
 
 fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord, OciError> {
@@ -386,7 +407,7 @@ fn new_record(runtime: &Runtime, job: &CreateJob<'_>) -> Result<ContainerRecord,
     })
 }
 
-fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<CgroupRecord>, OciError> {
+pub(super) fn cgroup_record(runtime: &Runtime, id: &OciId, spec: &Spec) -> Result<Option<CgroupRecord>, OciError> {
     let CgroupDriver::Files { parent } = &runtime.cgroups else { return Ok(None) };
     let asked = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let asked = asked.map(|path| path.to_string_lossy());
@@ -403,7 +424,7 @@ pub(super) fn filter(runtime: &Runtime, spec: &Spec) -> Result<Option<SpecFilter
 }
 
 /// The same; what was compiled is kept where there is a `cache`.
-fn compile(spec: &Spec, cache: Option<&Path>) -> Result<Option<SpecFilter>, OciError> {
+pub(super) fn compile(spec: &Spec, cache: Option<&Path>) -> Result<Option<SpecFilter>, OciError> {
     let Some(config) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let note = spec.annotations().as_ref().and_then(|notes| notes.get(STRICT_SECCOMP));
     let strict = note.is_some_and(|note| matches!(note.as_str(), "1" | "true"));
@@ -419,45 +440,12 @@ fn view(cgroup: &Cgroup, spec: &Spec) -> CgroupView {
     CgroupView::Directories { joined: cgroup.v1_names(), seen: cgroup.named_directories() }
 }
 
-fn has_cgroup_namespace(spec: &Spec) -> bool {
+pub(super) fn has_cgroup_namespace(spec: &Spec) -> bool {
     let mut named = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
     named.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup)
 }
 
-/// Explains what [`create`] and [`super::start()`] would do, for a container that its creator starts. Nothing is made, changed or
-/// written.
-///
-/// # Errors
-/// Those of them that are known before.
-pub fn explain(runtime: &Runtime, job: &CreateJob<'_>) -> Result<LaunchExplanation, OciError> {
-    let spec = &job.bundle.spec;
-    let mut warnings = job.bundle.warnings.clone();
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-    let cgroup = match cgroup_record(runtime, job.id, spec)? {
-        Some(record) => Some(Hierarchies::discover()?.plan_for_bundle(&record.path, &resources)?),
-        None => None,
-    };
-    let seen = cgroup.as_ref().map_or(CgroupView::Hidden, |plan| match has_cgroup_namespace(spec) {
-        true => seen_cgroups(plan.v1_names(), plan.has_v2()),
-        false => CgroupView::Directories { joined: plan.v1_names(), seen: plan.named_directories() },
-    });
-    let mut prepared = prepare(job, spec, seen, compile(spec, None)?)?;
-    warnings.append(&mut prepared.warnings);
-    is_root(&mut warnings);
-    let hooks = spec.hooks().clone().unwrap_or_default();
-    let runtime_hooks =
-        [hooks.prestart(), hooks.create_runtime()].map(|list| list.clone().unwrap_or_default()).concat();
-    let directory = runtime.root.directory(job.id);
-    let subject = Subject {
-        state: Some(directory.path()),
-        cgroup: cgroup.as_ref(),
-        hooks: &runtime_hooks,
-        ..Subject::of(&prepared)
-    };
-    Ok(subject.explain(warnings))
-}
-
-fn prepare(
+pub(super) fn prepare(
     job: &CreateJob<'_>,
     spec: &Spec,
     cgroups: CgroupView,

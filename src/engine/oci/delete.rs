@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Container, HostMounts, OciError, OciId, ResctrlRecord, Runtime, Status, hooks};
 use crate::namespaces::cgroup::{Cgroup, CgroupError, CgroupRecord, Hierarchies};
+use crate::spec::{Mark, Stopwatch};
 use crate::store::{ProcessIdentity, StoreError};
 use crate::sys::pidfd::send_signal;
 
@@ -47,19 +48,19 @@ pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>,
             return Err(container.refuse("delete", reason));
         }
     }
-    destroy(&container)
+    destroy(&container, &runtime.watch)
 }
 
 /// Ends a container and removes all that is left of it; its directory last, for it knows the rest.
-pub(super) fn destroy(container: &Container) -> Result<Vec<String>, OciError> {
+pub(super) fn destroy(container: &Container, watch: &Stopwatch) -> Result<Vec<String>, OciError> {
     kill_first(container)?;
     if let Some(record) = &container.record.cgroup {
-        clear_cgroup(record, container.cgroup()?.as_ref())?;
+        watch.time(Mark::RemoveCgroup, || clear_cgroup(record, container.cgroup()?.as_ref()))?;
     }
     container.record.host_mounts.as_ref().map_or(Ok(()), HostMounts::clear)?;
     container.record.resctrl.as_ref().map_or(Ok(()), ResctrlRecord::clear)?;
-    let warnings = poststop(container);
-    container.directory.remove()?;
+    let warnings = poststop(container, watch);
+    watch.time(Mark::RemoveFiles, || container.directory.remove())?;
     Ok(warnings)
 }
 
@@ -112,10 +113,12 @@ pub(super) fn clear_cgroup(record: &CgroupRecord, cgroup: Option<&Cgroup>) -> Re
 }
 
 /// The specification wants a warning of a hook that fails here, and the rest to go on.
-fn poststop(container: &Container) -> Vec<String> {
+fn poststop(container: &Container, watch: &Stopwatch) -> Vec<String> {
     let hooks = container.directory.config().ok().and_then(|spec| spec.hooks().clone());
     let Some(hooks) = hooks.and_then(|hooks| hooks.poststop().clone()) else { return Vec::new() };
     let report = container.record.report(Status::Stopped);
-    let run = |hook| hooks::run("poststop", hook, &container.record.bundle, &report, None);
-    hooks.iter().filter_map(|hook| run(hook).err()).map(|error| error.line()).collect()
+    let run = |(number, hook)| {
+        watch.time(Mark::HookAfterEnd(number), || hooks::run("poststop", hook, &container.record.bundle, &report, None))
+    };
+    hooks.iter().enumerate().filter_map(|hook| run(hook).err()).map(|error| error.line()).collect()
 }

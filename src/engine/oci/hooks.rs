@@ -11,6 +11,7 @@ use super::hook_guard::{self, HookEnd, Job};
 use super::{OciError, StateReport};
 use crate::container::Role;
 use crate::engine::foreground::MainSignals;
+use crate::spec::{Mark, Stopwatch};
 
 /// Annotations that name files to which the output of hooks is added, as in crun.
 const OUTPUT: [&str; 2] = ["run.oci.hooks.stdout", "run.oci.hooks.stderr"];
@@ -32,6 +33,14 @@ pub(super) fn own_outputs(spec: &Spec) -> Result<Vec<(Role, File)>, OciError> {
     named.map(open).collect()
 }
 
+/// Says what hooks are noted in: they count from `first`.
+#[derive(Clone, Copy)]
+pub(super) struct HookTimes<'a> {
+    pub(super) watch: &'a Stopwatch,
+    pub(super) mark: fn(usize) -> Mark,
+    pub(super) first: usize,
+}
+
 /// Runs hooks one after the other, in `directory`, and stops at the first that fails.
 ///
 /// # Errors
@@ -42,9 +51,11 @@ pub(super) fn run_all(
     hooks: Option<&Vec<Hook>>,
     directory: &Path,
     state: &StateReport,
+    HookTimes { watch, mark, first }: HookTimes<'_>,
     signals: Option<&MainSignals>,
 ) -> Result<(), OciError> {
-    hooks.into_iter().flatten().try_for_each(|hook| run(kind, hook, directory, state, signals))
+    let mut numbered = hooks.into_iter().flatten().zip(first..);
+    numbered.try_for_each(|(hook, number)| watch.time(mark(number), || run(kind, hook, directory, state, signals)))
 }
 
 /// Runs one hook.

@@ -9,7 +9,7 @@ use super::create::{CreateJob, CreatedContainer, create, create_watching};
 use super::notify::Notify;
 use super::{OciError, OciId, Runtime, delete, start};
 use crate::engine::foreground::{Console, MainProcess, MainSignals, StreamEnds};
-use crate::spec::ExitStatus;
+use crate::spec::{ExitStatus, Mark, Moment, Stopwatch};
 
 /// Creates and starts a container and leaves it running. Returns warnings.
 ///
@@ -18,7 +18,7 @@ use crate::spec::ExitStatus;
 pub fn run_detached(runtime: &Runtime, job: &CreateJob<'_>) -> Result<Vec<String>, OciError> {
     let CreatedContainer { container, init, mut warnings, process, .. } = create(runtime, job)?;
     let notify = start::notify(runtime, &container, &mut warnings);
-    match init.map_or(Ok(()), |init| start::execute(&container, init, None)) {
+    match init.map_or(Ok(()), |init| start::execute(&container, init, None, &runtime.watch)) {
         Ok(()) => {
             notify.map_or(Ok(()), |notify| notify.wait(process.pidfd.as_fd(), process.pid.as_raw_nonzero().get()))?;
             Ok(warnings)
@@ -45,7 +45,7 @@ pub fn run(
     let mut created = create_watching(runtime, job, &signals)?;
     let notify = start::notify(runtime, &created.container, &mut created.warnings);
     created.warnings.iter().for_each(|warning| console.warn(warning));
-    let outcome = live(created, notify, &signals, console);
+    let outcome = live(created, notify, &signals, console, &runtime.watch);
     console.disconnect();
     match outcome {
         Ok(status) => {
@@ -62,6 +62,7 @@ fn live(
     notify: Option<Notify>,
     signals: &MainSignals,
     console: &mut dyn Console,
+    watch: &Stopwatch,
 ) -> Result<ExitStatus, OciError> {
     let CreatedContainer { container, process, init, terminal, .. } = created;
     let process = MainProcess::new(process);
@@ -70,9 +71,13 @@ fn live(
         console.connect(ends).map_err(OciError::kernel("connect the container's terminal"))?;
     }
     if let Some(init) = init {
-        start::execute(&container, init, Some(signals))?;
+        start::execute(&container, init, Some(signals), watch)?;
     }
-    attend(process, notify, signals, console)
+    let end = watch.begin(Mark::AwaitEnd);
+    let status = attend(process, notify, signals, console);
+    end.waited();
+    watch.note(Moment::Ended);
+    status
 }
 
 /// Waits for the end of a process whose program runs, and passes signals on to it, and to a service manager that it is ready: the

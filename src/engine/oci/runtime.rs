@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::state::{LOOK, PATIENCE};
 use super::{ContainerDirectory, ContainerRecord, OciError, OciId, StateReport, StateRoot, Status};
 use crate::namespaces::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::spec::Stopwatch;
 use crate::store::{FileLock, ProcessIdentity};
 
 /// Says who makes cgroups.
@@ -33,6 +34,8 @@ pub struct Runtime {
     pub notify_socket: Option<OsString>,
     /// Where compiled filters of system calls are kept.
     pub filter_cache: PathBuf,
+    /// What the steps of `run` are noted in.
+    pub watch: Stopwatch,
 }
 
 /// Is a container that is there.

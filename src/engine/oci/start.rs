@@ -4,10 +4,12 @@ use std::os::fd::AsFd;
 
 use oci_spec::runtime::Spec;
 
+use super::hooks::HookTimes;
 use super::notify::Notify;
 use super::{Container, OciError, OciId, Runtime, Status, delete, hooks, listener};
 use crate::container::{InitChannel, InitEvent};
 use crate::engine::foreground::MainSignals;
+use crate::spec::{Mark, Stopwatch};
 use crate::store::ProcessIdentity;
 
 /// Starts a created container: its program runs when this returns.
@@ -24,10 +26,10 @@ pub fn start(runtime: &Runtime, id: &OciId) -> Result<Vec<String>, OciError> {
     let Some(connection) = connection else { return Err(refusal(&container, status)) };
     let mut warnings = Vec::new();
     let notify = notify(runtime, &container, &mut warnings);
-    match execute(&container, InitChannel::at_start_socket(connection), None) {
+    match execute(&container, InitChannel::at_start_socket(connection), None, &runtime.watch) {
         // The specification's step 9 goes on at its step 12, where the container is destroyed.
         Err(first @ OciError::Hook { .. }) => {
-            return Err(match delete::destroy(&container) {
+            return Err(match delete::destroy(&container, &runtime.watch) {
                 Ok(_) => first,
                 Err(then) => OciError::NotCleared { first: Box::new(first), then: Box::new(then) },
             });
@@ -58,12 +60,13 @@ pub(super) fn execute(
     container: &Container,
     mut init: InitChannel,
     signals: Option<&MainSignals>,
+    watch: &Stopwatch,
 ) -> Result<(), OciError> {
     let spec = container.directory.config()?;
     if spec.process().is_none() {
         return Err(container.refuse("start", "its configuration has no `process`, there is nothing to run"));
     }
-    match init.send_start() {
+    match watch.time(Mark::SendStart, || init.send_start()) {
         // It has said why it is gone.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             return Err(OciError::kernel("say `start` to the container's process")(error));
@@ -71,12 +74,16 @@ pub(super) fn execute(
         _ => {}
     }
     loop {
-        match init.recv().map_err(OciError::kernel("hear from the container's process"))? {
+        let heard = watch.wait(Mark::AwaitProgram, || init.recv());
+        match heard.map_err(OciError::kernel("hear from the container's process"))? {
             InitEvent::SeccompListener(listener) => {
                 let pid = container.record.init.as_ref().map_or(0, |init| init.pid);
                 listener::hand_over(container, Status::Created, pid, &listener)?;
             }
-            InitEvent::Executed => return poststart(container, &spec, signals),
+            InitEvent::Executed => {
+                watch.note_program();
+                return poststart(container, &spec, signals, watch);
+            }
             InitEvent::Failed(failure) => return Err(OciError::Init(failure)),
             InitEvent::Died | InitEvent::Created { .. } | InitEvent::HooksDue => {
                 return Err(OciError::Died { during: "started", out_of_memory: false });
@@ -97,8 +104,14 @@ fn refusal(container: &Container, status: Status) -> OciError {
     )
 }
 
-fn poststart(container: &Container, spec: &Spec, signals: Option<&MainSignals>) -> Result<(), OciError> {
+fn poststart(
+    container: &Container,
+    spec: &Spec,
+    signals: Option<&MainSignals>,
+    watch: &Stopwatch,
+) -> Result<(), OciError> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
     let report = container.record.report(Status::Running);
-    hooks::run_all("poststart", hooks, &container.record.bundle, &report, signals)
+    let times = HookTimes { watch, mark: Mark::HookAfterStart, first: 0 };
+    hooks::run_all("poststart", hooks, &container.record.bundle, &report, times, signals)
 }

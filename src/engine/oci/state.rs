@@ -19,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a lock.
 pub(super) const LOOK: Duration = Duration::from_millis(2);
 
-const RECORD: &str = "state.json";
+pub(in crate::engine) const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
 const SOCKET: &str = "start.sock";

@@ -13,6 +13,7 @@ use super::handle::{V1, V2};
 use super::hierarchy::Mount;
 use super::resources::{self, MissingWeight};
 use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, devices, real_time};
+use crate::spec::Mark;
 
 /// The controllers that a bundle's cgroup has on v2, as far as there are any.
 pub(super) const ALL: [Controller; 7] = [
@@ -92,6 +93,20 @@ impl Hierarchies {
         resources: &LinuxResources,
         made: &mut Vec<PathBuf>,
     ) -> Result<Cgroup, CgroupError> {
+        let mut cgroup = self.watch.time(Mark::MakeCgroup, || self.take_directories(path, own, resources, made))?;
+        let set = || resources::set(&cgroup, resources, MissingWeight::Error);
+        cgroup.warnings = self.watch.time(Mark::SetLimits, set)?;
+        cgroup.warnings.extend(self.watch.time(Mark::JudgeDevices, || devices::set(&cgroup, resources))?);
+        Ok(cgroup)
+    }
+
+    fn take_directories(
+        &self,
+        path: &CgroupPath,
+        own: usize,
+        resources: &LinuxResources,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Cgroup, CgroupError> {
         let mut v1 = Vec::new();
         for mount in self.v1.iter().chain(&self.v1_others) {
             let dir = self.take(mount, path, made)?;
@@ -122,8 +137,6 @@ impl Hierarchies {
         let leaves: Vec<PathBuf> = cgroup.directories().map(ToOwned::to_owned).collect();
         let above = |leaf: &PathBuf| made.iter().filter(|dir| leaf.starts_with(dir) && *dir != leaf).count();
         cgroup.parents = leaves.iter().map(above).max().unwrap_or(0);
-        cgroup.warnings = resources::set(&cgroup, resources, MissingWeight::Error)?;
-        cgroup.warnings.extend(devices::set(&cgroup, resources)?);
         Ok(cgroup)
     }
 

@@ -11,7 +11,7 @@ use super::handle::{V1, V2};
 use super::hierarchy::Mount;
 use super::resources::{self, MissingWeight};
 use super::{Cgroup, CgroupError, CgroupPath, Controller, Hierarchies, limits};
-use crate::spec::ResourceLimits;
+use crate::spec::{Mark, ResourceLimits};
 
 /// How often a directory is tried again whose parent somebody else is removing at the same moment.
 const RACES: usize = 8;
@@ -97,6 +97,19 @@ impl Hierarchies {
         split: Split,
         made: &mut Vec<PathBuf>,
     ) -> Result<Cgroup, CgroupError> {
+        let mut cgroup = self.watch.time(Mark::MakeCgroup, || self.make_directories(path, split, made))?;
+        let set = || resources::set(&cgroup, resources, MissingWeight::Warning);
+        let warnings = self.watch.time(Mark::SetLimits, set)?;
+        cgroup.warnings.extend(warnings);
+        Ok(cgroup)
+    }
+
+    fn make_directories(
+        &self,
+        path: &CgroupPath,
+        split: Split,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<Cgroup, CgroupError> {
         let v2 = match &self.v2 {
             Some(mount) => {
                 mount.check()?;
@@ -116,10 +129,7 @@ impl Hierarchies {
             }
             v1.push(V1 { dir, controllers: mount.controllers.clone() });
         }
-        let mut cgroup = Cgroup::new(path.clone(), v2, v1, split.warnings);
-        let warnings = resources::set(&cgroup, resources, MissingWeight::Warning)?;
-        cgroup.warnings.extend(warnings);
-        Ok(cgroup)
+        Ok(Cgroup::new(path.clone(), v2, v1, split.warnings))
     }
 
     /// Gives a v2 cgroup the controllers it needs, from the root of what we see down to its parent, and those it is to have where

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{CgroupError, CgroupPath, Controller, files};
+use crate::spec::Stopwatch;
 use crate::sys::read_pseudo_file;
 
 /// `f_type` of the two cgroup file systems (statfs(2)).
@@ -32,6 +33,8 @@ pub struct Hierarchies {
     pub(super) v1_others: Vec<Mount>,
     /// The controllers that v2 offers, read when first asked for.
     v2_controllers: OnceLock<Vec<String>>,
+    /// What the making of a cgroup is noted in.
+    pub(super) watch: Stopwatch,
 }
 
 impl Hierarchies {
@@ -43,6 +46,12 @@ impl Hierarchies {
             return Err(CgroupError::NoHierarchy);
         }
         Ok(found)
+    }
+
+    /// Notes in `watch` how long the making of a cgroup takes.
+    #[must_use]
+    pub fn measured_by(self, watch: &Stopwatch) -> Self {
+        Self { watch: watch.clone(), ..self }
     }
 
     /// Finds them in a text of mountinfo's form, with every mount point moved below a directory.
@@ -128,7 +137,7 @@ impl Hierarchies {
                 _ => {}
             }
         }
-        Self { v2, v1, v1_others, v2_controllers: OnceLock::new() }
+        Self { v2, v1, v1_others, v2_controllers: OnceLock::new(), watch: Stopwatch::default() }
     }
 }
 

@@ -13,17 +13,18 @@ use super::target::{inside, open_at, open_inside};
 use super::{MountAttributes, MountError};
 use crate::sys::mount::{MountChange, NODEV, NOEXEC, NOSUID, RDONLY, change_mount};
 
-/// Makes `path` read-only by binding it over itself. A path that is missing is left out.
+/// Makes `path` read-only by binding it over itself; says whether it is there.
 ///
 /// # Errors
 /// [`MountError::Target`] and [`MountError::Change`].
-pub fn protect_path(root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
-    let Some(target) = open_existing(root, path)? else { return Ok(()) };
+pub fn protect_path(root: BorrowedFd<'_>, path: &Path) -> Result<bool, MountError> {
+    let Some(target) = open_existing(root, path)? else { return Ok(false) };
     let error = |error: std::io::Error| MountError::change("protect", path, error);
     let tree = clone_tree(target.as_fd(), Path::new(""), true).map_err(|errno| error(errno.into()))?;
     change_mount(tree.as_fd(), &MountChange { set: RDONLY, recursive: true, ..MountChange::default() })
         .map_err(error)?;
-    attach(tree.as_fd(), target.as_fd()).map_err(error)
+    attach(tree.as_fd(), target.as_fd()).map_err(error)?;
+    Ok(true)
 }
 
 /// Makes the mount at `path` read-only, not what is mounted below it.
@@ -44,12 +45,12 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Hides `path`. A path that is missing is left out.
+    /// Hides `path`; says whether it is there.
     ///
     /// # Errors
     /// [`MountError::Target`], [`MountError::Filesystem`] and [`MountError::Change`].
-    pub fn hide(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<(), MountError> {
-        let Some(target) = open_existing(root, path)? else { return Ok(()) };
+    pub fn hide(&mut self, root: BorrowedFd<'_>, path: &Path) -> Result<bool, MountError> {
+        let Some(target) = open_existing(root, path)? else { return Ok(false) };
         let error = |errno: Errno| MountError::change("mask", path, errno);
         let stat = rustix::fs::fstat(&target).map_err(error)?;
         let cover = if FileType::from_raw_mode(stat.st_mode).is_dir() {
@@ -59,8 +60,8 @@ impl Masks {
                     // The first is attached itself and the others are its clones: a mount that is never attached is
                     // dissolved when its descriptor is closed, and that waits for all CPUs (synchronize_rcu).
                     let empty = self.empty.insert(empty_directory(path)?);
-                    return attach(empty.as_fd(), target.as_fd())
-                        .map_err(|source| MountError::change("mask", path, source));
+                    let attached = attach(empty.as_fd(), target.as_fd());
+                    return attached.map(|()| true).map_err(|source| MountError::change("mask", path, source));
                 }
             }
         } else {
@@ -70,7 +71,8 @@ impl Masks {
             };
             clone_tree(null.as_fd(), Path::new(""), false).map_err(error)?
         };
-        attach(cover.as_fd(), target.as_fd()).map_err(|source| MountError::change("mask", path, source))
+        let attached = attach(cover.as_fd(), target.as_fd());
+        attached.map(|()| true).map_err(|source| MountError::change("mask", path, source))
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use super::{SetGroups, UserNamespaceError, write_maps};
 use crate::namespaces::mount::{MountError, Overlay, copy_tree};
-use crate::spec::{IdMap, IdMaps};
+use crate::spec::{IdMap, IdMaps, Mark, Stopwatch};
 use crate::sys::mount::{MountChange, change_mount};
 use crate::sys::{CloneRequest, clone_process};
 
@@ -91,19 +91,28 @@ fn namespace_of_maps(maps: &IdMaps) -> Result<OwnedFd, UserNamespaceError> {
 ///
 /// # Errors
 /// [`UserNamespaceError::Open`]; [`MountError::Open`] for a missing layer; [`MountError::Copy`].
-pub fn map_layers(pid: Pid, overlay: &Overlay, maps: &IdMaps) -> Result<OwnedLayers, UserNamespaceError> {
+pub fn map_layers(
+    pid: Pid,
+    overlay: &Overlay,
+    maps: &IdMaps,
+    watch: &Stopwatch,
+) -> Result<OwnedLayers, UserNamespaceError> {
     let [lower, beside] = mapped_layers(overlay);
     if overlays_take_mapped_layers(&release()) {
         let namespace = open_namespace(pid)?;
-        let mapped = |path| clone_layer(path, Some(namespace.as_fd()));
-        match mapped(lower).and_then(|lower| Ok((lower, mapped(beside)?))) {
+        let mapped = |number, path| watch.time(Mark::MapLayer(number), || clone_layer(path, Some(namespace.as_fd())));
+        match mapped(0, lower).and_then(|lower| Ok((lower, mapped(1, beside)?))) {
             Ok((lower, upper)) => return Ok(OwnedLayers { lower, upper, is_copy: false }),
             Err(error) if is_unmappable(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let copy = shift_layers(overlay, lower, beside, maps)?;
-    Ok(OwnedLayers { lower: clone_layer(&copy, None)?, upper: clone_layer(beside, None)?, is_copy: true })
+    let lower = watch.time(Mark::MapLayer(0), || {
+        let copy = shift_layers(overlay, lower, beside, maps)?;
+        clone_layer(&copy, None)
+    })?;
+    let upper = watch.time(Mark::MapLayer(1), || clone_layer(beside, None))?;
+    Ok(OwnedLayers { lower, upper, is_copy: true })
 }
 
 /// Names what [`map_layers`] clones: the lower layer, and the directory that holds the other two.

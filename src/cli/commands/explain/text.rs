@@ -1,5 +1,6 @@
 //! An explanation for people: steps in sections, one for each process in turn.
 
+use super::times;
 use crate::cli::style::{Colour, Palette, harmless};
 use crate::container::explain::{Call, Explanation, Process};
 use crate::engine::explain::{LaunchExplanation, Step};
@@ -33,10 +34,15 @@ pub(super) fn render(explanation: &LaunchExplanation, width: usize, palette: Pal
         out.step(step, same, first);
         before = Some(step);
     }
+    if let Some(run) = &explanation.run {
+        out.text.push('\n');
+        out.text += &format!("{}\n", palette.paint(Colour::Bold, "── times ──"));
+        times::of_run(run, &explanation.steps).iter().for_each(|line| out.line(2, 4, line));
+    }
     out.text
 }
 
-fn name_of(process: Process) -> &'static str {
+pub(super) fn name_of(process: Process) -> &'static str {
     match process {
         Process::Parent => "parent: mydocker",
         Process::Networks => "networks: threads of mydocker, while the child mounts",
@@ -58,7 +64,7 @@ impl Writer<'_> {
     /// One step. What it has in common with the one before, where that is of the `same` kind, is not said again; `first` was the
     /// first of these.
     fn step(&mut self, step: &Step, same: Option<&Step>, first: usize) {
-        let Step { number, explanation } = step;
+        let Step { number, explanation, measured } = step;
         if same.is_none() {
             self.text.push('\n');
         }
@@ -66,9 +72,8 @@ impl Writer<'_> {
         let from = self.text.len();
         self.line(NUMBER, NUMBER, &explanation.step);
         self.text.replace_range(from..from + NUMBER, &format!("{shown}  "));
-        if let Some(nanoseconds) = explanation.nanoseconds {
-            let time = format!("took {}", duration(nanoseconds));
-            self.coloured(Colour::Yellow, &time);
+        if let Some(measured) = measured {
+            self.coloured(Colour::Yellow, &times::of_step(measured));
         }
         self.calls(explanation, same, first);
         let news = |pick: fn(&Explanation) -> &String| {
@@ -143,11 +148,4 @@ impl Writer<'_> {
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive([' ', '|'])
-}
-
-fn duration(nanoseconds: u64) -> String {
-    match nanoseconds {
-        ..1_000_000 => format!("{:.1} µs", nanoseconds as f64 / 1e3),
-        _ => format!("{:.2} ms", nanoseconds as f64 / 1e6),
-    }
 }
