@@ -102,7 +102,7 @@ fn free_name(dirs: &Directories, name: &str, own_id: &ContainerId) -> Result<(),
     match taken {
         None => Ok(()),
         Some(id) => Err(Failure {
-            hint: Some(format!("`mydocker rm {name}` removes it, `mydocker rename` gives it another")),
+            hint: Some(format!("`mydocker rm {name}` removes it")),
             ..Failure::new(format!("the name `{name}` is in use by container {}", id.short()))
         }),
     }
