@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Case> {
         ("bundle_attack_masks_through_links", linked_masks),
         ("bundle_attack_setgroups", setgroups),
         ("bundle_attack_racing_target", racing_target),
+        ("bundle_attack_racing_kernel_directories", racing_kernel_directories),
     ]
 }
 
@@ -172,6 +174,21 @@ fn setgroups() -> Result<(), String> {
     equal(bundle.run().ok()?, "1000\n")
 }
 
+/// Exchanges two paths all the time while `work` runs.
+fn while_exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
+            }
+        });
+        work();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 /// Somebody who shares a directory with the container turns a target into a link while it is being opened.
 fn racing_target() -> Result<(), String> {
     let mut bundle = Bundle::new("true");
@@ -183,19 +200,34 @@ fn racing_target() -> Result<(), String> {
     for name in ["a", "b", "c", "d"] {
         bundle.mount(json!({ "destination": format!("/data/target/{name}"), "type": "tmpfs", "source": "tmpfs" }));
     }
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let flags = rustix::fs::RenameFlags::EXCHANGE;
-                rustix::fs::renameat_with(rustix::fs::CWD, &target, rustix::fs::CWD, &aside, flags).unwrap();
-            }
-        });
-        for _ in 0..40 {
-            bundle.run();
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
+    while_exchanging(&target, &aside, || (0..40).for_each(|_| drop(bundle.run())));
     fs::set_permissions(&outside, fs::Permissions::from_mode(0o755)).unwrap();
     equal(fs::read_dir(&outside).unwrap().count(), 0)
+}
+
+/// The same with the directories that the kernel's file systems and the devices go to: who follows links puts them, and what is made
+/// below them, into a directory of the host.
+fn racing_kernel_directories() -> Result<(), String> {
+    let bundle = Bundle::new("true");
+    let outside = bundle.base.join("outside");
+    for name in ["dev", "proc", "sys"] {
+        let (target, aside) = (bundle.rootfs.join(name), bundle.rootfs.join("data/aside"));
+        fs::create_dir_all(&outside).unwrap();
+        fs::create_dir_all(&target).unwrap();
+        let before = fs::read_dir(&target).unwrap().count();
+        symlink(&outside, &aside).unwrap();
+        while_exchanging(&target, &aside, || (0..30).for_each(|_| drop(bundle.run())));
+        equal(fs::read_dir(&outside).unwrap().count(), 0)?;
+        // Whichever of the two is the directory now.
+        let directory = if target.is_symlink() { &aside } else { &target };
+        equal(fs::read_dir(directory).unwrap().count(), before)?;
+        if target.is_symlink() {
+            fs::rename(&aside, bundle.rootfs.join("data/was")).unwrap();
+            fs::remove_file(&target).unwrap();
+            fs::rename(bundle.rootfs.join("data/was"), &target).unwrap();
+        } else {
+            fs::remove_file(&aside).unwrap();
+        }
+    }
+    Ok(())
 }
