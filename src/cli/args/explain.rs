@@ -7,9 +7,7 @@ use crate::engine::oci::OciId;
 /// `explain`: the launch plan in words.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, disable_help_subcommand = true)]
-#[command(
-    after_help = "Examples:\n  mydocker explain run --rootfs root_fs/rootfs --memory 64m /bin/true\n  mydocker explain --run --format json run --rootfs root_fs/rootfs /bin/true"
-)]
+#[command(after_help = "Example: mydocker explain --run run --rootfs root_fs/rootfs --memory 64m /bin/true")]
 pub struct ExplainArgs {
     /// How it is written
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
