@@ -168,7 +168,9 @@ fn parse_mount(at: usize, mount: &Mount, extras: &Extras<'_>) -> Result<Parsed, 
         let propagation = options.propagation.or(extras.bundle.is_none().then_some(Propagation::RecursivePrivate));
         let propagation = propagation.unwrap_or(Propagation::RecursivePrivate);
         let (attributes, copy_up) = (options.attributes, options.copy_up && extras.bundle.is_none());
-        let bind = BindMount { source: 0, target, attributes, propagation: Some(propagation), copy_up };
+        // Engines look a bundle's mounts up by their places.
+        let in_order = extras.bundle.is_some();
+        let bind = BindMount { source: 0, target, attributes, propagation: Some(propagation), copy_up, in_order };
         let Options { below, recursive, .. } = options;
         return Ok(Parsed::Bind { source, below, recursive, id_map: asks_map, bind });
     }
@@ -257,6 +259,7 @@ fn expand(parsed: Parsed, extras: &Extras<'_>) -> Vec<Parsed> {
                     attributes: asked.attributes,
                     propagation: Some(Propagation::Private),
                     copy_up: false,
+                    in_order: extras.bundle.is_some(),
                 },
             };
             let alone = seen.iter().any(|(name, _)| name.is_empty());

@@ -193,7 +193,9 @@ pub(super) fn bind(bind: &BindMount, scene: &Scene<'_>) -> Calls {
         calls.append(copy_up());
     }
     let recursive = scene.recursive.contains(&bind.source);
-    calls.when("the kernel can clone a detached mount (Linux 6.15)", strace::clone_mount("…", recursive));
+    if bind.in_order {
+        calls.when("the kernel can clone a detached mount (Linux 6.15)", strace::clone_mount("…", recursive));
+    }
     bind.changes(recursive).iter().for_each(|change| calls.add(mount_setattr("…", change)));
     calls.add(move_mount(&scene.inside(&bind.target)));
     calls

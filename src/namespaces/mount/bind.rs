@@ -26,6 +26,9 @@ pub struct BindMount {
     pub propagation: Option<Propagation>,
     /// Fills an empty source from what the image has at the target.
     pub copy_up: bool,
+    /// Has mountinfo list it where the description has it, which takes the kernel a grace period of RCU (0.1 ms).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_order: bool,
 }
 
 /// Is a detached clone of a tree of the host.
@@ -48,7 +51,8 @@ impl Source {
     }
 
     /// Clones it once more. The kernel lists mounts by their age since Linux 6.8: one that is as old as its mounting stands in mountinfo
-    /// where the description has it. A kernel before 6.15 clones no detached tree; then the order is another.
+    /// where the description has it. A kernel before 6.15 clones no detached tree; then the order is another. The one that it replaces is taken
+    /// apart at once, and the kernel waits for its readers.
     fn renewed(self) -> Self {
         match clone_tree(self.tree.as_fd(), Path::new(""), self.recursive) {
             Ok(tree) => Self { tree, ..self },
@@ -104,7 +108,7 @@ impl BindMount {
             copy_up(target.as_fd(), source.tree.as_fd())
                 .map_err(|(path, source)| MountError::CopyUp { path: self.target.join(path), source })?;
         }
-        let source = source.renewed();
+        let source = if self.in_order { source.renewed() } else { source };
         for change in self.changes(source.recursive) {
             change_mount(source.tree.as_fd(), &change)
                 .map_err(|e| MountError::change("set the flags of", &self.target, e))?;
@@ -146,7 +150,7 @@ pub fn bind_node(node: BorrowedFd<'_>, target: BorrowedFd<'_>, path: &Path) -> R
 
 impl fmt::Display for BindMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, target, attributes, propagation, copy_up } = self;
+        let Self { source, target, attributes, propagation, copy_up, .. } = self;
         write!(f, "source {source} on {} ({attributes}", target.display())?;
         propagation.map_or(Ok(()), |propagation| write!(f, ",{propagation}"))?;
         f.write_str(")")?;
