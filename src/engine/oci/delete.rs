@@ -39,7 +39,8 @@ pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>,
         locked => locked?,
     };
     match container.status()? {
-        Status::Stopped => {}
+        // Nobody has to be ended.
+        Status::Stopped => return clear(&container, &runtime.watch),
         Status::Created | Status::Running if !force && ends_within(&container, AT_ONCE)? => {}
         _ if force => {}
         // Other runtimes delete a container that was only created; the specification wants an error for whatever is not stopped.
@@ -51,9 +52,14 @@ pub fn delete(runtime: &Runtime, id: &OciId, force: bool) -> Result<Vec<String>,
     destroy(&container, &runtime.watch)
 }
 
-/// Ends a container and removes all that is left of it; its directory last, for it knows the rest.
+/// Ends a container and removes all that is left of it.
 pub(super) fn destroy(container: &Container, watch: &Stopwatch) -> Result<Vec<String>, OciError> {
     kill_first(container)?;
+    clear(container, watch)
+}
+
+/// Removes all that is left of a container that has ended; its directory last, for it knows the rest.
+fn clear(container: &Container, watch: &Stopwatch) -> Result<Vec<String>, OciError> {
     if let Some(record) = &container.record.cgroup {
         watch.time(Mark::RemoveCgroup, || clear_cgroup(record, container.cgroup()?.as_ref()))?;
     }
